@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: MIT */
+#include "drain.h"
+
+#include <errno.h>
+#include <linux/filter.h>
+#include <linux/inet_diag.h>
+#include <linux/netlink.h>
+#include <linux/sock_diag.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <poll.h>
+#include <stdint.h>
+#include <string.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+int drain_stop_arrivals(int fd) {
+    /* A listener's filter sees the segment from its TCP header on (tcp_filter in net/ipv4), for
+     * IPv6 too; byte 13 holds the flags. A listener gets no SYN|ACK, so any SYN is a new client's:
+     * it sends again, and is refused once the listener is closed. */
+    struct sock_filter drop_syn[] = {
+        BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
+        BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x02, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, 0),
+        BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
+    };
+    struct sock_fprog program = {.len = sizeof drop_syn / sizeof *drop_syn, .filter = drop_syn};
+    int off = 0;
+    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0 ||
+        setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &off, sizeof off) < 0)
+        return -errno;
+    return 0;
+}
+
+int drain_queued(int fd) {
+    struct tcp_info info;
+    socklen_t len = sizeof info;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0) {
+        /* A unix socket tells no number, only whether there is one. */
+        struct pollfd look = {.fd = fd, .events = POLLIN};
+        return errno == EOPNOTSUPP ? poll(&look, 1, 0) : -errno;
+    }
+    /* tcp_get_info: in LISTEN state this field is the length of the accept queue. */
+    return (int)info.tcpi_unacked;
+}
+
+static int count_dump(int netlink, uint16_t port) {
+    union {
+        struct nlmsghdr header;
+        char bytes[16384];
+    } answer;
+    int count = 0;
+    for (;;) {
+        ssize_t got = recv(netlink, &answer, sizeof answer, 0);
+        if (got < 0)
+            return -errno;
+        size_t left = (size_t)got;
+        for (struct nlmsghdr *h = &answer.header; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
+            if (h->nlmsg_type == NLMSG_DONE)
+                return count;
+            if (h->nlmsg_type == NLMSG_ERROR)
+                return ((struct nlmsgerr *)NLMSG_DATA(h))->error;
+            struct inet_diag_msg *socket = NLMSG_DATA(h);
+            count += socket->id.idiag_sport == port;
+        }
+    }
+}
+
+static int count_half_open(int netlink, uint8_t family, uint16_t port) {
+    struct {
+        struct nlmsghdr header;
+        struct inet_diag_req_v2 request;
+    } dump = {
+        .header = {.nlmsg_len = sizeof dump,
+                   .nlmsg_type = SOCK_DIAG_BY_FAMILY,
+                   .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
+        .request = {.sdiag_family = family,
+                    .sdiag_protocol = IPPROTO_TCP,
+                    .idiag_states = 1u << TCP_SYN_RECV},
+    };
+    if (send(netlink, &dump, sizeof dump, 0) < 0)
+        return -errno;
+    return count_dump(netlink, port);
+}
+
+int drain_half_open(int fd) {
+    struct sockaddr_storage address;
+    socklen_t len = sizeof address;
+    if (getsockname(fd, (struct sockaddr *)&address, &len) < 0)
+        return -errno;
+    if (address.ss_family != AF_INET && address.ss_family != AF_INET6)
+        return 0; /* a unix connect(2) is complete at once */
+    uint16_t port = address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
+                                                  : ((struct sockaddr_in *)&address)->sin_port;
+    int netlink = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
+    if (netlink < 0)
+        return -errno;
+    /* A dual-stack listener has requests of both families. */
+    int count = count_half_open(netlink, AF_INET, port);
+    if (count >= 0 && address.ss_family == AF_INET6) {
+        int more = count_half_open(netlink, AF_INET6, port);
+        count = more < 0 ? more : count + more;
+    }
+    close(netlink);
+    return count;
+}

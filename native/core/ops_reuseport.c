@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The stock-kernel backend: a listen table behind each listening descriptor. A spawned listener is
+ * a claimed slot; accept tries the own slot, slots that nobody serves, then the global listener.
+ */
+#include "ops.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <poll.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <unistd.h>
+
+struct listener {
+    int fd;
+    struct fs_table *table;
+    bool blocking; /* as the program had it; the descriptor itself must not block between slots */
+    int slot;      /* claimed, by the process `spawned_by`: a fork claims anew */
+    pid_t spawned_by;
+};
+
+static struct listener *find(struct fs_channel *channel, int fd) {
+    for (size_t i = 0; i < channel->listener_count; i++)
+        if (channel->listeners[i].fd == fd)
+            return &channel->listeners[i];
+    return NULL;
+}
+
+static int my_slot(const struct listener *l) {
+    return l->spawned_by == getpid() ? l->slot : FS_GLOBAL;
+}
+
+static int reuseport_open(struct fs_channel *channel, const char *device, char why[FS_WHY_MAX]) {
+    (void)channel, (void)device, (void)why;
+    return 0;
+}
+
+static void reuseport_free(struct fs_channel *channel) {
+    for (size_t i = 0; i < channel->listener_count; i++)
+        fs_table_free(channel->listeners[i].table);
+    free(channel->listeners);
+}
+
+static int reuseport_socket(struct fs_channel *channel, int family, int type, int protocol) {
+    return ops_off.socket(channel, family, type, protocol);
+}
+
+static int reuseport_listen(struct fs_channel *channel, int fd, int backlog) {
+    if (find(channel, fd)) /* a second listen(2) only changes the backlog */
+        return listen(fd, backlog) < 0 ? -errno : 0;
+    int flags = fcntl(fd, F_GETFL);
+    if (flags < 0)
+        return -errno;
+    struct listener *more =
+        realloc(channel->listeners, (channel->listener_count + 1) * sizeof *more);
+    if (!more)
+        return -ENOMEM;
+    channel->listeners = more;
+    struct listener *l = &more[channel->listener_count];
+    *l = (struct listener){.fd = fd, .blocking = !(flags & O_NONBLOCK), .slot = FS_GLOBAL};
+    struct fs_table_options options = {.slots = channel->slots,
+                                       .records = channel->slots,
+                                       .backlog = backlog,
+                                       .steer = channel->steer};
+    int rc = fs_table_create(&l->table, fd, &options);
+    if (rc)
+        return rc;
+    if (l->blocking && fcntl(fd, F_SETFL, flags | O_NONBLOCK) < 0) {
+        rc = -errno;
+        fs_table_free(l->table);
+        return rc;
+    }
+    channel->listener_count++;
+    return 0;
+}
+
+static int reuseport_spawn_listen(struct fs_channel *channel, int fd, int cpu) {
+    struct listener *l = find(channel, fd);
+    if (!l)
+        return ops_off.spawn_listen(channel, fd, cpu); /* not ours: served as it is, shared */
+    int rc = fs_table_reap(l->table);
+    if (rc < 0)
+        return rc;
+    int slot = fs_table_claim(l->table, my_slot(l), cpu);
+    if (slot == -EBUSY)
+        return 0; /* more processes than slots: this one serves the global listener */
+    if (slot < 0)
+        return slot;
+    rc = fs_table_activate(l->table, slot, true);
+    if (rc)
+        return rc;
+    l->slot = slot;
+    l->spawned_by = getpid();
+    return 0;
+}
+
+static int reuseport_spawn_all_listen(struct fs_channel *channel) {
+    for (size_t i = 0; i < channel->listener_count; i++) {
+        int rc = reuseport_spawn_listen(channel, channel->listeners[i].fd, -1);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+/* The slots a process takes from, in order: its own, those that nobody serves, the global one. */
+static int sources(const struct listener *l, struct pollfd *out, int *slots) {
+    int count = 0, mine = my_slot(l);
+    struct fs_table_info info;
+    struct fs_slot_info slot;
+    fs_table_read(l->table, &info);
+    if (mine != FS_GLOBAL)
+        slots[count++] = mine;
+    for (uint32_t i = 0; !info.shared && i < info.slots; i++)
+        if ((int)i != mine && fs_table_read_slot(l->table, (int)i, &slot) == 0 && slot.used &&
+            !slot.alive)
+            slots[count++] = (int)i;
+    slots[count++] = FS_GLOBAL;
+    for (int i = 0; i < count; i++)
+        out[i] = (struct pollfd){.fd = fs_table_fd(l->table, slots[i]), .events = POLLIN};
+    return count;
+}
+
+static int reuseport_accept(struct fs_channel *channel, int fd, struct sockaddr *address,
+                            socklen_t *length, int flags) {
+    struct listener *l = find(channel, fd);
+    if (!l)
+        return ops_off.accept(channel, fd, address, length, flags);
+    struct fs_table_info info;
+    fs_table_read(l->table, &info);
+    struct pollfd *polled = calloc(info.slots + 1, sizeof *polled);
+    int *slots = calloc(info.slots + 1, sizeof *slots);
+    int rc = polled && slots ? -EAGAIN : -ENOMEM;
+    while (rc == -EAGAIN) {
+        int count = sources(l, polled, slots);
+        for (int i = 0; i < count && rc == -EAGAIN; i++)
+            rc = fs_table_accept(l->table, my_slot(l), slots[i], address, length, flags);
+        if (rc != -EAGAIN || !l->blocking)
+            break;
+        /* A sibling may die meanwhile: look again for orphans at least once a second. */
+        if (poll(polled, (nfds_t)count, 1000) < 0)
+            rc = -errno;
+    }
+    free(slots);
+    free(polled);
+    return rc;
+}
+
+static int reuseport_shutdown_listen(struct fs_channel *channel, int fd, int how) {
+    struct listener *l = find(channel, fd);
+    struct fs_table_info info = {0};
+    if (l)
+        fs_table_read(l->table, &info);
+    for (uint32_t i = 0; !info.shared && i < info.slots; i++)
+        shutdown(fs_table_fd(l->table, (int)i), how);
+    return ops_off.shutdown_listen(channel, fd, how);
+}
+
+static int reuseport_close(struct fs_channel *channel, int fd) {
+    struct listener *l = find(channel, fd);
+    if (l) {
+        if (my_slot(l) != FS_GLOBAL)
+            fs_table_release(l->table, l->slot);
+        fs_table_free(l->table);
+        *l = channel->listeners[--channel->listener_count];
+    }
+    return ops_off.close(channel, fd);
+}
+
+const struct ops ops_reuseport = {
+    .backend = FS_BACKEND_REUSEPORT,
+    .open = reuseport_open,
+    .free = reuseport_free,
+    .socket = reuseport_socket,
+    .listen = reuseport_listen,
+    .spawn_listen = reuseport_spawn_listen,
+    .spawn_all_listen = reuseport_spawn_all_listen,
+    .accept = reuseport_accept,
+    .shutdown_listen = reuseport_shutdown_listen,
+    .close = reuseport_close,
+};

@@ -1,0 +1,60 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The page that all processes of a listen table share: who serves which slot, and counters.
+ * It knows layout, locking and claims; it does not know sockets.
+ *
+ * Every field is atomic, because readers (statistics, a sibling's look) take no lock. Writers of
+ * claims and of the live set hold the lock, which is robust: whoever dies with it in hand leaves
+ * a page that the next one can use, because an owner is written with its pid last and cleared
+ * with its pid first.
+ */
+#ifndef FS_CORE_PAGE_H
+#define FS_CORE_PAGE_H
+
+#include <fastsocket/fs.h>
+#include <pthread.h>
+#include <stdalign.h>
+#include <stdatomic.h>
+
+struct slot_record {
+    /* Its own pair of cache lines: counters of one worker must not slow another's. */
+    alignas(128) _Atomic(int32_t) pid;
+    _Atomic(int32_t) tid;
+    _Atomic(uint64_t) start;
+    _Atomic(int32_t) cpu;
+    _Atomic(bool) live;
+    _Atomic(uint64_t) claims;
+    _Atomic(uint64_t) own, stolen, orphan, global, arrived;
+    _Atomic(uint64_t) reviewed; /* `arrived` at the last review of the steering */
+};
+
+struct page {
+    uint32_t magic, version, slots;
+    bool shared;
+    _Atomic(bool) stopping;
+    _Atomic(int32_t) wanted, steer;
+    _Atomic(uint64_t) generation;
+    _Atomic(uint64_t) others;
+    pthread_mutex_t lock;
+    char why[FS_WHY_MAX]; /* written under the lock; a torn read is a torn sentence */
+    struct sockaddr_storage address;
+    socklen_t address_len;
+    struct slot_record slot[];
+};
+
+/* A new page with `slots` records on a memfd; the caller owns both. */
+int page_create(struct page **out, int *memfd, uint32_t slots);
+/* Another process's page, read-only; -EINVAL if it is none of ours. */
+int page_attach(struct page **out, int memfd);
+void page_unmap(struct page *page);
+
+/* 0, or 1 if the last holder died with it: then derive again what it may have left undone. */
+int page_lock(struct page *page);
+void page_unlock(struct page *page);
+
+/* All under the lock. */
+bool slot_alive(const struct slot_record *slot); /* has an owner that runs */
+void slot_give(struct page *page, struct slot_record *slot, pid_t pid, pid_t tid, uint64_t start);
+void slot_clear(struct page *page, struct slot_record *slot);
+
+#endif

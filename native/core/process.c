@@ -1,0 +1,62 @@
+/* SPDX-License-Identifier: MIT */
+#include "process.h"
+
+#include <errno.h>
+#include <fastsocket/fs.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/syscall.h>
+#include <unistd.h>
+
+/* proc(5): "pid (comm) state ..."; comm may hold anything, so fields count from the last ')'. */
+static bool read_stat(pid_t pid, pid_t tid, char *state, uint64_t *start) {
+    char path[64], text[1024];
+    snprintf(path, sizeof path, "/proc/%d/task/%d/stat", pid, tid);
+    int fd = open(path, O_RDONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    ssize_t n = read(fd, text, sizeof text - 1);
+    close(fd);
+    if (n <= 0)
+        return false;
+    text[n] = '\0';
+    char *field = strrchr(text, ')');
+    if (!field || field[1] == '\0')
+        return false;
+    *state = field[2];
+    field += 2; /* field 3, the state; the start time is field 22 */
+    for (int i = 3; i < 22; i++) {
+        field = strchr(field, ' ');
+        if (!field)
+            return false;
+        field++;
+    }
+    *start = strtoull(field, NULL, 10);
+    return true;
+}
+
+uint64_t process_start(pid_t pid, pid_t tid) {
+    char state;
+    uint64_t start;
+    return read_stat(pid, tid, &state, &start) ? start : 0;
+}
+
+bool process_alive(pid_t pid, pid_t tid, uint64_t start) {
+    char state;
+    uint64_t now;
+    if (start != 0 && read_stat(pid, tid, &state, &now))
+        return now == start && state != 'Z' && state != 'X';
+    /* No /proc, or hidepid hides it: the kernel still tells whether the thread exists. */
+    return syscall(SYS_tgkill, pid, tid, 0) == 0 || errno != ESRCH;
+}
+
+int fs_parent_death_signal(int signal, pid_t parent) {
+    if (prctl(PR_SET_PDEATHSIG, signal) < 0)
+        return -errno;
+    /* It may have died before the call; then the signal never comes. */
+    return getppid() == parent ? 0 : -ESRCH;
+}

@@ -1,0 +1,314 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The listen table: the global listener, its slots, and the page that says who serves which.
+ *
+ * Facts about a reuseport group (net/core/sock_reuseport.c), which everything here leans on:
+ * - a member's number is the order in which it began to listen; when one closes, the last takes
+ *   its place. So slots are made at once, stay open as long as the table, and never renumber;
+ * - the program is the group's, may be attached again through any listening member, and needs no
+ *   privilege; before the group exists the kernel says EINVAL;
+ * - siblings need the same uid and the right to the port: so slots are made where listen() is
+ *   called, before anybody drops privileges.
+ */
+#include "table.h"
+#include "drain.h"
+#include "options.h"
+
+#include <errno.h>
+#include <netinet/in.h>
+#include <sched.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+/* ---- making ---- */
+
+static int slot_open(int global, const struct sockaddr *address, socklen_t len, int backlog) {
+    int on = 1;
+    int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
+    if (fd < 0)
+        return -errno;
+    int rc = options_copy_before_bind(global, fd);
+    if (!rc && (setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0 ||
+                bind(fd, address, len) < 0))
+        rc = -errno;
+    if (!rc)
+        rc = options_copy(global, fd);
+    if (!rc && listen(fd, backlog) < 0)
+        rc = -errno;
+    if (rc) {
+        close(fd);
+        return rc;
+    }
+    return fd;
+}
+
+static void close_slots(struct fs_table *t) {
+    for (uint32_t i = t->own_from; i < t->made; i++)
+        close(t->fds[i]);
+}
+
+static int make_slots(struct fs_table *t, const struct fs_table_options *o) {
+    struct page *page = t->page;
+    for (uint32_t i = t->own_from; i < page->slots; i++) {
+        int fd =
+            slot_open(t->global, (struct sockaddr *)&page->address, page->address_len, o->backlog);
+        if (fd < 0)
+            return fd;
+        t->fds[i] = fd;
+        t->made = i + 1;
+        /* From the first sibling on the kernel would hash over all: nothing may stray. */
+        int rc = table_steer(t);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+/* The i-th core that this process may run on, again from the first when there are more slots. */
+static void assign_cores(struct page *page) {
+    cpu_set_t allowed;
+    int cores[CPU_SETSIZE], count = 0;
+    if (sched_getaffinity(0, sizeof allowed, &allowed) == 0)
+        for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
+            if (CPU_ISSET(cpu, &allowed))
+                cores[count++] = cpu;
+    for (uint32_t i = 0; i < page->slots; i++)
+        atomic_store(&page->slot[i].cpu, count ? cores[i % (uint32_t)count] : -1);
+}
+
+static int socket_option(int fd, int name) {
+    int value = 0;
+    socklen_t len = sizeof value;
+    return getsockopt(fd, SOL_SOCKET, name, &value, &len) < 0 ? -errno : value;
+}
+
+/* Listen on the bound `fd` and put the slots beside it; 1 if it can only be shared, with why. */
+static int convert(struct fs_table *t, const struct fs_table_options *o, bool listening) {
+    int on = 1, off = 0;
+    if (!listening) {
+        /* Set after bind(2), so that a second server on this address still got EADDRINUSE, and
+         * before listen(2), so that the group exists from the first connection on. */
+        if (setsockopt(t->global, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0 ||
+            listen(t->global, o->backlog) < 0)
+            return -errno;
+        int rc = table_steer(t);
+        return rc ? rc : make_slots(t, o);
+    }
+    int before = socket_option(t->global, SO_REUSEPORT);
+    setsockopt(t->global, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
+    int rc = make_slots(t, o);
+    if (rc) {
+        close_slots(t);
+        t->made = t->own_from;
+        if (before == 0)
+            setsockopt(t->global, SOL_SOCKET, SO_REUSEPORT, &off, sizeof off);
+        snprintf(t->page->why, FS_WHY_MAX, "it was listening already and no sibling could join: %s",
+                 strerror(-rc));
+        return 1;
+    }
+    return 0;
+}
+
+int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options *o) {
+    if (o->slots > FS_SLOTS_MAX || o->records > FS_SLOTS_MAX)
+        return -EINVAL;
+    int listening = socket_option(fd, SO_ACCEPTCONN);
+    int domain = socket_option(fd, SO_DOMAIN), protocol = socket_option(fd, SO_PROTOCOL);
+    if (listening < 0 || domain < 0)
+        return listening < 0 ? listening : domain;
+    bool tcp = (domain == AF_INET || domain == AF_INET6) && protocol == IPPROTO_TCP;
+    uint32_t slots = tcp ? o->slots : 0;
+    uint32_t records = slots ? slots : o->records;
+
+    struct fs_table *t = calloc(1, sizeof *t + records * sizeof *t->fds);
+    if (!t)
+        return -ENOMEM;
+    int rc = page_create(&t->page, &t->memfd, records);
+    if (rc) {
+        free(t);
+        return rc;
+    }
+    struct page *page = t->page;
+    t->global = fd;
+    for (uint32_t i = 0; i < records; i++)
+        t->fds[i] = -1;
+    page->shared = slots == 0;
+    page->address_len = sizeof page->address;
+    if (getsockname(fd, (struct sockaddr *)&page->address, &page->address_len) < 0)
+        rc = -errno;
+    assign_cores(page);
+    if (!rc && slots) {
+        bool first_is_slot = o->flags & FS_FIRST_IS_SLOT;
+        t->first_member = first_is_slot ? 0 : 1;
+        t->own_from = t->made = first_is_slot ? 1 : 0;
+        if (first_is_slot)
+            t->fds[0] = fd;
+        table_choose_steering(t, o->steer);
+        rc = convert(t, o, listening);
+        if (rc == 1) {
+            page->shared = true;
+            for (uint32_t i = 0; i < records; i++)
+                t->fds[i] = -1;
+            rc = 0;
+        }
+    } else if (!rc) {
+        snprintf(page->why, sizeof page->why, tcp ? "no slots were asked for" : "not a TCP socket");
+        if (!listening && listen(fd, o->backlog) < 0)
+            rc = -errno;
+    }
+    if (rc) {
+        fs_table_free(t);
+        return rc;
+    }
+    *out = t;
+    return 0;
+}
+
+int fs_table_attach(struct fs_table **out, int memfd) {
+    struct page *page;
+    int rc = page_attach(&page, memfd);
+    if (rc)
+        return rc;
+    struct fs_table *t = calloc(1, sizeof *t);
+    if (!t) {
+        page_unmap(page);
+        return -ENOMEM;
+    }
+    t->page = page;
+    t->memfd = t->global = -1;
+    t->read_only = true;
+    *out = t;
+    return 0;
+}
+
+void fs_table_free(struct fs_table *t) {
+    if (!t)
+        return;
+    close_slots(t);
+    page_unmap(t->page);
+    if (t->memfd >= 0)
+        close(t->memfd);
+    free(t);
+}
+
+/* ---- looking ---- */
+
+int fs_table_fd(const struct fs_table *t, int slot) {
+    if (t->read_only)
+        return -EROFS;
+    if (slot == FS_GLOBAL)
+        return t->global;
+    if (!table_slot(t, slot))
+        return -EINVAL;
+    return t->page->shared ? t->global : t->fds[slot];
+}
+
+int fs_table_page_fd(const struct fs_table *t) {
+    return t->memfd;
+}
+
+void fs_table_read(const struct fs_table *t, struct fs_table_info *info) {
+    const struct page *page = t->page;
+    *info = (struct fs_table_info){
+        .slots = page->slots,
+        .shared = page->shared,
+        .stopping = atomic_load(&page->stopping),
+        .wanted = (enum fs_steer)atomic_load(&page->wanted),
+        .steer = (enum fs_steer)atomic_load(&page->steer),
+        .generation = atomic_load(&page->generation),
+        .others = atomic_load(&page->others),
+        .address = page->address,
+        .address_len = page->address_len,
+    };
+    memcpy(info->why, page->why, sizeof info->why - 1);
+}
+
+int fs_table_read_slot(const struct fs_table *t, int slot, struct fs_slot_info *info) {
+    const struct slot_record *s = table_slot(t, slot);
+    if (!s)
+        return -EINVAL;
+    *info = (struct fs_slot_info){
+        .pid = atomic_load(&s->pid),
+        .tid = atomic_load(&s->tid),
+        .start = atomic_load(&s->start),
+        .cpu = atomic_load(&s->cpu),
+        .live = atomic_load(&s->live),
+        .alive = slot_alive(s),
+        .claims = atomic_load(&s->claims),
+        .own = atomic_load(&s->own),
+        .stolen = atomic_load(&s->stolen),
+        .orphan = atomic_load(&s->orphan),
+        .global = atomic_load(&s->global),
+        .arrived = atomic_load(&s->arrived),
+    };
+    info->used = info->claims > 0;
+    return 0;
+}
+
+/* ---- connections ---- */
+
+static _Atomic(uint64_t) *counter(struct fs_table *t, struct slot_record *me, int slot,
+                                  int source) {
+    if (!me)
+        return &t->page->others;
+    if (source == FS_GLOBAL || t->page->shared)
+        return &me->global;
+    if (source == slot)
+        return &me->own;
+    return atomic_load(&t->page->slot[source].pid) ? &me->stolen : &me->orphan;
+}
+
+int fs_table_accept(struct fs_table *t, int slot, int source, struct sockaddr *address,
+                    socklen_t *length, int flags) {
+    struct slot_record *me = table_slot(t, slot);
+    int fd = fs_table_fd(t, source);
+    if (fd < 0 || (!me && slot != FS_GLOBAL))
+        return fd < 0 ? fd : -EINVAL;
+    /* Counted first and taken back if there was none: a process killed in between leaves the
+     * count one too high, never too low, so no lost connection can hide in it. */
+    _Atomic(uint64_t) *count = counter(t, me, slot, source);
+    atomic_fetch_add(count, 1);
+    int connection = accept4(fd, address, length, flags);
+    if (connection < 0) {
+        int rc = -errno;
+        atomic_fetch_sub(count, 1);
+        return rc;
+    }
+    if (source != FS_GLOBAL)
+        atomic_fetch_add(&t->page->slot[source].arrived, 1);
+    return connection;
+}
+
+int fs_table_copy_options(struct fs_table *t) {
+    for (uint32_t i = t->own_from; i < t->made; i++) {
+        int rc = options_copy(t->global, t->fds[i]);
+        if (rc)
+            return rc;
+    }
+    return 0;
+}
+
+/* ---- stopping ---- */
+
+int fs_table_stop_arrivals(struct fs_table *t) {
+    if (t->read_only)
+        return -EROFS;
+    atomic_store(&t->page->stopping, true);
+    if (t->page->address.ss_family != AF_INET && t->page->address.ss_family != AF_INET6)
+        return 0; /* a unix connect(2) is complete at once: nothing is ever under way */
+    int rc = drain_stop_arrivals(t->global);
+    for (uint32_t i = t->own_from; i < t->made && !rc; i++)
+        rc = drain_stop_arrivals(t->fds[i]);
+    return rc;
+}
+
+int fs_table_queued(const struct fs_table *t, int slot) {
+    int fd = fs_table_fd(t, slot);
+    return fd < 0 ? fd : drain_queued(fd);
+}
+
+int fs_table_half_open(const struct fs_table *t) {
+    return t->read_only ? -EROFS : drain_half_open(t->global);
+}

@@ -1,0 +1,153 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * fs_core: the channel to the kernel and the listen table. What serve, the loops and the preload
+ * library share.
+ *
+ * Rules of every function here: 0 (or a descriptor, index or count) on success, -errno on failure;
+ * no global state; no allocation survives a failed call. A table may be used by every process that
+ * inherited it by fork; what is shared between them lives in its page.
+ */
+#ifndef FASTSOCKET_FS_H
+#define FASTSOCKET_FS_H
+
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <sys/socket.h>
+#include <sys/types.h>
+
+#define FS_WHY_MAX 192 /* bytes of a reason, with its NUL */
+#define FS_SLOTS_MAX                                                                               \
+    512 /* slots of one table: at most six instructions each, of 4096 (linux/bpf_common.h) */
+#define FS_GLOBAL        (-1) /* in the place of a slot number: the global listener */
+#define FS_ANY_SLOT      (-1) /* fs_table_claim: any free slot */
+#define FS_FIRST_IS_SLOT 0x1u /* fs_table_options.flags: slot 0 is the global listener itself */
+
+enum fs_backend { FS_BACKEND_AUTO, FS_BACKEND_DEVICE, FS_BACKEND_REUSEPORT, FS_BACKEND_OFF };
+enum fs_steer { FS_STEER_AUTO, FS_STEER_CPU, FS_STEER_SPREAD };
+
+/* ---- the listen table ---------------------------------------------------------------------- */
+
+struct fs_table;
+
+struct fs_table_options {
+    uint32_t slots;   /* slots to make; 0: none, the listener is shared as it is */
+    uint32_t records; /* claims that a table without slots can tell apart */
+    int backlog;      /* listen(2) */
+    enum fs_steer steer;
+    uint32_t flags;
+};
+
+struct fs_table_info {
+    uint32_t slots;       /* records in the page: slots, or plain claims when shared */
+    bool shared;          /* no local listeners: everybody accepts from the global one */
+    bool stopping;        /* fs_table_stop_arrivals was called */
+    enum fs_steer wanted; /* as asked for */
+    enum fs_steer steer;  /* in force: FS_STEER_CPU or FS_STEER_SPREAD */
+    uint64_t generation;  /* moves whenever a claim or the live set changes */
+    uint64_t others;      /* connections accepted by processes without a slot */
+    char why[FS_WHY_MAX]; /* why this steering, or why shared */
+    struct sockaddr_storage address;
+    socklen_t address_len;
+};
+
+struct fs_slot_info {
+    pid_t pid;        /* owner, 0: nobody */
+    pid_t tid;        /* its thread */
+    uint64_t start;   /* the thread's start time in clock ticks since boot, proc(5) stat field 22 */
+    int cpu;          /* the core whose connections `cpu` steering sends here */
+    bool live;        /* new connections are steered here */
+    bool alive;       /* the owner is a running thread */
+    bool used;        /* was claimed at least once */
+    uint64_t claims;  /* times it changed hands */
+    uint64_t own;     /* accepted by this slot's owner from this slot, */
+    uint64_t stolen;  /* ... from a slot that somebody else serves, */
+    uint64_t orphan;  /* ... from a slot that nobody serves, */
+    uint64_t global;  /* ... from the global listener */
+    uint64_t arrived; /* taken out of this slot's queue, by whomever */
+};
+
+/* Make `fd`, a bound TCP socket, the global listener of a new table and listen on it.
+ * A socket that was listening already is converted if the kernel allows it, else served shared;
+ * so is what is not TCP (info.shared, info.why). `fd` stays the caller's. */
+int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options *options);
+
+/* A read-only view of another process's table: `memfd` is its page. Only the readers work on it. */
+int fs_table_attach(struct fs_table **out, int memfd);
+
+/* Close this process's hold on the slots and the page. Claims stay: they end with their owner. */
+void fs_table_free(struct fs_table *table);
+
+int fs_table_fd(const struct fs_table *table, int slot); /* descriptor of a slot or FS_GLOBAL */
+int fs_table_page_fd(const struct fs_table *table);
+void fs_table_read(const struct fs_table *table, struct fs_table_info *info);
+int fs_table_read_slot(const struct fs_table *table, int slot, struct fs_slot_info *info);
+
+/* Claim a slot for the calling thread: -EBUSY while a living owner has it (or every one).
+ * The claim of a dead owner is taken over. cpu -1 keeps the slot's core. Returns the slot. */
+int fs_table_claim(struct fs_table *table, int slot, int cpu);
+/* Give the slot to `pid`'s main thread, whoever has it now; -ESRCH if there is no such process. */
+int fs_table_hand_over(struct fs_table *table, int slot, pid_t pid);
+/* Give up the calling thread's claim and steer away; -EPERM if somebody else has it. */
+int fs_table_release(struct fs_table *table, int slot);
+/* Clear the claims of dead owners and steer away from them. Returns how many there were. */
+int fs_table_reap(struct fs_table *table);
+
+/* Let new connections arrive at the slot, or no longer. */
+int fs_table_activate(struct fs_table *table, int slot, bool live);
+/* Choose the steering; FS_STEER_AUTO decides by receive queues and says why in the info. */
+int fs_table_steer(struct fs_table *table, enum fs_steer wanted);
+/* Under FS_STEER_AUTO: leave `cpu` if the cores' shares turn out uneven. 1: it changed. */
+int fs_table_review(struct fs_table *table);
+
+/* accept4(2) from slot `source` (or FS_GLOBAL) on behalf of the owner of `slot` (FS_GLOBAL: of a
+ * process without one), counted in the page before the call returns. */
+int fs_table_accept(struct fs_table *table, int slot, int source, struct sockaddr *address,
+                    socklen_t *length, int flags);
+
+/* Copy the global listener's socket options to every slot, again: they may have changed. */
+int fs_table_copy_options(struct fs_table *table);
+
+/* Full stop, first half: no new handshake starts on any member; those under way may finish. */
+int fs_table_stop_arrivals(struct fs_table *table);
+/* Connections in the accept queue of a slot or FS_GLOBAL. */
+int fs_table_queued(const struct fs_table *table, int slot);
+/* Handshakes under way at the table's port. */
+int fs_table_half_open(const struct fs_table *table);
+
+/* ---- the channel --------------------------------------------------------------------------- */
+
+struct fs_channel;
+
+struct fs_channel_options {
+    const char *device; /* NULL: FSOCKET_DEVICE */
+    uint32_t slots;     /* slots of each listen table; 0: two a core */
+    enum fs_steer steer;
+};
+
+/* Open a channel. `why` says which backend it is and why, or why there is none. */
+int fs_channel_open(struct fs_channel **out, enum fs_backend wanted,
+                    const struct fs_channel_options *options, char why[FS_WHY_MAX]);
+/* Close it and what it made; the listeners' own descriptors stay the program's. */
+void fs_channel_free(struct fs_channel *channel);
+
+enum fs_backend fs_channel_backend(const struct fs_channel *channel);
+const char *fs_backend_name(enum fs_backend backend);
+
+int fs_channel_socket(struct fs_channel *channel, int family, int type, int protocol);
+int fs_channel_listen(struct fs_channel *channel, int fd, int backlog);
+/* This process gets a local listener behind `fd`; cpu -1 lets the channel choose the core. */
+int fs_channel_spawn_listen(struct fs_channel *channel, int fd, int cpu);
+int fs_channel_spawn_all_listen(struct fs_channel *channel);
+int fs_channel_accept(struct fs_channel *channel, int fd, struct sockaddr *address,
+                      socklen_t *length, int flags);
+int fs_channel_shutdown_listen(struct fs_channel *channel, int fd, int how);
+int fs_channel_close(struct fs_channel *channel, int fd);
+
+/* ---- processes ----------------------------------------------------------------------------- */
+
+/* Have `signal` sent to this process when its parent dies, prctl(2) PR_SET_PDEATHSIG. The kernel
+ * forgets it when credentials change: call it after dropping them. -ESRCH: it died already. */
+int fs_parent_death_signal(int signal, pid_t parent);
+
+#endif

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The channel: which backend opens, what it says, and the same round on each that works here.
+ */
+#include "check.h"
+
+#include <sys/stat.h>
+
+static void device_says_what_is_wrong(void) {
+    struct fs_channel *channel = NULL;
+    char why[FS_WHY_MAX];
+    struct fs_channel_options absent = {.device = "/nonexistent/fastsocket"};
+    CHECK_IS(fs_channel_open(&channel, FS_BACKEND_DEVICE, &absent, why), -ENOENT);
+    CHECK(strstr(why, "/nonexistent/fastsocket does not exist"));
+
+    struct fs_channel_options foreign = {.device = "/dev/null"};
+    CHECK_IS(fs_channel_open(&channel, FS_BACKEND_DEVICE, &foreign, why), -ENOTTY);
+    CHECK(strcmp(why, "/dev/null is not the fastsocket device") == 0);
+
+    if (geteuid() == 0) { /* somebody who may not open it: only root can become somebody else */
+        char path[] = "/tmp/fastsocket-XXXXXX";
+        int fd = mkstemp(path);
+        CHECK(fd >= 0 && fchmod(fd, 0600) == 0);
+        close(fd);
+        pid_t pid = fork();
+        if (pid == 0) {
+            struct fs_channel_options forbidden = {.device = path};
+            CHECK(setuid(65534) == 0);
+            CHECK_IS(fs_channel_open(&channel, FS_BACKEND_DEVICE, &forbidden, why), -EACCES);
+            CHECK(strstr(why, "may not be opened by uid 65534"));
+            _exit(0);
+        }
+        int status;
+        CHECK(waitpid(pid, &status, 0) == pid);
+        unlink(path);
+        CHECK_IS(status, 0);
+    }
+}
+
+static void auto_falls_back_and_says_why(void) {
+    struct fs_channel *channel = NULL;
+    char why[FS_WHY_MAX];
+    struct fs_channel_options options = {.device = "/dev/null"};
+    CHECK_IS(fs_channel_open(&channel, FS_BACKEND_AUTO, &options, why), 0);
+    CHECK_IS(fs_channel_backend(channel), FS_BACKEND_REUSEPORT);
+    CHECK(strstr(why, "not the fastsocket device"));
+    fs_channel_free(channel);
+
+    options.slots = FS_SLOTS_MAX + 1;
+    CHECK_IS(fs_channel_open(&channel, FS_BACKEND_AUTO, &options, why), -EINVAL);
+    CHECK_IS(fs_channel_open(&channel, (enum fs_backend)9, NULL, why), -EINVAL);
+}
+
+/* socket, listen, spawn, accept in a child too, shutdown, close: as a program would. */
+static void round_trip(enum fs_backend backend) {
+    struct fs_channel *channel = NULL;
+    char why[FS_WHY_MAX];
+    struct fs_channel_options options = {.slots = 2, .steer = FS_STEER_SPREAD};
+    struct sockaddr_in any = {.sin_family = AF_INET, .sin_addr = {htonl(INADDR_LOOPBACK)}};
+    CHECK_IS(fs_channel_open(&channel, backend, &options, why), 0);
+    int fd = fs_channel_socket(channel, AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(fd >= 0);
+    CHECK(bind(fd, (struct sockaddr *)&any, sizeof any) == 0);
+    CHECK_IS(fs_channel_listen(channel, fd, 64), 0);
+    CHECK_IS(fs_channel_listen(channel, fd, 128), 0);
+    CHECK_IS(fs_channel_spawn_listen(channel, fd, -1), 0);
+
+    int client = client_of(fd);
+    struct sockaddr_in peer, name;
+    socklen_t len = sizeof peer, name_len = sizeof name;
+    /* The descriptor is a blocking one, and so is this accept. */
+    int connection = fs_channel_accept(channel, fd, (struct sockaddr *)&peer, &len, SOCK_CLOEXEC);
+    CHECK(connection >= 0);
+    CHECK(getsockname(client, (struct sockaddr *)&name, &name_len) == 0);
+    CHECK_IS(peer.sin_port, name.sin_port);
+    close(connection);
+    close(client);
+
+    pid_t pid = fork();
+    if (pid == 0) {
+        CHECK_IS(fs_channel_spawn_all_listen(channel), 0);
+        for (int i = 0; i < 8; i++) /* some of the 16 below arrive here, or the parent takes none */
+            if ((connection = fs_channel_accept(channel, fd, NULL, NULL, 0)) >= 0)
+                close(connection);
+        pause();
+    }
+    int clients[16];
+    for (int i = 0; i < 16; i++)
+        clients[i] = client_of(fd);
+    usleep(200000);
+    kill(pid, SIGKILL);
+    reap_child(pid);
+    /* Whatever the child had not taken is the parent's now: nothing is stranded in its slot. */
+    for (int i = 0; i < 8; i++) {
+        connection = fs_channel_accept(channel, fd, NULL, NULL, SOCK_CLOEXEC);
+        CHECK(connection >= 0);
+        close(connection);
+    }
+    for (int i = 0; i < 16; i++)
+        close(clients[i]);
+    CHECK_IS(fs_channel_spawn_listen(channel, -1, 0), -EBADF);
+    CHECK_IS(fs_channel_listen(channel, -1, 1), -EBADF);
+    CHECK_IS(fs_channel_shutdown_listen(channel, fd, SHUT_RD), 0);
+    CHECK_IS(fs_channel_accept(channel, fd, NULL, NULL, 0), -EINVAL);
+    CHECK_IS(fs_channel_close(channel, fd), 0);
+    CHECK_IS(fs_channel_close(channel, fd), -EBADF);
+    fs_channel_free(channel);
+}
+
+static void run(void) {
+    device_says_what_is_wrong();
+    auto_falls_back_and_says_why();
+    round_trip(FS_BACKEND_REUSEPORT);
+    round_trip(FS_BACKEND_OFF);
+}

@@ -1,0 +1,125 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Claims: who gets a slot, who does not, and what happens to a dead owner's.
+ */
+#include "check.h"
+
+/* A child that claims `slot` and then waits to be killed; returns after the claim. */
+static pid_t claimant(struct fs_table *table, int slot) {
+    int ready[2];
+    char byte;
+    CHECK(pipe(ready) == 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        CHECK_IS(fs_table_claim(table, slot, -1), slot);
+        CHECK_IS(fs_table_activate(table, slot, true), 0);
+        CHECK(write(ready[1], "r", 1) == 1);
+        pause();
+        _exit(0);
+    }
+    close(ready[1]);
+    CHECK(read(ready[0], &byte, 1) == 1);
+    close(ready[0]);
+    return pid;
+}
+
+static void kill_child(pid_t pid) {
+    CHECK(kill(pid, SIGKILL) == 0);
+    reap_child(pid);
+}
+
+static void run(void) {
+    int fd = bound("127.0.0.1");
+    struct fs_table *table = make_table_on(fd, 3, FS_STEER_SPREAD);
+    CHECK_IS(table_info(table).shared, 0);
+
+    /* A claim is this thread's; it may be repeated, and released once. */
+    CHECK_IS(fs_table_claim(table, 1, -1), 1);
+    CHECK_IS(fs_table_claim(table, 1, -1), 1);
+    CHECK_IS(slot_info(table, 1).pid, getpid());
+    CHECK_IS(slot_info(table, 1).claims, 1);
+    CHECK_IS(fs_table_release(table, 1), 0);
+    CHECK_IS(fs_table_release(table, 1), -EPERM);
+    CHECK_IS(fs_table_claim(table, 3, -1), -EINVAL);
+
+    /* A living owner keeps it; a dead one's, zombie or gone, is taken over. */
+    pid_t pid = claimant(table, 1);
+    CHECK_IS(fs_table_claim(table, 1, -1), -EBUSY);
+    CHECK_IS(fs_table_release(table, 1), -EPERM);
+    CHECK_IS(fs_table_reap(table), 0);
+    CHECK(kill(pid, SIGKILL) == 0);
+    siginfo_t info;
+    CHECK(waitid(P_PID, (id_t)pid, &info, WEXITED | WNOWAIT) == 0); /* a zombie now */
+    CHECK_IS(slot_info(table, 1).alive, 0);
+    CHECK_IS(fs_table_claim(table, 1, -1), 1);
+    reap_child(pid);
+    CHECK_IS(fs_table_release(table, 1), 0);
+
+    /* Reaping clears claim and live set; connections in the queue stay for whoever comes. */
+    pid = claimant(table, 2);
+    int client = client_of(fd);
+    CHECK_IS(fs_table_queued(table, 2), 1);
+    kill_child(pid);
+    uint64_t generation = table_info(table).generation;
+    CHECK_IS(fs_table_reap(table), 1);
+    CHECK_IS(fs_table_reap(table), 0);
+    CHECK(table_info(table).generation > generation);
+    CHECK_IS(slot_info(table, 2).pid, 0);
+    CHECK_IS(slot_info(table, 2).live, 0);
+    CHECK_IS(fs_table_queued(table, 2), 1);
+    CHECK_IS(fs_table_claim(table, 0, -1), 0);
+    CHECK_IS(accept_all(table, 0, 2), 1);
+    CHECK_IS(slot_info(table, 0).orphan, 1);
+    close(client);
+
+    /* Nobody is live: the global listener gets it, and only it. */
+    client = client_of(fd);
+    CHECK_IS(fs_table_queued(table, FS_GLOBAL), 1);
+    CHECK_IS(accept_all(table, 0, FS_GLOBAL), 1);
+    CHECK_IS(slot_info(table, 0).global, 1);
+    close(client);
+
+    /* A sibling's is stolen. */
+    pid = claimant(table, 1);
+    client = client_of(fd);
+    CHECK_IS(accept_all(table, 0, 1), 1);
+    CHECK_IS(slot_info(table, 0).stolen, 1);
+    CHECK_IS(slot_info(table, 1).arrived, 1);
+    close(client);
+
+    /* Handing over: the new owner has it while the old one lives. */
+    pid_t next = fork();
+    if (next == 0) {
+        pause();
+        _exit(0);
+    }
+    CHECK_IS(fs_table_hand_over(table, 1, next), 0);
+    CHECK_IS(slot_info(table, 1).pid, next);
+    kill_child(pid);
+    CHECK_IS(fs_table_reap(table), 0);
+    CHECK_IS(slot_info(table, 1).live, 1);
+    kill_child(next);
+    CHECK_IS(fs_table_hand_over(table, 1, next), -ESRCH);
+
+    /* Any slot: the free one of the core asked for, else the first free one. */
+    CHECK_IS(fs_table_release(table, 0), 0);
+    CHECK_IS(fs_table_claim(table, 2, 7), 2);
+    CHECK_IS(fs_table_release(table, 2), 0);
+    CHECK_IS(fs_table_claim(table, FS_ANY_SLOT, 7), 2);
+    CHECK_IS(fs_table_claim(table, FS_ANY_SLOT, 7), 0);
+    CHECK_IS(slot_info(table, 0).cpu, 7);
+    CHECK_IS(fs_table_claim(table, FS_ANY_SLOT, -1), 1);
+    CHECK_IS(fs_table_claim(table, FS_ANY_SLOT, -1), -EBUSY);
+
+    /* A view of it reads, and only reads. */
+    struct fs_table *view = NULL;
+    CHECK_IS(fs_table_attach(&view, fs_table_page_fd(table)), 0);
+    CHECK_IS(slot_info(view, 1).pid, getpid());
+    CHECK_IS(fs_table_claim(view, 1, -1), -EROFS);
+    CHECK_IS(fs_table_fd(view, 1), -EROFS);
+    fs_table_free(view);
+    CHECK_IS(fs_table_attach(&view, fd), -EINVAL);
+
+    fs_table_free(table);
+    close(fd);
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * A full stop: who connected before is served, silent clients of a deferring listener too; nobody
+ * gets in after.
+ */
+#include "check.h"
+
+static int connect_later(int fd) {
+    struct sockaddr_storage address;
+    socklen_t len = sizeof address;
+    CHECK(getsockname(fd, (struct sockaddr *)&address, &len) == 0);
+    int client = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+    CHECK(connect(client, (struct sockaddr *)&address, len) < 0 && errno == EINPROGRESS);
+    return client;
+}
+
+static void stop(const char *host) {
+    enum { SILENT = 5 };
+    int fd = bound(host), seconds = 10, clients[SILENT];
+    CHECK(setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds) == 0);
+    struct fs_table *table = make_table_on(fd, 2, FS_STEER_SPREAD);
+    CHECK_IS(fs_table_half_open(table), 0);
+    CHECK_IS(fs_table_activate(table, 1, true), 0);
+    for (int i = 0; i < SILENT; i++)
+        clients[i] = client_of(fd);
+    /* Connected for the client, a half-open request for us: accept has nothing. */
+    CHECK_IS(fs_table_queued(table, 1), 0);
+    CHECK_IS(fs_table_half_open(table), SILENT);
+
+    CHECK_IS(fs_table_stop_arrivals(table), 0);
+    CHECK(table_info(table).stopping);
+    int late = connect_later(fd);
+    int taken = 0;
+    for (int waited = 0; fs_table_half_open(table) > 0 || fs_table_queued(table, 1) > 0; waited++) {
+        CHECK(waited < 400); /* the kernel's own timer sends SYN|ACK again after a second */
+        struct pollfd ready = {.fd = fs_table_fd(table, 1), .events = POLLIN};
+        poll(&ready, 1, 25);
+        taken += accept_all(table, FS_GLOBAL, 1);
+    }
+    CHECK_IS(taken, SILENT);
+    struct pollfd still = {.fd = late, .events = POLLOUT};
+    CHECK_IS(poll(&still, 1, 0), 0);
+    close(late);
+    for (int i = 0; i < SILENT; i++)
+        close(clients[i]);
+    fs_table_free(table);
+    close(fd);
+}
+
+static void run(void) {
+    stop("127.0.0.1");
+    stop("::1");
+}
