@@ -1,0 +1,78 @@
+# One target a verb; README and .ci/run call the same ones. PYTHON chooses the interpreter.
+PYTHON ?= python3
+VENV   ?= .venv
+HOST   ?= 127.0.0.1
+PORT   ?= 8000
+BIN     = $(VENV)/bin
+PYTEST_ARGS ?=
+export PIP_DISABLE_PIP_VERSION_CHECK = 1
+
+SOURCES := $(shell find aiofastsocket native pyproject.toml LICENSE README.md -type f \
+             -not -path '*/__pycache__/*' -not -path 'native/tests/*')
+
+.PHONY: serve test test-native test-python lint format clean
+
+serve: $(VENV)/installed
+	@echo "In another terminal:  curl http://$(HOST):$(PORT)/        (again: another worker answers)"
+	@echo "                      ss -ltn 'sport = :$(PORT)'          (one listener a slot)"
+	@exec $(BIN)/aiofastsocket serve --host $(HOST) --port $(PORT)
+
+test: test-native test-python
+
+# The C tests, plain and under AddressSanitizer and UndefinedBehaviorSanitizer.
+test-native: $(VENV)/tools
+	@for sanitize in OFF ON; do \
+	  PATH="$(abspath $(BIN)):$$PATH" && \
+	  cmake -S native -B build/native-$$sanitize -G Ninja -DFS_PYTHON=OFF -DFS_TESTS=ON \
+	    -DFS_WERROR=ON -DFS_SANITIZE=$$sanitize >build/cmake.log 2>&1 || { cat build/cmake.log; exit 1; }; \
+	  ninja -C build/native-$$sanitize --quiet && \
+	  ctest --test-dir build/native-$$sanitize --output-on-failure || exit 1; \
+	done
+
+# Against the installed package: the source tree is not on the path.
+test-python: $(VENV)/installed $(VENV)/tools packages
+	$(BIN)/pytest $(PYTEST_ARGS)
+
+# wrk and ss, where Debian packages may be installed; a test that misses one says so.
+.PHONY: packages
+packages:
+	@if ! command -v wrk >/dev/null || ! command -v ss >/dev/null || ! command -v curl >/dev/null; then \
+	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
+	      apt-get install -y -qq --no-install-recommends wrk iproute2 curl >/dev/null; fi; fi
+
+lint: $(VENV)/installed $(VENV)/lint
+	$(BIN)/ruff check .
+	$(BIN)/ruff format --check .
+	$(BIN)/mypy --python-executable $(BIN)/python
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'native/*.[ch]' ':!native/cffi')
+
+format: $(VENV)/lint
+	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
+	$(BIN)/clang-format -i $$(git ls-files 'native/*.[ch]' ':!native/cffi')
+
+clean:
+	rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache
+
+$(VENV)/bin/python:
+	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
+	  { echo "aiofastsocket needs Python 3.11 or later; say where: make PYTHON=/path/to/python3"; exit 1; }
+	@$(PYTHON) -m venv $(VENV)
+
+$(VENV)/installed: $(VENV)/bin/python $(SOURCES)
+	@echo "installing aiofastsocket into $(VENV) ..."
+	@$(BIN)/pip install -q .
+	@touch $@
+
+# pip 23, which CPython 3.11 brings, does not read dependency groups; the newest does.
+$(VENV)/pip: $(VENV)/bin/python
+	@$(BIN)/pip install -q --upgrade 'pip>=25.1'
+	@touch $@
+
+$(VENV)/tools: $(VENV)/pip pyproject.toml
+	@$(BIN)/pip install -q --group test --group native && mkdir -p build
+	@touch $@
+
+$(VENV)/lint: $(VENV)/pip pyproject.toml
+	@$(BIN)/pip install -q --group test --group lint
+	@touch $@

@@ -1,0 +1,5 @@
+"""`python -m aiofastsocket`."""
+
+from .cli import main
+
+raise SystemExit(main())

@@ -1,0 +1,144 @@
+"""The channel: the way to the kernel, one object for each backend's same operations.
+
+Source: the ioctl interface of /dev/fastsocket (native/include/fastsocket/uapi.h) and, for what each
+operation does on a stock kernel, socket(2), listen(2), accept4(2), shutdown(2), close(2).
+"""
+
+import os
+import socket as bsd
+from types import TracebackType
+from typing import Self
+
+from ._native import check, ffi, lib, text
+from .errors import SetupError, UsageError
+
+BACKENDS = ("auto", "device", "reuseport", "off")
+STEERINGS = ("auto", "cpu", "spread")
+BACKEND_VARIABLE = "AIOFASTSOCKET_BACKEND"
+
+
+def choose_backend(backend: str | None = None) -> str:
+    """The backend by argument, else by AIOFASTSOCKET_BACKEND, else "auto".
+
+    Raises UsageError, which lists the right names, for any other value.
+    """
+    if backend is not None:
+        name, origin = backend, "backend"
+    else:
+        name, origin = os.environ.get(BACKEND_VARIABLE, "auto"), BACKEND_VARIABLE
+    if name not in BACKENDS:
+        raise UsageError(f"{origin} {name!r} is unknown: use {', '.join(BACKENDS)}")
+    return name
+
+
+class Channel:
+    """An open channel; a context manager that closes it.
+
+    backend: "auto", "device", "reuseport" or "off"; None takes AIOFASTSOCKET_BACKEND.
+    slots: local listeners behind each listening socket (reuseport); None: two a core.
+    device: path of the device.
+
+    Raises UsageError for an unknown backend, SetupError if the backend asked for cannot be had.
+    Under the reuseport backend listen() makes the socket non-blocking; accept() still blocks if it
+    was a blocking one.
+    """
+
+    def __init__(
+        self,
+        backend: str | None = None,
+        *,
+        slots: int | None = None,
+        steer: str = "auto",
+        device: str | None = None,
+    ) -> None:
+        wanted = choose_backend(backend)
+        if steer not in STEERINGS:
+            raise UsageError(f"steering {steer!r} is unknown: use {', '.join(STEERINGS)}")
+        if slots is not None and not 1 <= slots <= lib.FS_SLOTS_MAX:
+            raise UsageError(f"{slots} slots: use 1 to {lib.FS_SLOTS_MAX}")
+        path = ffi.new("char[]", os.fsencode(device)) if device is not None else ffi.NULL
+        options = ffi.new(
+            "struct fs_channel_options *",
+            {"device": path, "slots": slots or 0, "steer": STEERINGS.index(steer)},
+        )
+        out = ffi.new("struct fs_channel **")
+        why = ffi.new("char[]", lib.FS_WHY_MAX)
+        if lib.fs_channel_open(out, BACKENDS.index(wanted), options, why) < 0:
+            raise SetupError(f"backend {wanted} cannot be had: {text(why)}")
+        self._channel = out[0]
+        self.backend = BACKENDS[lib.fs_channel_backend(self._channel)]
+        self.why = text(why)
+
+    def __repr__(self) -> str:
+        return f"<Channel {self.backend}: {self.why}>"
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def _open(self) -> object:
+        if self._channel is None:
+            raise ValueError("the channel is closed")
+        return self._channel
+
+    def socket(
+        self, family: int = bsd.AF_INET, type: int = bsd.SOCK_STREAM, proto: int = 0
+    ) -> bsd.socket:
+        """socket(2) through the channel. Not inherited by exec, as Python's own (PEP 446)."""
+        fd = lib.fs_channel_socket(self._open(), family, type | bsd.SOCK_CLOEXEC, proto)
+        return bsd.socket(family, type, proto, fileno=check(fd, "socket"))
+
+    def listen(self, sock: bsd.socket, backlog: int = 2048) -> None:
+        """listen(2): the socket becomes a global listener."""
+        rc = lib.fs_channel_listen(self._open(), sock.fileno(), backlog)
+        check(rc, "listen", address_text(sock))
+
+    def spawn_listen(self, sock: bsd.socket, cpu: int = -1) -> None:
+        """Give this process a local listener behind `sock`; cpu -1 lets the channel choose."""
+        rc = lib.fs_channel_spawn_listen(self._open(), sock.fileno(), cpu)
+        check(rc, "spawn_listen", address_text(sock))
+
+    def spawn_all_listen(self) -> None:
+        """The same for every listener of this channel, as a forked worker does once."""
+        check(lib.fs_channel_spawn_all_listen(self._open()), "spawn_all_listen")
+
+    def accept(self, sock: bsd.socket, flags: int = bsd.SOCK_CLOEXEC) -> bsd.socket:
+        """accept4(2) from the local listener, from orphans, then from the global listener."""
+        rc = lib.fs_channel_accept(self._open(), sock.fileno(), ffi.NULL, ffi.NULL, flags)
+        fd = check(rc, "accept", address_text(sock))
+        return bsd.socket(sock.family, sock.type, sock.proto, fileno=fd)
+
+    def shutdown_listen(self, sock: bsd.socket, how: int = bsd.SHUT_RDWR) -> None:
+        """shutdown(2) of the listener and all its local ones."""
+        rc = lib.fs_channel_shutdown_listen(self._open(), sock.fileno(), how)
+        check(rc, "shutdown_listen", address_text(sock))
+
+    def close_listen(self, sock: bsd.socket) -> None:
+        """close(2): this process's hold on the listener and its local ones."""
+        about = address_text(sock)
+        check(lib.fs_channel_close(self._open(), sock.detach()), "close", about)
+
+    def close(self) -> None:
+        """Close the channel; listening sockets stay the program's. May be called twice."""
+        if self._channel is not None:
+            channel, self._channel = self._channel, None
+            lib.fs_channel_free(channel)
+
+
+def address_text(sock: bsd.socket) -> str:
+    """A listening socket's address as a person writes it: host:port, [v6]:port or unix:path."""
+    try:
+        name = sock.getsockname()
+    except OSError:
+        return f"fd {sock.fileno()}"
+    if sock.family == bsd.AF_UNIX:
+        return f"unix:{os.fsdecode(name)}"
+    host, port = name[:2]
+    return f"[{host}]:{port}" if sock.family == bsd.AF_INET6 else f"{host}:{port}"

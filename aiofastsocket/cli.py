@@ -1,0 +1,121 @@
+"""The `aiofastsocket` command: arguments -> config -> serve, and errors -> one line, exit code.
+
+Exit codes: 0 stopped as told, 1 the environment will not have it, 2 the arguments are wrong.
+"""
+
+import argparse
+import sys
+import traceback
+from collections.abc import Sequence
+from importlib.metadata import version
+from typing import NoReturn
+
+from .channel import BACKENDS, STEERINGS
+from .errors import SetupError, UsageError
+from .serve.bind import Bind
+from .serve.config import INTERFACES, LOG_LEVELS, LOOPS, PINS, Config
+from .serve.run import serve
+
+
+class _Parser(argparse.ArgumentParser):
+    def error(self, message: str) -> NoReturn:
+        """One line, not the whole usage."""
+        self.exit(2, f"{self.prog}: error: {message}\n")
+
+
+def _workers(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdigit():
+        raise argparse.ArgumentTypeError(f"{text!r}: use auto or a number")
+    return int(text)
+
+
+def _parser() -> _Parser:
+    parser = _Parser(prog="aiofastsocket", description=__doc__.splitlines()[0])
+    parser.add_argument("--version", action="version", version=version("aiofastsocket"))
+    commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    s = commands.add_parser(
+        "serve",
+        help="serve a Python program, one worker a core",
+        description="Serve a Python program on every core; each worker has its own listener.",
+        epilog="Signals: TERM stops when all is answered, INT and QUIT at once; HUP starts new "
+        "workers with the program's code as it is now; TTIN and TTOU: one worker more, one fewer.",
+    )
+    add = s.add_argument_group("program").add_argument
+    s.add_argument(
+        "target",
+        nargs="?",
+        metavar="module:attr",
+        help="an asyncio.Protocol class or factory, or async def handle(reader, writer); "
+        "without it, a demo over HTTP",
+    )
+    add("--interface", choices=INTERFACES, default="auto", help="kind of target (detected)")
+    add("--factory", action="store_true", help="call the target to get the real one")
+    add("--app-dir", default=".", metavar="DIR", help="where to import it from (here)")
+    add("--preload", action="store_true", help="import it once, before the workers start")
+    add = s.add_argument_group("addresses").add_argument
+    add(
+        "--bind",
+        action="append",
+        metavar="ADDRESS",
+        help="host:port, [ipv6]:port, unix:path or fd://N; may be repeated; port 0 chooses one "
+        "(127.0.0.1:8000)",
+    )
+    add("--host", help="as --bind HOST:PORT (127.0.0.1)")
+    add("--port", type=int, help="as --bind HOST:PORT (8000)")
+    add("--backlog", type=int, default=2048, metavar="N", help="queue of each listener (2048)")
+    add("--defer-accept", action="store_true", help="accept when the first bytes are there")
+    add("--ssl-certfile", metavar="FILE", help="serve TLS with this certificate chain")
+    add("--ssl-keyfile", metavar="FILE", help="its key, if not in the same file")
+    add = s.add_argument_group("workers").add_argument
+    add("--workers", type=_workers, metavar="N|auto", help="auto: what cores and cgroup allow")
+    add("--slots", type=int, metavar="N", help="most workers TTIN can reach (twice the workers)")
+    add("--backend", choices=BACKENDS, help="way to the kernel (auto)")
+    add("--steer", choices=STEERINGS, default="auto", help="where new connections go (auto)")
+    add("--pin", choices=PINS, default="auto", help="workers to cores (auto: with cpu steering)")
+    add("--loop", choices=LOOPS, default="uvloop", help="event loop (uvloop)")
+    add = s.add_argument_group("service").add_argument
+    add(
+        "--timeout-graceful-shutdown",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="what open connections get after TERM or HUP (30)",
+    )
+    add("--user", help="run workers as this user, after binding")
+    add("--group", help="run workers as this group")
+    add("--pid-file", metavar="FILE", help="write the supervisor's process id here")
+    add("--log-level", choices=LOG_LEVELS, default="info", help="(info)")
+    return parser
+
+
+def _binds(args: argparse.Namespace) -> tuple[Bind, ...]:
+    if args.bind and (args.host is not None or args.port is not None):
+        raise UsageError("--host and --port do not go with --bind: use one or the other")
+    if args.host is not None or args.port is not None:
+        host = args.host if args.host is not None else "127.0.0.1"
+        port = args.port if args.port is not None else 8000
+        return (Bind.parse(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"),)
+    return tuple(Bind.parse(text) for text in args.bind or ())
+
+
+def main(arguments: Sequence[str] | None = None) -> int:
+    """The command's entry point."""
+    args = _parser().parse_args(arguments)
+    options = vars(args)
+    command = options.pop("command")
+    try:
+        binds = _binds(args)
+        for name in ("bind", "host", "port"):
+            options.pop(name)
+        return serve(Config(binds=binds, **options))
+    except UsageError as error:
+        print(f"aiofastsocket {command}: error: {error}", file=sys.stderr)
+        return 2
+    except (SetupError, OSError) as error:
+        print(f"aiofastsocket {command}: error: {error}", file=sys.stderr)
+        return 1
+    except Exception:  # a preloaded target's own: its traceback, once
+        traceback.print_exc()
+        return 1

@@ -1,0 +1,269 @@
+"""The listen table: one address, bound once, with a local listener (slot) for every worker.
+
+The process that listens makes the table; its forked children inherit it and claim slots. What they
+share (who serves what, counters) is in a page of shared memory, which any process that may read
+this one's /proc entry can look at: see `tables_of`.
+
+Source: native/include/fastsocket/fs.h.
+"""
+
+import os
+import socket
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Any, Self
+
+from ._native import check, ffi, lib, text
+from .channel import STEERINGS, address_text
+from .errors import UsageError
+
+GLOBAL: int = lib.FS_GLOBAL
+"""In the place of a slot number: the global listener, or a process without a slot."""
+
+PAGE_NAME = "/memfd:fastsocket-table"
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """What holds for the whole table at one moment."""
+
+    slots: int
+    shared: bool
+    stopping: bool
+    wanted: str
+    steer: str
+    generation: int
+    others: int
+    why: str
+
+
+@dataclass(frozen=True)
+class SlotInfo:
+    """One slot at one moment. Counters are connections since the table was made.
+
+    own, stolen, orphan, global_: accepted by this slot's owner, by where from. arrived: taken out
+    of this slot's queue, by whomever.
+    """
+
+    slot: int
+    pid: int
+    cpu: int
+    live: bool
+    alive: bool
+    used: bool
+    claims: int
+    own: int
+    stolen: int
+    orphan: int
+    global_: int
+    arrived: int
+
+    @property
+    def accepted(self) -> int:
+        """All connections that this slot's owners accepted."""
+        return self.own + self.stolen + self.orphan + self.global_
+
+
+class _TableView:
+    """Reading a table: what its maker, its heirs and onlookers have in common."""
+
+    _table: Any
+
+    def _open(self) -> Any:
+        if self._table is None:
+            raise ValueError("the listen table is closed")
+        return self._table
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
+
+    def info(self) -> TableInfo:
+        """The table's state now."""
+        i = ffi.new("struct fs_table_info *")
+        lib.fs_table_read(self._open(), i)
+        return TableInfo(
+            i.slots,
+            i.shared,
+            i.stopping,
+            STEERINGS[i.wanted],
+            STEERINGS[i.steer],
+            i.generation,
+            i.others,
+            text(i.why),
+        )
+
+    def slot(self, slot: int) -> SlotInfo:
+        """One slot's state now. Raises OSError (EINVAL) if there is no such slot."""
+        i = ffi.new("struct fs_slot_info *")
+        check(lib.fs_table_read_slot(self._open(), slot, i), "read slot", slot)
+        return SlotInfo(
+            slot,
+            i.pid,
+            i.cpu,
+            i.live,
+            i.alive,
+            i.used,
+            i.claims,
+            i.own,
+            i.stolen,
+            i.orphan,
+            getattr(i, "global"),
+            i.arrived,
+        )
+
+    def slots(self) -> list[SlotInfo]:
+        """All slots' states now, by number."""
+        return [self.slot(i) for i in range(self.info().slots)]
+
+    def close(self) -> None:
+        """Give up this process's hold. May be called twice."""
+        if self._table is not None:
+            table, self._table = self._table, None
+            lib.fs_table_free(table)
+
+
+class ListenTable(_TableView):
+    """Listen on a bound socket, with `slots` local listeners beside it.
+
+    sock: a bound stream socket. One that listens already is converted if the kernel allows it and
+        served shared otherwise, and so is one that is not TCP; `info()` says which and why.
+    slots: 0 makes none: everybody accepts from `sock`; `records` then limits the claims.
+    first_is_slot: slot 0 is `sock` itself, for programs in which nobody accepts from it otherwise.
+
+    A context manager. The socket stays the caller's. Raises OSError naming the call and address.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        slots: int,
+        records: int = 0,
+        backlog: int = 2048,
+        steer: str = "auto",
+        first_is_slot: bool = False,
+    ) -> None:
+        if steer not in STEERINGS:
+            raise UsageError(f"steering {steer!r} is unknown: use {', '.join(STEERINGS)}")
+        self._table = None
+        self.sock = sock
+        self.address = address_text(sock)
+        options = ffi.new(
+            "struct fs_table_options *",
+            {
+                "slots": slots,
+                "records": records,
+                "backlog": backlog,
+                "steer": STEERINGS.index(steer),
+                "flags": lib.FS_FIRST_IS_SLOT if first_is_slot else 0,
+            },
+        )
+        out = ffi.new("struct fs_table **")
+        check(lib.fs_table_create(out, sock.fileno(), options), "listen", self.address)
+        self._table = out[0]
+
+    def __repr__(self) -> str:
+        return f"<ListenTable {self.address}>"
+
+    def fileno(self, slot: int) -> int:
+        """Descriptor of a slot's listener; of the global one for GLOBAL or a shared table."""
+        return check(lib.fs_table_fd(self._open(), slot), "slot", slot)
+
+    def claim(self, slot: int | None = None, cpu: int = -1) -> int:
+        """Claim a slot (None: any free one) for this thread; returns its number.
+
+        The claim of a dead owner is taken over. Raises OSError EBUSY while a
+        living owner has it, or all have owners.
+        """
+        wanted = lib.FS_ANY_SLOT if slot is None else slot
+        return check(lib.fs_table_claim(self._open(), wanted, cpu), "claim slot", self.address)
+
+    def hand_over(self, slot: int, pid: int) -> None:
+        """Make process `pid` the slot's owner, whoever is. OSError ESRCH if it does not run."""
+        check(lib.fs_table_hand_over(self._open(), slot, pid), "hand over slot", self.address)
+
+    def release(self, slot: int) -> None:
+        """Give up this thread's claim and steer away. OSError EPERM if it is somebody else's."""
+        check(lib.fs_table_release(self._open(), slot), "release slot", self.address)
+
+    def reap(self) -> int:
+        """Clear the claims of dead owners, steer away from them; how many there were."""
+        return check(lib.fs_table_reap(self._open()), "reap", self.address)
+
+    def activate(self, slot: int, live: bool = True) -> None:
+        """Let new connections arrive at the slot, or no longer."""
+        check(lib.fs_table_activate(self._open(), slot, live), "steer", self.address)
+
+    def steer(self, wanted: str) -> None:
+        """Choose "cpu", "spread" or "auto" (which decides, and says why in the info)."""
+        check(lib.fs_table_steer(self._open(), STEERINGS.index(wanted)), "steer", self.address)
+
+    def review(self) -> bool:
+        """Under "auto", leave `cpu` if the cores' shares turn out uneven. True: it changed."""
+        return check(lib.fs_table_review(self._open()), "steer", self.address) == 1
+
+    def accept(self, slot: int, source: int) -> int:
+        """Accept from slot `source` (or GLOBAL) for the owner of `slot`, counted in the page.
+
+        Returns the connection's descriptor, non-blocking and close-on-exec. Raises OSError as
+        accept4(2); BlockingIOError if none waits.
+        """
+        flags = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+        rc = lib.fs_table_accept(self._open(), slot, source, ffi.NULL, ffi.NULL, flags)
+        return rc if rc >= 0 else check(rc, "accept", self.address)
+
+    def copy_options(self) -> None:
+        """Copy the global listener's socket options to every slot, again."""
+        check(lib.fs_table_copy_options(self._open()), "setsockopt", self.address)
+
+    def stop_arrivals(self) -> None:
+        """Full stop, first half: no new handshake starts; those under way may finish."""
+        check(lib.fs_table_stop_arrivals(self._open()), "stop", self.address)
+
+    def queued(self, slot: int) -> int:
+        """Connections that wait to be accepted at a slot (or GLOBAL)."""
+        return check(lib.fs_table_queued(self._open(), slot), "queue", self.address)
+
+    def half_open(self) -> int:
+        """Handshakes under way at the table's port, whichever slot they belong to."""
+        return check(lib.fs_table_half_open(self._open()), "half open", self.address)
+
+
+class TableView(_TableView):
+    """A read-only look at another process's table."""
+
+    def __init__(self, page_fd: int) -> None:
+        self._table = None
+        out = ffi.new("struct fs_table **")
+        check(lib.fs_table_attach(out, page_fd), "attach")
+        self._table = out[0]
+
+
+def tables_of(pid: int) -> Iterator[TableView]:
+    """Views of the tables that process `pid` holds, in the order it made them.
+
+    Raises OSError if the process is gone or may not be looked at (proc(5), /proc/pid/fd).
+    """
+    folder = f"/proc/{pid}/fd"
+    for name in sorted(os.listdir(folder), key=int):
+        path = f"{folder}/{name}"
+        target = ""
+        with suppress(FileNotFoundError):  # closed meanwhile
+            target = os.readlink(path)
+        if target.startswith(PAGE_NAME):
+            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
+            try:
+                view = TableView(fd)
+            finally:
+                os.close(fd)  # the mapping stays
+            yield view

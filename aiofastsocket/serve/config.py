@@ -1,0 +1,125 @@
+"""What `serve` was asked for: frozen, and validated once, here."""
+
+import grp
+import os
+import pwd
+import ssl
+from dataclasses import dataclass
+from pathlib import Path
+
+from .._native import lib
+from ..channel import STEERINGS, choose_backend
+from ..errors import SetupError, UsageError
+from .bind import Bind
+from .machine import worker_count
+
+LOOPS = ("uvloop", "asyncio")
+PINS = ("auto", "on", "off")
+INTERFACES = ("auto", "protocol", "stream")
+LOG_LEVELS = ("debug", "info", "warning", "error")
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of `serve`, named as on the command line; seconds are seconds."""
+
+    target: str | None = None
+    interface: str = "auto"
+    factory: bool = False
+    app_dir: str = "."
+    preload: bool = False
+    binds: tuple[Bind, ...] = ()
+    workers: int | None = None
+    slots: int | None = None
+    backend: str | None = None
+    steer: str = "auto"
+    pin: str = "auto"
+    loop: str = "uvloop"
+    backlog: int = 2048
+    defer_accept: bool = False
+    timeout_graceful_shutdown: float = 30.0
+    pid_file: str | None = None
+    log_level: str = "info"
+    user: str | None = None
+    group: str | None = None
+    ssl_certfile: str | None = None
+    ssl_keyfile: str | None = None
+
+    def __post_init__(self) -> None:
+        for name, value, allowed in (
+            ("--steer", self.steer, STEERINGS),
+            ("--pin", self.pin, PINS),
+            ("--loop", self.loop, LOOPS),
+            ("--interface", self.interface, INTERFACES),
+            ("--log-level", self.log_level, LOG_LEVELS),
+        ):
+            if value not in allowed:
+                raise UsageError(f"{name} {value!r} is unknown: use {', '.join(allowed)}")
+        choose_backend(self.backend)
+        most = lib.FS_SLOTS_MAX
+        if self.workers is not None and not 1 <= self.workers <= most:
+            raise UsageError(f"--workers {self.workers}: use auto or 1 to {most}")
+        if self.slots is not None and not self.worker_count <= self.slots <= most:
+            raise UsageError(f"--slots {self.slots}: use {self.worker_count} (workers) to {most}")
+        if not 1 <= self.backlog < 2**31:
+            raise UsageError(f"--backlog {self.backlog}: use 1 or more")
+        if not self.timeout_graceful_shutdown >= 0:
+            raise UsageError("--timeout-graceful-shutdown: use 0 or more seconds")
+        if not Path(self.app_dir).is_dir():
+            raise UsageError(f"--app-dir {self.app_dir} is not a directory")
+        if self.ssl_keyfile and not self.ssl_certfile:
+            raise UsageError("--ssl-keyfile needs --ssl-certfile")
+        self.ids()
+        self.ssl_context()
+
+    @property
+    def worker_count(self) -> int:
+        """Workers to start with."""
+        return self.workers if self.workers is not None else worker_count()
+
+    @property
+    def slot_count(self) -> int:
+        """Slots of each table, the most workers that TTIN reaches: twice the workers if not given."""
+        most: int = lib.FS_SLOTS_MAX
+        return self.slots if self.slots is not None else min(2 * self.worker_count, most)
+
+    def ids(self) -> tuple[int, int] | None:
+        """uid and gid that the workers are to have; None: they stay what they are."""
+        if self.user is None and self.group is None:
+            return None
+        uid, gid = os.getuid(), os.getgid()
+        if self.user is not None:
+            try:
+                entry = (
+                    pwd.getpwuid(int(self.user)) if self.user.isdigit() else pwd.getpwnam(self.user)
+                )
+            except KeyError:
+                raise UsageError(f"--user {self.user}: there is no such user") from None
+            uid, gid = entry.pw_uid, entry.pw_gid
+        if self.group is not None:
+            try:
+                group = (
+                    grp.getgrgid(int(self.group))
+                    if self.group.isdigit()
+                    else grp.getgrnam(self.group)
+                )
+            except KeyError:
+                raise UsageError(f"--group {self.group}: there is no such group") from None
+            gid = group.gr_gid
+        if os.geteuid() != 0 and (uid, gid) != (os.getuid(), os.getgid()):
+            raise SetupError("--user and --group need root: start as root, or leave them out")
+        return uid, gid
+
+    def ssl_context(self) -> ssl.SSLContext | None:
+        """A new TLS context from the files as they are now; None without a certificate."""
+        if self.ssl_certfile is None:
+            return None
+        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
+        files = self.ssl_certfile + (f" with key {self.ssl_keyfile}" if self.ssl_keyfile else "")
+        try:
+            # An encrypted key must not ask for its password at a terminal nobody watches.
+            context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, password=lambda: "")
+        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
+            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
+            raise SetupError(f"certificate {files} cannot be used: {reason}") from None
+        return context

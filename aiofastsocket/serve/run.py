@@ -1,0 +1,64 @@
+"""From a validated config to a running service and its exit code."""
+
+import logging
+import os
+import sys
+from contextlib import ExitStack, suppress
+from dataclasses import replace
+from pathlib import Path
+
+from ..channel import Channel
+from ..errors import SetupError
+from . import systemd, target
+from .bind import Bind, open_listeners
+from .config import Config
+from .supervisor import Supervisor
+
+DEFAULT_BIND = Bind(host="127.0.0.1", port=8000)
+
+
+def serve(config: Config) -> int:
+    """Serve until told to stop; returns the exit code. Raises UsageError or SetupError."""
+    _log_to_stderr(config.log_level)
+    binds = config.binds + tuple(Bind(fd=fd) for fd in systemd.take_listen_fds())
+    config = replace(config, binds=binds or (DEFAULT_BIND,))
+    with ExitStack() as stack:
+        channel = stack.enter_context(Channel(config.backend))
+        listeners = open_listeners(
+            config.binds,
+            channel,
+            slots=config.slot_count,
+            steer=config.steer,
+            backlog=config.backlog,
+            defer_accept=config.defer_accept,
+        )
+        for listener in listeners:
+            stack.callback(listener.close)
+        if config.pid_file is not None:
+            stack.callback(_write_pid_file(Path(config.pid_file)).unlink, missing_ok=True)
+        preloaded = None
+        if config.preload and config.target is not None:
+            sys.path.insert(0, os.path.abspath(config.app_dir))
+            preloaded = target.load(config.target, factory=config.factory)
+        return Supervisor(config, channel, listeners, preloaded).run()
+
+
+def _log_to_stderr(level: str) -> None:
+    logger = logging.getLogger("aiofastsocket")
+    handler = logging.StreamHandler()
+    handler.setFormatter(logging.Formatter("%(asctime)s [%(process)d] %(levelname)s %(message)s"))
+    logger.handlers = [handler]
+    logger.propagate = False
+    logger.setLevel(level.upper())
+
+
+def _write_pid_file(path: Path) -> Path:
+    with suppress(OSError, ValueError):
+        other = int(path.read_text())
+        if other != os.getpid() and Path(f"/proc/{other}").exists():
+            raise SetupError(f"pid file {path} names process {other}, which runs")
+    try:
+        path.write_text(f"{os.getpid()}\n")
+    except OSError as error:
+        raise SetupError(f"pid file {path} cannot be written: {error.strerror}") from None
+    return path

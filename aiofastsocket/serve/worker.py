@@ -1,0 +1,235 @@
+"""One worker process: from the fork to its exit code.
+
+It tells its supervisor through a pipe, one line each: "ready", "stopping", or why it cannot start
+("usage", "setup" or "trace", and the text). The supervisor's pipe to it brings a byte whenever
+claims have changed, and ends when the supervisor is gone.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import ssl
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from .._native import check, lib
+from ..acceptor import Acceptor
+from ..channel import Channel
+from ..errors import SetupError, UsageError
+from . import target as targets
+from .bind import Listener
+from .config import Config
+from .demo import Demo
+
+logger = logging.getLogger("aiofastsocket")
+
+POLL_SECONDS = 0.02
+# Where the kernel will not tell of handshakes under way: its first SYN|ACK retransmission comes
+# after one second, and then a client that connected under deferred accept is handed over.
+UNTOLD_HANDSHAKE_SECONDS = 1.2
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What the supervisor gives a new worker."""
+
+    config: Config
+    channel: Channel
+    listeners: list[Listener]
+    slot: int
+    pin: bool
+    preloaded: Any  # the target, if the supervisor imported it
+    status: int  # descriptor: what we tell
+    control: int  # descriptor: what we are told
+    supervisor: int  # pid
+
+
+def main(job: Assignment) -> int:
+    """Run the worker in this forked process; returns its exit code."""
+    try:
+        _settle(job)
+        context = job.config.ssl_context()  # before the key may become unreadable
+        _drop_privileges(job)
+        for listener in job.listeners:
+            _claim(job, listener)
+        factories = _factories(job)
+    except UsageError as error:
+        return _failed(job, "usage", str(error))
+    except (SetupError, OSError) as error:
+        return _failed(job, "setup", str(error))
+    except BaseException:
+        return _failed(job, "trace", traceback.format_exc())
+    with asyncio.Runner(loop_factory=_loop_factory(job.config.loop)) as runner:
+        return runner.run(_Worker(job, factories, context).run())
+
+
+def _failed(job: Assignment, kind: str, text: str) -> int:
+    os.write(job.status, f"{kind}\n{text}".encode()[:32768])
+    return 1
+
+
+def _settle(job: Assignment) -> None:
+    """Become a process of its own: signals as at exec, the supervisor's death noticed."""
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    # A terminal sends INT to the whole group, and HUP when it closes: the supervisor decides.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.environ.pop("NOTIFY_SOCKET", None)
+    if job.pin:
+        os.sched_setaffinity(0, {job.listeners[0].table.slot(job.slot).cpu})
+
+
+def _drop_privileges(job: Assignment) -> None:
+    ids = job.config.ids()
+    if ids is not None and os.geteuid() == 0:
+        uid, gid = ids
+        if job.config.user is not None and not job.config.user.isdigit():
+            os.initgroups(job.config.user, gid)
+        else:
+            os.setgroups([gid])
+        os.setgid(gid)
+        os.setuid(uid)
+    # After the change of credentials, which would clear it: prctl(2).
+    check(lib.fs_parent_death_signal(signal.SIGTERM, job.supervisor), "supervisor is gone")
+
+
+def _claim(job: Assignment, listener: Listener) -> None:
+    table = listener.table
+    owner = table.slot(job.slot)
+    # In a rolling restart the slot's owner still serves it; the supervisor hands it over.
+    if not owner.alive:
+        table.claim(job.slot)
+    if job.channel.backend == "device" and not listener.foreign:
+        job.channel.spawn_listen(listener.sock, owner.cpu)
+
+
+def _factories(job: Assignment) -> list[targets.ProtocolFactory]:
+    """A protocol factory for each listener."""
+    config = job.config
+    if config.target is None:
+        return [_demo(listener, job.slot) for listener in job.listeners]
+    found = job.preloaded
+    if found is None:
+        sys.path.insert(0, os.path.abspath(config.app_dir))
+        found = targets.load(config.target, factory=config.factory)
+    return [targets.protocol_factory(found, config.interface)] * len(job.listeners)
+
+
+def _demo(listener: Listener, slot: int) -> targets.ProtocolFactory:
+    return lambda: Demo(listener.table, slot)
+
+
+def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
+    if name == "asyncio":
+        return asyncio.SelectorEventLoop
+    import uvloop  # not needed where asyncio was asked for
+
+    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
+    return factory
+
+
+class _Worker:
+    def __init__(
+        self,
+        job: Assignment,
+        factories: list[targets.ProtocolFactory],
+        context: ssl.SSLContext | None,
+    ) -> None:
+        self._job = job
+        self._factories = factories
+        self._context = context
+        self._stop = asyncio.Event()
+        self._quit = False
+
+    async def run(self) -> int:
+        loop = asyncio.get_running_loop()
+        self._acceptors = [
+            Acceptor(loop, listener.table, self._job.slot, factory, self._context)
+            for listener, factory in zip(self._job.listeners, self._factories, strict=True)
+        ]
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_signal_handler(signal.SIGQUIT, self._quick)
+        loop.add_reader(self._job.control, self._told)
+        self._sync()
+        self._tell("ready")
+        await self._stop.wait()
+        deadline = time.monotonic() + self._job.config.timeout_graceful_shutdown
+        await self._stop_accepting(deadline)
+        self._tell("stopping")
+        while self._connections() and not self._over(deadline):
+            await asyncio.sleep(POLL_SECONDS)
+        if self._connections() and not self._quit:
+            logger.warning("%d connections cut off after the grace time", self._connections())
+        loop.remove_reader(self._job.control)
+        return 0
+
+    def _connections(self) -> int:
+        return sum(len(acceptor.connections) for acceptor in self._acceptors)
+
+    def _over(self, deadline: float) -> bool:
+        return self._quit or time.monotonic() >= deadline
+
+    def _sync(self) -> None:
+        for acceptor in self._acceptors:
+            acceptor.sync()
+
+    def _quick(self) -> None:
+        self._quit = True
+        self._stop.set()
+
+    def _tell(self, what: str) -> None:
+        with suppress(BrokenPipeError):  # nobody is left to tell: the control pipe ends, too
+            os.write(self._job.status, f"{what}\n".encode())
+
+    def _told(self) -> None:
+        if os.read(self._job.control, 4096):
+            if not self._stop.is_set():
+                self._sync()
+            elif any(listener.table.info().stopping for listener in self._job.listeners):
+                self._sync()  # a sibling died while all stop: its queue is ours
+            return
+        # The supervisor is gone, and with us the last who hold the slots: a full stop.
+        asyncio.get_running_loop().remove_reader(self._job.control)
+        for listener in self._job.listeners:
+            if not listener.foreign:
+                listener.table.stop_arrivals()
+        self._stop.set()
+
+    async def _stop_accepting(self, deadline: float) -> None:
+        """Leave nobody behind: at a full stop the queues end with us, else somebody goes on."""
+        draining = [a for a in self._acceptors if a.table.info().stopping]
+        for acceptor in self._acceptors:
+            if acceptor not in draining:
+                self._retire(acceptor)
+        began = time.monotonic()
+        while not self._over(deadline) and not self._drained(draining, began):
+            await asyncio.sleep(POLL_SECONDS)
+        for acceptor in draining:
+            acceptor.stop()
+
+    def _drained(self, acceptors: list[Acceptor], began: float) -> bool:
+        # Handshakes first: one that ends after the look at the queues would be missed.
+        for acceptor in acceptors:
+            try:
+                under_way = acceptor.table.half_open() > 0
+            except OSError:
+                under_way = time.monotonic() - began < UNTOLD_HANDSHAKE_SECONDS
+            if under_way:
+                return False
+        return all(acceptor.queued() == 0 for acceptor in acceptors)
+
+    def _retire(self, acceptor: Acceptor) -> None:
+        """Give the slot up; whoever serves it next, or the siblings, take what comes late."""
+        table, slot = acceptor.table, self._job.slot
+        if table.slot(slot).pid == os.getpid():
+            table.release(slot)
+            acceptor.sweep()
+        acceptor.stop()

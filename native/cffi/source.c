@@ -1,0 +1,2 @@
+#include <fastsocket/fs.h>
+#include <fastsocket/uapi.h>
