@@ -1,4 +1,4 @@
-"""The only importer of compiled code: the cffi library, and -errno turned into OSError in one place."""
+"""The only importer of compiled code: the cffi library, and where -errno becomes OSError."""
 
 import os
 

@@ -79,7 +79,7 @@ class Config:
 
     @property
     def slot_count(self) -> int:
-        """Slots of each table, the most workers that TTIN reaches: twice the workers if not given."""
+        """Slots of each table, the most workers that TTIN reaches (default: twice the workers)."""
         most: int = lib.FS_SLOTS_MAX
         return self.slots if self.slots is not None else min(2 * self.worker_count, most)
 

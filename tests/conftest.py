@@ -1,0 +1,33 @@
+"""Fixtures: a service that leaves nothing behind, and the count of what a test itself left."""
+
+import os
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.service import Service
+
+
+@pytest.fixture(autouse=True)
+def no_descriptor_left() -> Iterator[None]:
+    before = len(os.listdir("/proc/self/fd"))
+    yield
+    assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.fixture
+def serve(tmp_path: Path, no_descriptor_left: None) -> Iterator[Callable[..., Service]]:
+    """Start services in an empty directory; afterwards no process, socket or pid file is left."""
+    services: list[Service] = []
+    before = set(tmp_path.iterdir())
+
+    def start(*arguments: str, **options: object) -> Service:
+        service = Service(*arguments, cwd=tmp_path, **options)  # type: ignore[arg-type]
+        services.append(service)
+        return service
+
+    yield start
+    for service in services:
+        service.close()
+    left = {p.name for p in set(tmp_path.iterdir()) - before if p.is_socket() or p.suffix == ".pid"}
+    assert not left

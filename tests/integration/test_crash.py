@@ -1,0 +1,82 @@
+"""Workers die: nobody who was not yet accepted notices."""
+
+import os
+import random
+import signal
+import socket
+from collections.abc import Callable
+
+import pytest
+from support.balance import check_spread
+from support.client import Load, ask, connect, listen_counters, receive_all
+from support.service import Service, session_members, until
+
+Serve = Callable[..., Service]
+
+
+@pytest.mark.parametrize("workers", [1, 2])
+def test_queued_connections_survive_their_worker(serve: Serve, workers: int) -> None:
+    service = serve("targets:Who", "--workers", str(workers), "--steer", "spread")
+    victim = service.slots()[0].pid
+    os.kill(victim, signal.SIGSTOP)
+    clients: list[socket.socket] = []
+    for _ in range(100):
+        clients.append(connect(service.address))
+        clients[-1].sendall(b"who\n")
+    os.kill(victim, signal.SIGKILL)
+    answers = [receive_all(client) for client in clients]
+    for client in clients:
+        client.close()
+    assert all(answers)
+    assert b"%d\n" % victim not in answers
+    # With a sibling, that one took the queue; the counters tell that there was a queue to take.
+    until(lambda: service.settled(workers), "the worker was replaced")
+    assert sum(s.orphan + s.own for s in service.slots()) == 100
+
+
+def test_every_reset_is_accounted_for(serve: Serve) -> None:
+    """Connections lost = connections that a killed worker had accepted, by the page's counters.
+
+    A connection reset in a queue would be one that nobody had counted: fewer accepted than
+    answered and reset together. A kill between counting and accepting leaves one too many.
+    """
+    kills = 20
+    service = serve("targets:Who", "--workers", "2", "--steer", "spread")
+    before = listen_counters()
+    with Load(service.address) as load:
+        for _ in range(kills):
+            load.more(100)
+            os.kill(random.choice(service.owners()), signal.SIGKILL)
+            load.more(20)
+            until(lambda: service.settled(2), "the worker was replaced")
+    assert load.outcomes.keys() <= {"answered", "reset"}, load.outcomes
+    total = load.outcomes.total()
+    print("outcomes", load.outcomes, "accepted", service.accepted())
+    assert total <= service.accepted() <= total + kills
+    assert listen_counters() == before
+    assert service.log().count("killed by SIGKILL: replaced") == kills
+    check_spread(service)
+
+
+def test_supervisors_death_ends_the_workers(serve: Serve) -> None:
+    service = serve("targets:Who", "--workers", "2")
+    assert len(service.workers()) == 2
+    os.kill(service.pid, signal.SIGKILL)
+    service.process.wait()
+    until(lambda: not session_members(service.pid), "the workers ended")
+
+
+def test_a_worker_told_to_stop_is_replaced(serve: Serve) -> None:
+    service = serve("targets:Who", "--workers", "2")
+    first = service.owners()
+    os.kill(first[0], signal.SIGTERM)
+    until(lambda: service.settled(2) and first[0] not in service.owners(), "a successor came")
+    assert ask(service.address)
+
+
+def test_stop_while_a_worker_blocks(serve: Serve) -> None:
+    """A worker that does not listen to signals is killed after the grace time."""
+    service = serve("targets:Who", "--workers", "1", "--timeout-graceful-shutdown", "0")
+    os.kill(service.owners()[0], signal.SIGSTOP)
+    assert service.stop() == 0
+    assert "does not stop: killed" in service.log()

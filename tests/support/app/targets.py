@@ -1,0 +1,45 @@
+"""What the tests serve: answer with the worker's process id, then close."""
+
+import asyncio
+import os
+import time
+
+
+class Who(asyncio.Protocol):
+    def connection_made(self, transport):  # type: ignore[no-untyped-def]
+        self.transport = transport
+
+    def data_received(self, data: bytes) -> None:
+        if data.startswith(b"sleep"):
+            time.sleep(0.3)
+        self.transport.write(b"%d\n" % os.getpid())
+        self.transport.close()
+
+
+def make_who() -> Who:
+    return Who()
+
+
+def make_target() -> type[Who]:
+    return Who
+
+
+class Later(Who):
+    """Answers a second after the request: so a stop finds it busy."""
+
+    def data_received(self, data: bytes) -> None:
+        asyncio.get_running_loop().call_later(1.0, super().data_received, data)
+
+
+async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await reader.readline()
+    writer.write(b"%d\n" % os.getpid())
+    await writer.drain()
+    writer.close()
+
+
+async def asgi(scope: object, receive: object, send: object) -> None:
+    raise AssertionError
+
+
+number = 5

@@ -1,0 +1,171 @@
+"""A running `aiofastsocket serve` and what a test asks of it."""
+
+import os
+import re
+import signal
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Callable
+from pathlib import Path
+from typing import IO
+
+from aiofastsocket import SlotInfo, TableInfo, tables_of
+
+COMMAND = Path(sys.executable).parent / "aiofastsocket"
+APP = Path(__file__).parent / "app"
+WAIT = 30.0
+
+
+def until(condition: Callable[[], object], what: str, seconds: float = WAIT) -> None:
+    """Wait for a state of the real thing; the bound is only there to end a failed test."""
+    end = time.monotonic() + seconds
+    while not condition():
+        assert time.monotonic() < end, f"never happened: {what}"
+        time.sleep(0.01)
+
+
+def run(
+    *arguments: str, cwd: Path, env: dict[str, str] | None = None
+) -> "subprocess.CompletedProcess[str]":
+    """Run the command to its end, as a user would, in an empty directory."""
+    return subprocess.run(
+        [COMMAND, *arguments],
+        cwd=cwd,
+        env=os.environ | (env or {}),
+        capture_output=True,
+        text=True,
+        timeout=60,
+    )
+
+
+def session_members(session: int) -> list[int]:
+    """Processes, zombies not counted, of a session: proc(5) stat, fields 3 and 6."""
+    found = []
+    for entry in os.listdir("/proc"):
+        if entry.isdigit():
+            try:
+                state, _, _, sid = (
+                    Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[:4]
+                )
+            except OSError:
+                continue
+            if int(sid) == session and state not in "ZX":
+                found.append(int(entry))
+    return found
+
+
+class Service:
+    """`serve` with these arguments, ready when the constructor returns.
+
+    Without a bind among the arguments it takes a free port of 127.0.0.1.
+    """
+
+    def __init__(
+        self,
+        *arguments: str,
+        cwd: Path,
+        env: dict[str, str] | None = None,
+        pass_fds: tuple[int, ...] = (),
+        wait: bool = True,
+        preexec_fn: Callable[[], None] | None = None,
+    ) -> None:
+        bind: tuple[str, ...] = ()
+        if not {"--bind", "--host", "--port"} & set(arguments) and not pass_fds:
+            bind = ("--bind", "127.0.0.1:0")
+        self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        self.process = subprocess.Popen(
+            [COMMAND, "serve", *arguments, *bind, "--app-dir", str(APP)]
+            if "--app-dir" not in arguments
+            else [COMMAND, "serve", *arguments, *bind],
+            cwd=cwd,
+            env=os.environ | (env or {}),
+            stdout=self._log,
+            stderr=self._log,
+            stdin=subprocess.DEVNULL,
+            pass_fds=pass_fds,
+            preexec_fn=preexec_fn,
+            start_new_session=True,
+        )
+        self.pid = self.process.pid
+        if wait:
+            self.wait_log("serving ")
+
+    def log(self) -> str:
+        return os.pread(self._log.fileno(), 1 << 24, 0).decode()
+
+    def wait_log(self, text: str, count: int = 1) -> None:
+        until(
+            lambda: self.log().count(text) >= count or self.process.poll() is not None,
+            f"{text!r} in the log",
+        )
+        assert self.log().count(text) >= count, self.log()
+
+    @property
+    def addresses(self) -> list[tuple[str, int]]:
+        found = re.search(
+            r"serving \S+ on (?:TLS )?(.*?): \d+ worker",
+            self.log().replace("the built-in demo", "demo"),
+        )
+        assert found, self.log()
+        result = []
+        for text in found[1].split(", "):
+            host, _, port = text.rpartition(":")
+            result.append((host.strip("[]"), int(port) if port.isdigit() else 0))
+        return result
+
+    @property
+    def address(self) -> tuple[str, int]:
+        return self.addresses[0]
+
+    def workers(self) -> list[int]:
+        """Its living children."""
+        children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
+        return [int(pid) for pid in children]
+
+    def slots(self, table: int = 0) -> list[SlotInfo]:
+        views = list(tables_of(self.pid))
+        result = views[table].slots()
+        for view in views:
+            view.close()
+        return result
+
+    def info(self, table: int = 0) -> TableInfo:
+        views = list(tables_of(self.pid))
+        result = views[table].info()
+        for view in views:
+            view.close()
+        return result
+
+    def owners(self) -> list[int]:
+        """Process ids of the live slots' owners."""
+        return [s.pid for s in self.slots() if s.live]
+
+    def accepted(self) -> int:
+        return sum(s.accepted for s in self.slots()) + self.info().others
+
+    def settled(self, workers: int) -> bool:
+        """Exactly these many workers, each alive, in charge of a slot from the first on."""
+        slots = self.slots()
+        owners = [s.pid for s in slots[:workers]]
+        return (
+            sorted(owners) == sorted(self.workers())
+            and all(s.live and s.alive for s in slots[:workers])
+            and not any(s.live or s.pid for s in slots[workers:])
+        )
+
+    def send(self, number: signal.Signals) -> None:
+        os.kill(self.pid, number)
+
+    def stop(self, number: signal.Signals = signal.SIGTERM) -> int:
+        self.send(number)
+        return self.process.wait(60)
+
+    def close(self) -> None:
+        """End it if it runs, and see that nothing is left."""
+        if self.process.poll() is None:
+            self.stop(signal.SIGQUIT)
+        until(lambda: not session_members(self.pid), "the last process of the service ended", 10)
+        print(self.log())
+        self._log.close()
