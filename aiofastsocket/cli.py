@@ -7,7 +7,6 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
-from importlib.metadata import version
 from typing import NoReturn
 
 from .channel import BACKENDS, STEERINGS
@@ -23,6 +22,15 @@ class _Parser(argparse.ArgumentParser):
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
+class _Version(argparse.Action):
+    """As argparse's own, but the package's metadata is only read when asked for."""
+
+    def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
+        from importlib.metadata import version
+
+        parser.exit(0, f"aiofastsocket {version('aiofastsocket')}\n")
+
+
 def _workers(text: str) -> int | None:
     if text == "auto":
         return None
@@ -33,7 +41,9 @@ def _workers(text: str) -> int | None:
 
 def _parser() -> _Parser:
     parser = _Parser(prog="aiofastsocket", description=__doc__.splitlines()[0])
-    parser.add_argument("--version", action="version", version=version("aiofastsocket"))
+    parser.add_argument(
+        "--version", action=_Version, nargs=0, dest=argparse.SUPPRESS, help="print it and exit"
+    )
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     s = commands.add_parser(
         "serve",

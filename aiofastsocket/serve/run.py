@@ -1,5 +1,6 @@
 """From a validated config to a running service and its exit code."""
 
+import asyncio
 import logging
 import os
 import sys
@@ -13,6 +14,7 @@ from . import systemd, target
 from .bind import Bind, open_listeners
 from .config import Config
 from .supervisor import Supervisor
+from .worker import LoopFactory
 
 DEFAULT_BIND = Bind(host="127.0.0.1", port=8000)
 
@@ -40,7 +42,17 @@ def serve(config: Config) -> int:
         if config.preload and config.target is not None:
             sys.path.insert(0, os.path.abspath(config.app_dir))
             preloaded = target.load(config.target, factory=config.factory)
-        return Supervisor(config, channel, listeners, preloaded).run()
+        return Supervisor(config, channel, listeners, _loop_factory(config.loop), preloaded).run()
+
+
+def _loop_factory(name: str) -> LoopFactory:
+    """Imported here, before anybody forks: a worker that dropped root may not read the package."""
+    if name == "asyncio":
+        return asyncio.SelectorEventLoop
+    import uvloop  # not needed where asyncio was asked for
+
+    factory: LoopFactory = uvloop.new_event_loop
+    return factory
 
 
 def _log_to_stderr(level: str) -> None:

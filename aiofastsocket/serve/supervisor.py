@@ -67,6 +67,7 @@ class Supervisor:
     config: Config
     channel: Channel
     listeners: list[Listener]
+    loop_factory: worker.LoopFactory
     preloaded: Any = None
 
     _workers: dict[int, Worker] = field(default_factory=dict)
@@ -204,6 +205,7 @@ class Supervisor:
             self.config,
             self.channel,
             self.listeners,
+            self.loop_factory,
             slot,
             self._pinned(),
             self.preloaded,
@@ -221,11 +223,10 @@ class Supervisor:
             try:
                 signal.set_wakeup_fd(-1)
                 # What others' ends of pipes a worker holds, it keeps from ending.
-                for child in self._workers.values():
-                    os.close(child.status)
-                    os.close(child.control)
-                for fd in (status_in, control_out, *self._own_fds):
-                    os.close(fd)
+                others = [fd for c in self._workers.values() for fd in (c.status, c.control)]
+                for fd in (status_in, control_out, *self._own_fds, *others):
+                    if fd >= 0:
+                        os.close(fd)
                 code = worker.main(job)
             except BaseException:
                 logger.exception("worker failed")

@@ -29,6 +29,8 @@ from .demo import Demo
 
 logger = logging.getLogger("aiofastsocket")
 
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
 POLL_SECONDS = 0.02
 # Where the kernel will not tell of handshakes under way: its first SYN|ACK retransmission comes
 # after one second, and then a client that connected under deferred accept is handed over.
@@ -42,6 +44,7 @@ class Assignment:
     config: Config
     channel: Channel
     listeners: list[Listener]
+    loop_factory: LoopFactory
     slot: int
     pin: bool
     preloaded: Any  # the target, if the supervisor imported it
@@ -65,7 +68,7 @@ def main(job: Assignment) -> int:
         return _failed(job, "setup", str(error))
     except BaseException:
         return _failed(job, "trace", traceback.format_exc())
-    with asyncio.Runner(loop_factory=_loop_factory(job.config.loop)) as runner:
+    with asyncio.Runner(loop_factory=job.loop_factory) as runner:
         return runner.run(_Worker(job, factories, context).run())
 
 
@@ -125,15 +128,6 @@ def _factories(job: Assignment) -> list[targets.ProtocolFactory]:
 
 def _demo(listener: Listener, slot: int) -> targets.ProtocolFactory:
     return lambda: Demo(listener.table, slot)
-
-
-def _loop_factory(name: str) -> Callable[[], asyncio.AbstractEventLoop]:
-    if name == "asyncio":
-        return asyncio.SelectorEventLoop
-    import uvloop  # not needed where asyncio was asked for
-
-    factory: Callable[[], asyncio.AbstractEventLoop] = uvloop.new_event_loop
-    return factory
 
 
 class _Worker:

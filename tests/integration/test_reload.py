@@ -154,6 +154,7 @@ def test_a_thousand_events(serve: Serve) -> None:
             service.send(signal.Signals[f"SIG{kind}"])
         time.sleep(0.005)
     assert service.process.poll() is None, service.log()
+    assert "worker failed" not in service.log()
     until(
         lambda: any(service.settled(wanted) for wanted in range(1, 17)),
         "claims, page and workers agree",

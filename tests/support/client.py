@@ -34,7 +34,7 @@ def ask(address: Address | str, request: bytes = b"who\n") -> bytes:
         return receive_all(sock)
 
 
-def outcome(address: Address) -> str:
+def outcome(address: Address, request: bytes = b"who\n") -> str:
     """ "answered", "refused", "reset" (also: ended without an answer) or "timeout"."""
     try:
         sock = connect(address)
@@ -46,7 +46,7 @@ def outcome(address: Address) -> str:
         return "reset"
     with sock:
         try:
-            sock.sendall(b"who\n")
+            sock.sendall(request)
             return "answered" if receive_all(sock).strip().isdigit() else "reset"
         except (ConnectionResetError, BrokenPipeError):
             return "reset"

@@ -70,15 +70,15 @@ class Service:
         pass_fds: tuple[int, ...] = (),
         wait: bool = True,
         preexec_fn: Callable[[], None] | None = None,
+        wrapper: tuple[str, ...] = (),
     ) -> None:
         bind: tuple[str, ...] = ()
         if not {"--bind", "--host", "--port"} & set(arguments) and not pass_fds:
             bind = ("--bind", "127.0.0.1:0")
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        app = () if "--app-dir" in arguments else ("--app-dir", str(APP))
         self.process = subprocess.Popen(
-            [COMMAND, "serve", *arguments, *bind, "--app-dir", str(APP)]
-            if "--app-dir" not in arguments
-            else [COMMAND, "serve", *arguments, *bind],
+            [*wrapper, COMMAND, "serve", *arguments, *bind, *app],
             cwd=cwd,
             env=os.environ | (env or {}),
             stdout=self._log,
@@ -90,7 +90,11 @@ class Service:
         )
         self.pid = self.process.pid
         if wait:
-            self.wait_log("serving ")
+            try:
+                self.wait_log("serving ")
+            except BaseException:
+                self.close()
+                raise
 
     def log(self) -> str:
         return os.pread(self._log.fileno(), 1 << 24, 0).decode()
