@@ -1,0 +1,43 @@
+"""The package as users get it: sdist, wheel built from it, and the command in an empty directory."""
+
+import subprocess
+import sys
+import tarfile
+import venv
+from pathlib import Path
+
+import pytest
+
+ROOT = Path(__file__).parents[2]
+
+
+@pytest.mark.timeout(400)
+def test_sdist_builds_a_wheel_that_works_elsewhere(tmp_path: Path) -> None:
+    dist, place, empty = tmp_path / "dist", tmp_path / "venv", tmp_path / "empty"
+    empty.mkdir()
+    build = [sys.executable, "-m", "build", "--outdir", dist, ROOT]
+    built = subprocess.run(build, cwd=empty, capture_output=True, text=True)
+    assert built.returncode == 0, built.stdout + built.stderr
+    (sdist,), (wheel,) = dist.glob("*.tar.gz"), dist.glob("*.whl")
+    with tarfile.open(sdist) as archive:
+        names = {name.partition("/")[2] for name in archive.getnames()}
+    assert {"LICENSE", "README.md", "native/CMakeLists.txt", "aiofastsocket/py.typed"} <= names
+
+    venv.create(place, with_pip=True)
+    subprocess.run([place / "bin/pip", "install", "-q", wheel], check=True, cwd=empty)
+    command = place / "bin/aiofastsocket"
+    version = subprocess.run([command, "--version"], cwd=empty, capture_output=True, text=True)
+    assert version.stdout == "aiofastsocket 0.1.0\n"
+    with subprocess.Popen(
+        [command, "serve", "--port", "0", "--workers", "1"],
+        cwd=empty,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as service:
+        assert service.stderr is not None
+        line = service.stderr.readline()
+        assert "serving the built-in demo on 127.0.0.1:" in line
+        service.terminate()
+        assert service.wait(30) == 0
+    typed = place.glob("lib/python*/site-packages/aiofastsocket/py.typed")
+    assert len(list(typed)) == 1

@@ -1,0 +1,69 @@
+"""The architecture: imports run one way, and each public name is exported once."""
+
+import ast
+from pathlib import Path
+
+import aiofastsocket
+
+PACKAGE = Path(__file__).parents[2] / "aiofastsocket"
+
+# A module may import from ones further right only (DESIGN: cli -> serve -> ... -> errors).
+ORDER = ("__main__", "cli", "serve", "acceptor", "listeners", "channel", "_native", "errors")
+# Within serve, likewise.
+SERVE = ("run", "supervisor", "worker", "demo", "config", "target", "bind", "machine", "systemd")
+
+
+def imports(path: Path) -> set[str]:
+    """Dotted names, within the package, of what a module imports."""
+    here = path.relative_to(PACKAGE).with_suffix("").parts
+    here = here[:-1] if here[-1] == "__init__" else here
+    found = set()
+    for node in ast.walk(ast.parse(path.read_text())):
+        if isinstance(node, ast.ImportFrom) and node.level:
+            package = here if path.name == "__init__.py" else here[:-1]
+            base = package[: len(package) - node.level + 1]
+            module = (*base, *node.module.split(".")) if node.module else base
+            if node.module:
+                found.add(".".join(module))
+            else:
+                found.update(".".join((*base, alias.name)) for alias in node.names)
+        elif isinstance(node, ast.ImportFrom) and node.module:
+            assert not node.module.startswith("aiofastsocket"), path
+    return found
+
+
+def test_arrows_run_one_way() -> None:
+    seen = set()
+    for path in sorted(PACKAGE.rglob("*.py")):
+        parts = path.relative_to(PACKAGE).with_suffix("").parts
+        if parts in (("__init__",), ("serve", "__init__")):
+            continue
+        seen.add(parts[0])
+        for name in imports(path):
+            target = name.split(".")
+            if target[0] == parts[0] == "serve":
+                assert SERVE.index(parts[1]) < SERVE.index(target[1]), f"{path} imports {name}"
+            elif target[0] != parts[0]:
+                assert ORDER.index(parts[0]) < ORDER.index(target[0]), f"{path} imports {name}"
+    assert seen == set(ORDER)
+
+
+def test_only_native_imports_compiled_code() -> None:
+    for path in PACKAGE.rglob("*.py"):
+        if path.parent.name != "_native":
+            assert "_ffi" not in path.read_text(), path
+
+
+def test_each_public_name_is_exported_once() -> None:
+    assert sorted(set(aiofastsocket.__all__)) == sorted(aiofastsocket.__all__)
+    for name in aiofastsocket.__all__:
+        assert hasattr(aiofastsocket, name)
+    tree = ast.parse((PACKAGE / "__init__.py").read_text())
+    imported = [a.name for n in tree.body if isinstance(n, ast.ImportFrom) for a in n.names]
+    assert sorted(imported) == sorted(aiofastsocket.__all__)
+
+
+def test_extension_does_not_bring_the_preload_library() -> None:
+    from aiofastsocket import _native
+
+    assert b"libfsocket" not in Path(_native._ffi.__file__).read_bytes()

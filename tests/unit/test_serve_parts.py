@@ -1,0 +1,75 @@
+"""The parts of serve that need no process: addresses, targets, limits of the machine."""
+
+import asyncio
+import functools
+import os
+from pathlib import Path
+
+import pytest
+
+from aiofastsocket import UsageError
+from aiofastsocket.serve.bind import Bind
+from aiofastsocket.serve.config import Config
+from aiofastsocket.serve.machine import cgroup_cpus, worker_count
+from aiofastsocket.serve.target import detect
+
+
+@pytest.mark.parametrize(
+    ("text", "bind"),
+    [
+        ("127.0.0.1:80", Bind("127.0.0.1", 80)),
+        ("[::1]:0", Bind("::1", 0)),
+        ("example.org:65535", Bind("example.org", 65535)),
+        ("unix:/run/x:1", Bind(path="/run/x:1")),
+        ("fd://3", Bind(fd=3)),
+    ],
+)
+def test_bind_forms(text: str, bind: Bind) -> None:
+    assert Bind.parse(text) == bind
+
+
+def test_detect() -> None:
+    async def handle(reader: object, writer: object) -> None: ...
+
+    async def one(reader: object) -> None: ...
+
+    class Handler:
+        async def __call__(self, reader: object, writer: object) -> None: ...
+
+        async def method(self, reader: object, writer: object) -> None: ...
+
+    class Echo(asyncio.Protocol):
+        def __init__(self, size: int = 1) -> None: ...
+
+    assert detect(Echo) == detect(asyncio.BufferedProtocol) == "protocol"
+    assert detect(lambda: Echo()) == detect(functools.partial(Echo, 5)) == "protocol"
+    assert detect(handle) == detect(Handler()) == detect(Handler().method) == "stream"
+    assert detect(functools.partial(lambda x: Echo(x), 5)) == "protocol"
+    for wrong in (one, 5, "text", lambda x: x, None):
+        with pytest.raises(UsageError, match="choose with --interface"):
+            detect(wrong)
+
+
+def test_cgroup_limit_is_the_tightest_of_all_parents(tmp_path: Path) -> None:
+    inner = tmp_path / "a" / "b"
+    inner.mkdir(parents=True)
+    membership = "1:cpu:/elsewhere\n0::/a/b\n"
+    assert cgroup_cpus(tmp_path, membership) is None
+    (inner / "cpu.max").write_text("max 100000\n")
+    assert cgroup_cpus(tmp_path, membership) is None
+    (tmp_path / "a" / "cpu.max").write_text("150000 100000\n")
+    assert cgroup_cpus(tmp_path, membership) == 1.5
+    (inner / "cpu.max").write_text("400000 100000\n")
+    assert cgroup_cpus(tmp_path, membership) == 1.5
+    assert cgroup_cpus(tmp_path, "1:cpu:/only-v1\n") is None
+
+
+def test_worker_count_stays_in_the_mask() -> None:
+    before = os.sched_getaffinity(0)
+    try:
+        os.sched_setaffinity(0, {min(before)})
+        assert worker_count() == 1
+        assert Config().worker_count == 1
+        assert Config().slot_count == 2
+    finally:
+        os.sched_setaffinity(0, before)
