@@ -28,7 +28,8 @@ class _Version(argparse.Action):
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from importlib.metadata import version
 
-        parser.exit(0, f"aiofastsocket {version('aiofastsocket')}\n")
+        print(f"aiofastsocket {version('aiofastsocket')}")
+        parser.exit(0)
 
 
 def _workers(text: str) -> int | None:

@@ -1,4 +1,4 @@
-"""The package as users get it: sdist, wheel built from it, and the command in an empty directory."""
+"""The package as users get it: sdist, its wheel, and the command in an empty directory."""
 
 import subprocess
 import sys
