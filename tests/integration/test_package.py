@@ -15,7 +15,7 @@ ROOT = Path(__file__).parents[2]
 def test_sdist_builds_a_wheel_that_works_elsewhere(tmp_path: Path) -> None:
     dist, place, empty = tmp_path / "dist", tmp_path / "venv", tmp_path / "empty"
     empty.mkdir()
-    build = [sys.executable, "-m", "build", "--outdir", dist, ROOT]
+    build: list[str | Path] = [sys.executable, "-m", "build", "--outdir", dist, ROOT]
     built = subprocess.run(build, cwd=empty, capture_output=True, text=True)
     assert built.returncode == 0, built.stdout + built.stderr
     (sdist,), (wheel,) = dist.glob("*.tar.gz"), dist.glob("*.whl")
