@@ -31,10 +31,8 @@ def test_queued_connections_survive_their_worker(serve: Serve, workers: int) -> 
     assert b"%d\n" % victim not in answers
     until(lambda: service.settled(workers), "the worker was replaced")
     assert service.accepted() == 100
-    # The counters tell that there was a queue to take over: by the successor alone, or by the
-    # sibling, which takes from a slot that nobody has, or whose successor still starts.
-    took = service.slots()[workers - 1]
-    assert (took.orphan + took.stolen if workers == 2 else took.own) > 0
+    # There was a queue: its owner was stopped before the first of them arrived.
+    assert service.slots()[0].arrived >= (100 if workers == 1 else 20)
 
 
 def test_every_reset_is_accounted_for(serve: Serve) -> None:
