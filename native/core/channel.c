@@ -16,25 +16,29 @@ static const struct ops *const backends[] = {
     [FS_BACKEND_OFF] = &ops_off,
 };
 
-const char *fs_backend_name(enum fs_backend backend) {
+const char *fs_backend_name(enum fs_backend backend)
+{
     static const char *const names[] = {"auto", "device", "reuseport", "off"};
     return (unsigned)backend < sizeof names / sizeof *names ? names[backend] : "unknown";
 }
 
-static uint32_t default_slots(void) {
+static uint32_t default_slots(void)
+{
     long cores = sysconf(_SC_NPROCESSORS_ONLN);
     uint32_t slots = cores > 0 ? 2 * (uint32_t)cores : 2; /* a reload runs two generations */
     return slots < FS_SLOTS_MAX ? slots : FS_SLOTS_MAX;
 }
 
 static int open_backend(struct fs_channel *channel, enum fs_backend backend, const char *device,
-                        char why[FS_WHY_MAX]) {
+                        char why[FS_WHY_MAX])
+{
     channel->ops = backends[backend];
     return channel->ops->open(channel, device, why);
 }
 
 int fs_channel_open(struct fs_channel **out, enum fs_backend wanted,
-                    const struct fs_channel_options *options, char why[FS_WHY_MAX]) {
+                    const struct fs_channel_options *options, char why[FS_WHY_MAX])
+{
     struct fs_channel *channel = calloc(1, sizeof *channel);
     const char *device = options && options->device ? options->device : FSOCKET_DEVICE;
     why[0] = '\0';
@@ -66,42 +70,51 @@ int fs_channel_open(struct fs_channel **out, enum fs_backend wanted,
     return 0;
 }
 
-void fs_channel_free(struct fs_channel *channel) {
+void fs_channel_free(struct fs_channel *channel)
+{
     if (!channel)
         return;
     channel->ops->free(channel);
     free(channel);
 }
 
-enum fs_backend fs_channel_backend(const struct fs_channel *channel) {
+enum fs_backend fs_channel_backend(const struct fs_channel *channel)
+{
     return channel->ops->backend;
 }
 
-int fs_channel_socket(struct fs_channel *channel, int family, int type, int protocol) {
+int fs_channel_socket(struct fs_channel *channel, int family, int type, int protocol)
+{
     return channel->ops->socket(channel, family, type, protocol);
 }
 
-int fs_channel_listen(struct fs_channel *channel, int fd, int backlog) {
+int fs_channel_listen(struct fs_channel *channel, int fd, int backlog)
+{
     return channel->ops->listen(channel, fd, backlog);
 }
 
-int fs_channel_spawn_listen(struct fs_channel *channel, int fd, int cpu) {
+int fs_channel_spawn_listen(struct fs_channel *channel, int fd, int cpu)
+{
     return channel->ops->spawn_listen(channel, fd, cpu);
 }
 
-int fs_channel_spawn_all_listen(struct fs_channel *channel) {
+int fs_channel_spawn_all_listen(struct fs_channel *channel)
+{
     return channel->ops->spawn_all_listen(channel);
 }
 
 int fs_channel_accept(struct fs_channel *channel, int fd, struct sockaddr *address,
-                      socklen_t *length, int flags) {
+                      socklen_t *length, int flags)
+{
     return channel->ops->accept(channel, fd, address, length, flags);
 }
 
-int fs_channel_shutdown_listen(struct fs_channel *channel, int fd, int how) {
+int fs_channel_shutdown_listen(struct fs_channel *channel, int fd, int how)
+{
     return channel->ops->shutdown_listen(channel, fd, how);
 }
 
-int fs_channel_close(struct fs_channel *channel, int fd) {
+int fs_channel_close(struct fs_channel *channel, int fd)
+{
     return channel->ops->close(channel, fd);
 }

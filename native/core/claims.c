@@ -10,51 +10,84 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 /* Accepts over which `cpu` steering is judged: enough that an even split stays far from the bound.
  */
 #define REVIEW_ACCEPTS 1024
 
-int table_steer(struct fs_table *t) {
+/* Members that are live now. A global listener that was shut down has left the group, and the last
+ * member has taken its number. */
+static size_t live_members(const struct fs_table *t, bool global_left, struct steer_member *live)
+{
+    const struct page *page = t->page;
+    size_t count = 0;
+    for (uint32_t i = 0; i < page->slots; i++) {
+        if (!atomic_load(&page->slot[i].live) || (global_left && t->fds[i] == t->global))
+            continue;
+        bool moved = global_left && i + 1 == page->slots;
+        live[count++] = (struct steer_member){.member = moved ? 0 : t->first_member + i,
+                                              .cpu = atomic_load(&page->slot[i].cpu)};
+    }
+    return count;
+}
+
+static bool listens(int fd)
+{
+    int yes = 0;
+    socklen_t len = sizeof yes;
+    return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &len) == 0 && yes;
+}
+
+int table_steer(struct fs_table *t)
+{
     struct page *page = t->page;
     if (page->shared)
         return 0;
+    atomic_store(&page->unsteered, true);
     struct sock_filter *program = malloc(STEER_PROGRAM_MAX(page->slots) * sizeof *program);
     struct steer_member *live = malloc((page->slots + 1) * sizeof *live);
     int rc = program && live ? 0 : -ENOMEM;
     if (!rc) {
-        size_t count = 0;
-        for (uint32_t i = 0; i < page->slots; i++)
-            if (atomic_load(&page->slot[i].live))
-                live[count++] = (struct steer_member){.member = t->first_member + i,
-                                                      .cpu = atomic_load(&page->slot[i].cpu)};
-        size_t length =
-            steer_program(program, (enum fs_steer)atomic_load(&page->steer), live, count);
-        rc = steer_attach(t->global, program, length);
-        /* The program's own listener may be shut down; its siblings listen on. */
-        for (uint32_t i = 0; rc == -EINVAL && i < page->slots; i++)
-            if (t->fds[i] >= 0)
-                rc = steer_attach(t->fds[i], program, length);
+        /* A socket that does not listen would take the program too, for a group of its own. */
+        int through = t->global;
+        for (uint32_t i = 0; !listens(through) && i < t->made; i++)
+            through = t->fds[i];
+        size_t count = live_members(t, through != t->global, live);
+        enum fs_steer steer = (enum fs_steer)atomic_load(&page->steer);
+        rc = steer_attach(through, program, steer_program(program, steer, live, count));
+        if (rc == -ENOMEM && steer == FS_STEER_CPU) {
+            atomic_store(&page->steer, FS_STEER_SPREAD);
+            snprintf(page->why, sizeof page->why,
+                     "the program for cpu steering does not fit net.core.optmem_max");
+            rc = steer_attach(through, program,
+                              steer_program(program, FS_STEER_SPREAD, live, count));
+        }
     }
     free(live);
     free(program);
+    if (!rc)
+        atomic_store(&page->unsteered, false);
     return rc;
 }
 
-static int table_lock(struct fs_table *t) {
+static int table_lock(struct fs_table *t)
+{
     if (t->read_only)
         return -EROFS;
     int rc = page_lock(t->page);
-    if (rc > 0) { /* the last holder died, perhaps between a change and its steering */
-        rc = table_steer(t);
-        if (rc)
-            page_unlock(t->page);
-    }
+    if (rc < 0)
+        return rc;
+    /* The last holder died, or could not attach its program: what it left is made good first. */
+    rc = rc > 0 || atomic_load(&t->page->unsteered) ? table_steer(t) : 0;
+    if (rc)
+        page_unlock(t->page);
     return rc;
 }
 
-void table_choose_steering(struct fs_table *t, enum fs_steer wanted) {
+void table_choose_steering(struct fs_table *t, enum fs_steer wanted)
+{
     struct page *page = t->page;
     enum fs_steer steer = wanted;
     if (wanted == FS_STEER_AUTO)
@@ -67,13 +100,15 @@ void table_choose_steering(struct fs_table *t, enum fs_steer wanted) {
         atomic_store(&page->slot[i].reviewed, atomic_load(&page->slot[i].arrived));
 }
 
-static bool slot_is_mine(const struct slot_record *slot) {
+static bool slot_is_mine(const struct slot_record *slot)
+{
     return atomic_load(&slot->pid) == getpid() && atomic_load(&slot->tid) == gettid();
 }
 
 /* ---- claims ---- */
 
-static int claim_locked(struct fs_table *t, int slot, int cpu) {
+static int claim_locked(struct fs_table *t, int slot, int cpu)
+{
     struct page *page = t->page;
     struct slot_record *s = table_slot(t, slot);
     if (!s && slot != FS_ANY_SLOT)
@@ -98,7 +133,8 @@ static int claim_locked(struct fs_table *t, int slot, int cpu) {
     return rc ? rc : (int)(s - page->slot);
 }
 
-int fs_table_claim(struct fs_table *t, int slot, int cpu) {
+int fs_table_claim(struct fs_table *t, int slot, int cpu)
+{
     int rc = table_lock(t);
     if (rc)
         return rc;
@@ -107,7 +143,8 @@ int fs_table_claim(struct fs_table *t, int slot, int cpu) {
     return rc;
 }
 
-int fs_table_hand_over(struct fs_table *t, int slot, pid_t pid) {
+int fs_table_hand_over(struct fs_table *t, int slot, pid_t pid)
+{
     struct slot_record *s = table_slot(t, slot);
     if (!s)
         return -EINVAL;
@@ -117,13 +154,15 @@ int fs_table_hand_over(struct fs_table *t, int slot, pid_t pid) {
     int rc = table_lock(t);
     if (rc)
         return rc;
-    if (atomic_load(&s->pid) != pid || atomic_load(&s->start) != start)
+    if (atomic_load(&s->pid) != pid || atomic_load(&s->tid) != pid ||
+        atomic_load(&s->start) != start)
         slot_give(t->page, s, pid, pid, start);
     page_unlock(t->page);
     return 0;
 }
 
-int fs_table_release(struct fs_table *t, int slot) {
+int fs_table_release(struct fs_table *t, int slot)
+{
     struct slot_record *s = table_slot(t, slot);
     if (!s)
         return -EINVAL;
@@ -140,7 +179,8 @@ int fs_table_release(struct fs_table *t, int slot) {
     return rc;
 }
 
-int fs_table_reap(struct fs_table *t) {
+int fs_table_reap(struct fs_table *t)
+{
     int rc = table_lock(t);
     if (rc)
         return rc;
@@ -160,7 +200,8 @@ int fs_table_reap(struct fs_table *t) {
 
 /* ---- steering ---- */
 
-int fs_table_activate(struct fs_table *t, int slot, bool live) {
+int fs_table_activate(struct fs_table *t, int slot, bool live)
+{
     struct slot_record *s = table_slot(t, slot);
     if (!s)
         return -EINVAL;
@@ -175,7 +216,10 @@ int fs_table_activate(struct fs_table *t, int slot, bool live) {
     return rc;
 }
 
-int fs_table_steer(struct fs_table *t, enum fs_steer wanted) {
+int fs_table_steer(struct fs_table *t, enum fs_steer wanted)
+{
+    if ((unsigned)wanted > FS_STEER_SPREAD)
+        return -EINVAL;
     int rc = table_lock(t);
     if (rc)
         return rc;
@@ -187,7 +231,8 @@ int fs_table_steer(struct fs_table *t, enum fs_steer wanted) {
     return rc;
 }
 
-int fs_table_review(struct fs_table *t) {
+int fs_table_review(struct fs_table *t)
+{
     struct page *page = t->page;
     int rc = table_lock(t);
     if (rc)
@@ -207,7 +252,7 @@ int fs_table_review(struct fs_table *t) {
             }
         }
         if (total >= REVIEW_ACCEPTS) {
-            if (live > 1 && most * live > total * 2) {
+            if (live > 1 && most * live * 2 > total * 3) {
                 atomic_store(&page->steer, FS_STEER_SPREAD);
                 snprintf(page->why, sizeof page->why,
                          "core %d took %u of the last %u connections under cpu steering", core,

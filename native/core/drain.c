@@ -9,12 +9,14 @@
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
+#include <stdbool.h>
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-int drain_stop_arrivals(int fd) {
+int drain_stop_arrivals(int fd)
+{
     /* A listener's filter sees the segment from its TCP header on (tcp_filter in net/ipv4), for
      * IPv6 too; byte 13 holds the flags. A listener gets no SYN|ACK, so any SYN is a new client's:
      * it sends again, and is refused once the listener is closed. */
@@ -32,19 +34,30 @@ int drain_stop_arrivals(int fd) {
     return 0;
 }
 
-int drain_queued(int fd) {
+int drain_queued(int fd)
+{
     struct tcp_info info;
     socklen_t len = sizeof info;
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0) {
         /* A unix socket tells no number, only whether there is one. */
         struct pollfd look = {.fd = fd, .events = POLLIN};
-        return errno == EOPNOTSUPP ? poll(&look, 1, 0) : -errno;
+        if (errno != EOPNOTSUPP || poll(&look, 1, 0) < 0)
+            return -errno;
+        return look.revents & POLLIN ? 1 : 0;
     }
     /* tcp_get_info: in LISTEN state this field is the length of the accept queue. */
     return (int)info.tcpi_unacked;
 }
 
-static int count_dump(int netlink, uint16_t port) {
+/* What a socket's local address must be to count; length 0: any address. */
+struct local {
+    uint16_t port;
+    size_t length;
+    unsigned char address[16];
+};
+
+static int count_dump(int netlink, const struct local *local)
+{
     union {
         struct nlmsghdr header;
         char bytes[16384];
@@ -60,13 +73,15 @@ static int count_dump(int netlink, uint16_t port) {
                 return count;
             if (h->nlmsg_type == NLMSG_ERROR)
                 return ((struct nlmsgerr *)NLMSG_DATA(h))->error;
-            struct inet_diag_msg *socket = NLMSG_DATA(h);
-            count += socket->id.idiag_sport == port;
+            const struct inet_diag_msg *socket = NLMSG_DATA(h);
+            count += socket->id.idiag_sport == local->port &&
+                     memcmp(socket->id.idiag_src, local->address, local->length) == 0;
         }
     }
 }
 
-static int count_half_open(int netlink, uint8_t family, uint16_t port) {
+static int count_half_open(int netlink, uint8_t family, const struct local *local)
+{
     struct {
         struct nlmsghdr header;
         struct inet_diag_req_v2 request;
@@ -80,25 +95,42 @@ static int count_half_open(int netlink, uint8_t family, uint16_t port) {
     };
     if (send(netlink, &dump, sizeof dump, 0) < 0)
         return -errno;
-    return count_dump(netlink, port);
+    return count_dump(netlink, local);
 }
 
-int drain_half_open(int fd) {
-    struct sockaddr_storage address;
-    socklen_t len = sizeof address;
-    if (getsockname(fd, (struct sockaddr *)&address, &len) < 0)
+int drain_half_open(int fd)
+{
+    union {
+        struct sockaddr any;
+        struct sockaddr_in v4;
+        struct sockaddr_in6 v6;
+        struct sockaddr_storage space;
+    } name;
+    socklen_t len = sizeof name;
+    if (getsockname(fd, &name.any, &len) < 0)
         return -errno;
-    if (address.ss_family != AF_INET && address.ss_family != AF_INET6)
+    struct local local = {0};
+    bool v4 = name.any.sa_family == AF_INET, v6 = name.any.sa_family == AF_INET6;
+    if (v4) {
+        local.port = name.v4.sin_port;
+        local.length = name.v4.sin_addr.s_addr == INADDR_ANY ? 0 : sizeof name.v4.sin_addr;
+        memcpy(local.address, &name.v4.sin_addr, sizeof name.v4.sin_addr);
+    } else if (v6) {
+        local.port = name.v6.sin6_port;
+        if (IN6_IS_ADDR_UNSPECIFIED(&name.v6.sin6_addr) || IN6_IS_ADDR_V4MAPPED(&name.v6.sin6_addr))
+            v4 = true; /* a dual-stack listener has requests of both families */
+        else
+            local.length = sizeof name.v6.sin6_addr;
+        memcpy(local.address, &name.v6.sin6_addr, sizeof name.v6.sin6_addr);
+    } else {
         return 0; /* a unix connect(2) is complete at once */
-    uint16_t port = address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
-                                                  : ((struct sockaddr_in *)&address)->sin_port;
+    }
     int netlink = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
     if (netlink < 0)
         return -errno;
-    /* A dual-stack listener has requests of both families. */
-    int count = count_half_open(netlink, AF_INET, port);
-    if (count >= 0 && address.ss_family == AF_INET6) {
-        int more = count_half_open(netlink, AF_INET6, port);
+    int count = v4 ? count_half_open(netlink, AF_INET, &local) : 0;
+    if (count >= 0 && v6) {
+        int more = count_half_open(netlink, AF_INET6, &local);
         count = more < 0 ? more : count + more;
     }
     close(netlink);

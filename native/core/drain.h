@@ -12,7 +12,7 @@ int drain_stop_arrivals(int fd);
 /* Connections that wait to be accepted. */
 int drain_queued(int fd);
 
-/* Handshakes under way at the local port of `fd`, whichever listener they belong to. */
+/* Handshakes under way at the local address of `fd`, whichever listener they belong to. */
 int drain_half_open(int fd);
 
 #endif

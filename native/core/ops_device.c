@@ -14,20 +14,25 @@
 #include <unistd.h>
 
 static int call(const struct fs_channel *channel, unsigned long operation,
-                struct fsocket_ioctl_arg *arg) {
+                struct fsocket_ioctl_arg *arg)
+{
     int rc = ioctl(channel->device, operation, arg);
     return rc < 0 ? -errno : rc;
 }
 
 /* Whether the device speaks our ABI. There is no operation for asking, but SOCKET with a family
  * that cannot exist creates nothing and answers EAFNOSUPPORT; a foreign device says ENOTTY. */
-static int probe(const struct fs_channel *channel) {
+static int probe(const struct fs_channel *channel)
+{
     struct fsocket_ioctl_arg arg = {.op.socket = {.family = UINT16_MAX, .type = SOCK_STREAM}};
     int rc = call(channel, FSOCKET_IOC_SOCKET, &arg);
+    if (rc >= 0)
+        close(rc);
     return rc == -EAFNOSUPPORT ? 0 : -ENOTTY;
 }
 
-static int device_open(struct fs_channel *channel, const char *device, char why[FS_WHY_MAX]) {
+static int device_open(struct fs_channel *channel, const char *device, char why[FS_WHY_MAX])
+{
     struct stat st;
     int rc = 0;
     channel->device = open(device, O_RDWR | O_CLOEXEC);
@@ -59,45 +64,53 @@ static int device_open(struct fs_channel *channel, const char *device, char why[
     return 0;
 }
 
-static void device_free(struct fs_channel *channel) {
+static void device_free(struct fs_channel *channel)
+{
     close(channel->device);
 }
 
-static int device_socket(struct fs_channel *channel, int family, int type, int protocol) {
+static int device_socket(struct fs_channel *channel, int family, int type, int protocol)
+{
     struct fsocket_ioctl_arg arg = {
         .op.socket = {.family = (__u32)family, .type = (__u32)type, .protocol = (__u32)protocol}};
     return call(channel, FSOCKET_IOC_SOCKET, &arg);
 }
 
-static int device_listen(struct fs_channel *channel, int fd, int backlog) {
+static int device_listen(struct fs_channel *channel, int fd, int backlog)
+{
     struct fsocket_ioctl_arg arg = {.fd = (__u32)fd, .backlog = (__u32)backlog};
     return call(channel, FSOCKET_IOC_LISTEN, &arg);
 }
 
-static int device_spawn_listen(struct fs_channel *channel, int fd, int cpu) {
+static int device_spawn_listen(struct fs_channel *channel, int fd, int cpu)
+{
     struct fsocket_ioctl_arg arg = {.fd = (__u32)fd, .op.spawn = {.cpu = cpu}};
     return call(channel, FSOCKET_IOC_SPAWN_LISTEN, &arg);
 }
 
-static int device_spawn_all_listen(struct fs_channel *channel) {
+static int device_spawn_all_listen(struct fs_channel *channel)
+{
     struct fsocket_ioctl_arg arg = {.op.spawn = {.cpu = -1}};
     return call(channel, FSOCKET_IOC_SPAWN_ALL_LISTEN, &arg);
 }
 
 static int device_accept(struct fs_channel *channel, int fd, struct sockaddr *address,
-                         socklen_t *length, int flags) {
+                         socklen_t *length, int flags)
+{
     struct fsocket_ioctl_arg arg = {
         .fd = (__u32)fd,
         .op.accept = {.sockaddr = address, .sockaddr_len = (int *)length, .flags = flags}};
     return call(channel, FSOCKET_IOC_ACCEPT, &arg);
 }
 
-static int device_shutdown_listen(struct fs_channel *channel, int fd, int how) {
+static int device_shutdown_listen(struct fs_channel *channel, int fd, int how)
+{
     struct fsocket_ioctl_arg arg = {.fd = (__u32)fd, .op.shutdown = {.how = how}};
     return call(channel, FSOCKET_IOC_SHUTDOWN_LISTEN, &arg);
 }
 
-static int device_close(struct fs_channel *channel, int fd) {
+static int device_close(struct fs_channel *channel, int fd)
+{
     struct fsocket_ioctl_arg arg = {.fd = (__u32)fd};
     return call(channel, FSOCKET_IOC_CLOSE, &arg);
 }

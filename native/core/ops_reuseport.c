@@ -8,45 +8,79 @@
 #include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
-#include <stdio.h>
 #include <stdlib.h>
 #include <unistd.h>
 
 struct listener {
     int fd;
+    uint64_t cookie; /* which socket it is: a descriptor's number is used again */
     struct fs_table *table;
     bool blocking; /* as the program had it; the descriptor itself must not block between slots */
+    pid_t made_by; /* the process that listened */
     int slot;      /* claimed, by the process `spawned_by`: a fork claims anew */
     pid_t spawned_by;
 };
 
-static struct listener *find(struct fs_channel *channel, int fd) {
-    for (size_t i = 0; i < channel->listener_count; i++)
-        if (channel->listeners[i].fd == fd)
-            return &channel->listeners[i];
-    return NULL;
+static uint64_t cookie_of(int fd)
+{
+    uint64_t cookie = 0;
+    socklen_t len = sizeof cookie;
+    return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) == 0 ? cookie : 0;
 }
 
-static int my_slot(const struct listener *l) {
+static int my_slot(const struct listener *l)
+{
     return l->spawned_by == getpid() ? l->slot : FS_GLOBAL;
 }
 
-static int reuseport_open(struct fs_channel *channel, const char *device, char why[FS_WHY_MAX]) {
+/* Forget a listener: no more connections for us, and its descriptor as the program had it. */
+static void drop(struct fs_channel *channel, struct listener *l)
+{
+    int slot = my_slot(l);
+    /* Claimed by another thread of ours, it is that thread's to release; steer away all the same.
+     */
+    if (slot != FS_GLOBAL && fs_table_release(l->table, slot) == -EPERM)
+        fs_table_activate(l->table, slot, false);
+    if (l->blocking && l->made_by == getpid() && cookie_of(l->fd) == l->cookie)
+        fcntl(l->fd, F_SETFL, fcntl(l->fd, F_GETFL) & ~O_NONBLOCK);
+    fs_table_free(l->table);
+    *l = channel->listeners[--channel->listener_count];
+}
+
+static struct listener *find(struct fs_channel *channel, int fd)
+{
+    for (size_t i = 0; i < channel->listener_count; i++) {
+        struct listener *l = &channel->listeners[i];
+        if (l->fd != fd)
+            continue;
+        if (l->cookie == cookie_of(fd))
+            return l;
+        drop(channel, l); /* closed behind our back, and the number is another socket's now */
+        break;
+    }
+    return NULL;
+}
+
+static int reuseport_open(struct fs_channel *channel, const char *device, char why[FS_WHY_MAX])
+{
     (void)channel, (void)device, (void)why;
     return 0;
 }
 
-static void reuseport_free(struct fs_channel *channel) {
-    for (size_t i = 0; i < channel->listener_count; i++)
-        fs_table_free(channel->listeners[i].table);
+static void reuseport_free(struct fs_channel *channel)
+{
+    while (channel->listener_count > 0)
+        drop(channel, &channel->listeners[0]);
     free(channel->listeners);
 }
 
-static int reuseport_socket(struct fs_channel *channel, int family, int type, int protocol) {
+static int reuseport_socket(struct fs_channel *channel, int family, int type, int protocol)
+{
     return ops_off.socket(channel, family, type, protocol);
 }
 
-static int reuseport_listen(struct fs_channel *channel, int fd, int backlog) {
+static int reuseport_listen(struct fs_channel *channel, int fd, int backlog)
+{
     if (find(channel, fd)) /* a second listen(2) only changes the backlog */
         return listen(fd, backlog) < 0 ? -errno : 0;
     int flags = fcntl(fd, F_GETFL);
@@ -58,7 +92,11 @@ static int reuseport_listen(struct fs_channel *channel, int fd, int backlog) {
         return -ENOMEM;
     channel->listeners = more;
     struct listener *l = &more[channel->listener_count];
-    *l = (struct listener){.fd = fd, .blocking = !(flags & O_NONBLOCK), .slot = FS_GLOBAL};
+    *l = (struct listener){.fd = fd,
+                           .cookie = cookie_of(fd),
+                           .blocking = !(flags & O_NONBLOCK),
+                           .made_by = getpid(),
+                           .slot = FS_GLOBAL};
     struct fs_table_options options = {.slots = channel->slots,
                                        .records = channel->slots,
                                        .backlog = backlog,
@@ -75,7 +113,8 @@ static int reuseport_listen(struct fs_channel *channel, int fd, int backlog) {
     return 0;
 }
 
-static int reuseport_spawn_listen(struct fs_channel *channel, int fd, int cpu) {
+static int reuseport_spawn_listen(struct fs_channel *channel, int fd, int cpu)
+{
     struct listener *l = find(channel, fd);
     if (!l)
         return ops_off.spawn_listen(channel, fd, cpu); /* not ours: served as it is, shared */
@@ -87,15 +126,13 @@ static int reuseport_spawn_listen(struct fs_channel *channel, int fd, int cpu) {
         return 0; /* more processes than slots: this one serves the global listener */
     if (slot < 0)
         return slot;
-    rc = fs_table_activate(l->table, slot, true);
-    if (rc)
-        return rc;
     l->slot = slot;
     l->spawned_by = getpid();
-    return 0;
+    return fs_table_activate(l->table, slot, true);
 }
 
-static int reuseport_spawn_all_listen(struct fs_channel *channel) {
+static int reuseport_spawn_all_listen(struct fs_channel *channel)
+{
     for (size_t i = 0; i < channel->listener_count; i++) {
         int rc = reuseport_spawn_listen(channel, channel->listeners[i].fd, -1);
         if (rc)
@@ -104,18 +141,25 @@ static int reuseport_spawn_all_listen(struct fs_channel *channel) {
     return 0;
 }
 
-/* The slots a process takes from, in order: its own, those that nobody serves, the global one. */
-static int sources(const struct listener *l, struct pollfd *out, int *slots) {
-    int count = 0, mine = my_slot(l);
+/* What a process takes from, in order: its own slot, slots that nobody serves, and the global
+ * listener; one that found no free slot helps a few of those that did. */
+enum { WATCHED = 4 };
+
+static int sources(const struct listener *l, struct pollfd *out, int *slots)
+{
+    int count = 0, watched = 0, mine = my_slot(l);
     struct fs_table_info info;
     struct fs_slot_info slot;
     fs_table_read(l->table, &info);
+    fs_table_reap(l->table); /* steers away from the dead before we drain them */
     if (mine != FS_GLOBAL)
         slots[count++] = mine;
-    for (uint32_t i = 0; !info.shared && i < info.slots; i++)
-        if ((int)i != mine && fs_table_read_slot(l->table, (int)i, &slot) == 0 && slot.used &&
-            !slot.alive)
+    for (uint32_t i = 0; !info.shared && i < info.slots; i++) {
+        if ((int)i == mine || fs_table_read_slot(l->table, (int)i, &slot) < 0 || !slot.used)
+            continue;
+        if (slot.pid == 0 || (mine == FS_GLOBAL && watched++ < WATCHED))
             slots[count++] = (int)i;
+    }
     slots[count++] = FS_GLOBAL;
     for (int i = 0; i < count; i++)
         out[i] = (struct pollfd){.fd = fs_table_fd(l->table, slots[i]), .events = POLLIN};
@@ -123,7 +167,8 @@ static int sources(const struct listener *l, struct pollfd *out, int *slots) {
 }
 
 static int reuseport_accept(struct fs_channel *channel, int fd, struct sockaddr *address,
-                            socklen_t *length, int flags) {
+                            socklen_t *length, int flags)
+{
     struct listener *l = find(channel, fd);
     if (!l)
         return ops_off.accept(channel, fd, address, length, flags);
@@ -147,7 +192,8 @@ static int reuseport_accept(struct fs_channel *channel, int fd, struct sockaddr 
     return rc;
 }
 
-static int reuseport_shutdown_listen(struct fs_channel *channel, int fd, int how) {
+static int reuseport_shutdown_listen(struct fs_channel *channel, int fd, int how)
+{
     struct listener *l = find(channel, fd);
     struct fs_table_info info = {0};
     if (l)
@@ -157,14 +203,11 @@ static int reuseport_shutdown_listen(struct fs_channel *channel, int fd, int how
     return ops_off.shutdown_listen(channel, fd, how);
 }
 
-static int reuseport_close(struct fs_channel *channel, int fd) {
+static int reuseport_close(struct fs_channel *channel, int fd)
+{
     struct listener *l = find(channel, fd);
-    if (l) {
-        if (my_slot(l) != FS_GLOBAL)
-            fs_table_release(l->table, l->slot);
-        fs_table_free(l->table);
-        *l = channel->listeners[--channel->listener_count];
-    }
+    if (l)
+        drop(channel, l);
     return ops_off.close(channel, fd);
 }
 

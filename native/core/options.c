@@ -35,7 +35,7 @@ static const struct option before_bind[] = {
 static const struct option any_time[] = {
     {SOL_SOCKET, SO_KEEPALIVE},
     {SOL_SOCKET, SO_LINGER},
-    {SOL_SOCKET, SO_PRIORITY},
+
     {SOL_SOCKET, SO_MARK},
     {SOL_SOCKET, SO_RCVLOWAT},
     {SOL_SOCKET, SO_OOBINLINE},
@@ -72,9 +72,11 @@ static const struct option any_time[] = {
     {IPPROTO_IPV6, IPV6_TCLASS},
     {IPPROTO_IPV6, IPV6_UNICAST_HOPS},
     {IPPROTO_IPV6, IPV6_MTU_DISCOVER},
+    {SOL_SOCKET, SO_PRIORITY}, /* after IP_TOS, which changes it: ip(7) */
 };
 
-static int copy_one(int from, int to, struct option o) {
+static int copy_one(int from, int to, struct option o)
+{
     char want[OPTION_MAX] = {0}, have[OPTION_MAX] = {0};
     socklen_t want_len = sizeof want, have_len = sizeof have;
     /* An option that this kernel or address family does not know is the same on both. */
@@ -86,7 +88,8 @@ static int copy_one(int from, int to, struct option o) {
     return setsockopt(to, o.level, o.name, want, want_len) < 0 ? -errno : 0;
 }
 
-static int copy_all(int from, int to, const struct option *options, size_t count) {
+static int copy_all(int from, int to, const struct option *options, size_t count)
+{
     for (size_t i = 0; i < count; i++) {
         int rc = copy_one(from, to, options[i]);
         if (rc)
@@ -97,7 +100,8 @@ static int copy_all(int from, int to, const struct option *options, size_t count
 
 /* socket(7): the kernel doubles the value it is given, and getsockopt returns the doubled one.
  * FORCE passes a limit that the program's own CAP_NET_ADMIN passed, where we have it too. */
-static int copy_buffer(int from, int to, int name, int force) {
+static int copy_buffer(int from, int to, int name, int force)
+{
     int want, have;
     socklen_t len = sizeof want;
     if (getsockopt(from, SOL_SOCKET, name, &want, &len) < 0 ||
@@ -112,10 +116,15 @@ static int copy_buffer(int from, int to, int name, int force) {
 }
 
 /* SO_GET_FILTER counts instructions, not bytes; what is not a classic filter cannot be read. */
-static int copy_filter(int from, int to) {
+static int copy_filter(int from, int to)
+{
     socklen_t count = 0;
-    if (getsockopt(from, SOL_SOCKET, SO_GET_FILTER, NULL, &count) < 0 || count == 0)
+    if (getsockopt(from, SOL_SOCKET, SO_GET_FILTER, NULL, &count) < 0)
         return 0;
+    if (count == 0) {
+        setsockopt(to, SOL_SOCKET, SO_DETACH_FILTER, &count, sizeof count); /* ENOENT: had none */
+        return 0;
+    }
     struct sock_filter *filter = calloc(count, sizeof *filter);
     if (!filter)
         return -ENOMEM;
@@ -129,11 +138,13 @@ static int copy_filter(int from, int to) {
     return rc;
 }
 
-int options_copy_before_bind(int from, int to) {
+int options_copy_before_bind(int from, int to)
+{
     return copy_all(from, to, before_bind, sizeof before_bind / sizeof *before_bind);
 }
 
-int options_copy(int from, int to) {
+int options_copy(int from, int to)
+{
     int rc = copy_buffer(from, to, SO_RCVBUF, SO_RCVBUFFORCE);
     if (!rc)
         rc = copy_buffer(from, to, SO_SNDBUF, SO_SNDBUFFORCE);

@@ -11,11 +11,13 @@
 #define PAGE_MAGIC   0x66736f63u /* "fsoc" */
 #define PAGE_VERSION 1u
 
-static size_t page_size(uint32_t slots) {
+static size_t page_size(uint32_t slots)
+{
     return sizeof(struct page) + slots * sizeof(struct slot_record);
 }
 
-static int lock_init(pthread_mutex_t *lock) {
+static int lock_init(pthread_mutex_t *lock)
+{
     pthread_mutexattr_t attr;
     int rc = pthread_mutexattr_init(&attr);
     if (rc)
@@ -29,7 +31,8 @@ static int lock_init(pthread_mutex_t *lock) {
     return -rc;
 }
 
-int page_create(struct page **out, int *memfd, uint32_t slots) {
+int page_create(struct page **out, int *memfd, uint32_t slots)
+{
     int fd = memfd_create("fastsocket-table", MFD_CLOEXEC);
     if (fd < 0)
         return -errno;
@@ -55,7 +58,8 @@ int page_create(struct page **out, int *memfd, uint32_t slots) {
     return 0;
 }
 
-int page_attach(struct page **out, int memfd) {
+int page_attach(struct page **out, int memfd)
+{
     struct stat st;
     if (fstat(memfd, &st) < 0)
         return -errno;
@@ -73,29 +77,46 @@ int page_attach(struct page **out, int memfd) {
     return 0;
 }
 
-void page_unmap(struct page *page) {
+void page_unmap(struct page *page)
+{
     munmap(page, page_size(page->slots));
 }
 
-int page_lock(struct page *page) {
+int page_lock(struct page *page)
+{
     int rc = pthread_mutex_lock(&page->lock);
     if (rc == EOWNERDEAD) {
         pthread_mutex_consistent(&page->lock);
+        for (uint32_t i = 0; i < page->slots; i++)
+            if (atomic_load(&page->slot[i].claims) > 0 && atomic_load(&page->slot[i].pid) == 0)
+                slot_clear(page, &page->slot[i]);
         return 1;
     }
     return -rc;
 }
 
-void page_unlock(struct page *page) {
+void page_unlock(struct page *page)
+{
     pthread_mutex_unlock(&page->lock);
 }
 
-bool slot_alive(const struct slot_record *slot) {
-    pid_t pid = atomic_load(&slot->pid);
-    return pid != 0 && process_alive(pid, atomic_load(&slot->tid), atomic_load(&slot->start));
+bool slot_alive(const struct slot_record *slot)
+{
+    for (;;) {
+        uint64_t claims = atomic_load(&slot->claims);
+        pid_t pid = atomic_load(&slot->pid);
+        if (pid == 0)
+            return false;
+        if (process_alive(pid, atomic_load(&slot->tid), atomic_load(&slot->start)))
+            return true;
+        /* Half of one owner and half of the next look dead: only the same owner twice is. */
+        if (atomic_load(&slot->pid) == pid && atomic_load(&slot->claims) == claims)
+            return false;
+    }
 }
 
-void slot_give(struct page *page, struct slot_record *slot, pid_t pid, pid_t tid, uint64_t start) {
+void slot_give(struct page *page, struct slot_record *slot, pid_t pid, pid_t tid, uint64_t start)
+{
     atomic_store(&slot->pid, 0);
     atomic_store(&slot->tid, tid);
     atomic_store(&slot->start, start);
@@ -104,8 +125,9 @@ void slot_give(struct page *page, struct slot_record *slot, pid_t pid, pid_t tid
     atomic_fetch_add(&page->generation, 1);
 }
 
-void slot_clear(struct page *page, struct slot_record *slot) {
-    atomic_store(&slot->pid, 0);
+void slot_clear(struct page *page, struct slot_record *slot)
+{
     atomic_store(&slot->live, false);
+    atomic_store(&slot->pid, 0);
     atomic_fetch_add(&page->generation, 1);
 }

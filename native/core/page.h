@@ -6,7 +6,7 @@
  * Every field is atomic, because readers (statistics, a sibling's look) take no lock. Writers of
  * claims and of the live set hold the lock, which is robust: whoever dies with it in hand leaves
  * a page that the next one can use, because an owner is written with its pid last and cleared
- * with its pid first.
+ * with its pid first, and a slot that lost its owner on the way is no longer live.
  */
 #ifndef FS_CORE_PAGE_H
 #define FS_CORE_PAGE_H
@@ -32,6 +32,7 @@ struct page {
     uint32_t magic, version, slots;
     bool shared;
     _Atomic(bool) stopping;
+    _Atomic(bool) unsteered; /* the live set changed and no program fits it yet */
     _Atomic(int32_t) wanted, steer;
     _Atomic(uint64_t) generation;
     _Atomic(uint64_t) others;
@@ -52,8 +53,10 @@ void page_unmap(struct page *page);
 int page_lock(struct page *page);
 void page_unlock(struct page *page);
 
-/* All under the lock. */
-bool slot_alive(const struct slot_record *slot); /* has an owner that runs */
+/* Has an owner that runs; with or without the lock. */
+bool slot_alive(const struct slot_record *slot);
+
+/* Under the lock. */
 void slot_give(struct page *page, struct slot_record *slot, pid_t pid, pid_t tid, uint64_t start);
 void slot_clear(struct page *page, struct slot_record *slot);
 

@@ -13,7 +13,8 @@
 #include <unistd.h>
 
 /* proc(5): "pid (comm) state ..."; comm may hold anything, so fields count from the last ')'. */
-static bool read_stat(pid_t pid, pid_t tid, char *state, uint64_t *start) {
+static bool read_stat(pid_t pid, pid_t tid, char *state, uint64_t *start)
+{
     char path[64], text[1024];
     snprintf(path, sizeof path, "/proc/%d/task/%d/stat", pid, tid);
     int fd = open(path, O_RDONLY | O_CLOEXEC);
@@ -39,22 +40,27 @@ static bool read_stat(pid_t pid, pid_t tid, char *state, uint64_t *start) {
     return true;
 }
 
-uint64_t process_start(pid_t pid, pid_t tid) {
+uint64_t process_start(pid_t pid, pid_t tid)
+{
     char state;
     uint64_t start;
     return read_stat(pid, tid, &state, &start) ? start : 0;
 }
 
-bool process_alive(pid_t pid, pid_t tid, uint64_t start) {
+bool process_alive(pid_t pid, pid_t tid, uint64_t start)
+{
     char state;
     uint64_t now;
+    if (pid <= 0 || tid <= 0)
+        return false;
     if (start != 0 && read_stat(pid, tid, &state, &now))
         return now == start && state != 'Z' && state != 'X';
     /* No /proc, or hidepid hides it: the kernel still tells whether the thread exists. */
     return syscall(SYS_tgkill, pid, tid, 0) == 0 || errno != ESRCH;
 }
 
-int fs_parent_death_signal(int signal, pid_t parent) {
+int fs_parent_death_signal(int signal, pid_t parent)
+{
     if (prctl(PR_SET_PDEATHSIG, signal) < 0)
         return -errno;
     /* It may have died before the call; then the signal never comes. */

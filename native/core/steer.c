@@ -3,13 +3,15 @@
 
 #include <errno.h>
 
-static struct sock_filter load(uint32_t what) {
+static struct sock_filter load(uint32_t what)
+{
     return (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)SKF_AD_OFF + what);
 }
 
 /* rand mod count, then one comparison a member; `cpu` >= 0 takes only that core's members. */
 static size_t emit_spread(struct sock_filter *out, const struct steer_member *live, size_t count,
-                          int cpu) {
+                          int cpu)
+{
     size_t n = 0, left = 0;
     for (size_t i = 0; i < count; i++)
         left += cpu < 0 || live[i].cpu == cpu;
@@ -29,7 +31,8 @@ static size_t emit_spread(struct sock_filter *out, const struct steer_member *li
 }
 
 /* Whether an earlier member has the same core: its block serves them all. */
-static bool core_done(const struct steer_member *live, size_t i) {
+static bool core_done(const struct steer_member *live, size_t i)
+{
     for (size_t j = 0; j < i; j++)
         if (live[j].cpu == live[i].cpu)
             return true;
@@ -37,7 +40,8 @@ static bool core_done(const struct steer_member *live, size_t i) {
 }
 
 size_t steer_program(struct sock_filter *out, enum fs_steer mode, const struct steer_member *live,
-                     size_t count) {
+                     size_t count)
+{
     size_t n = 0;
     if (count == 0) {
         out[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, 0);
@@ -61,7 +65,8 @@ size_t steer_program(struct sock_filter *out, enum fs_steer mode, const struct s
     return n + emit_spread(out + n, live, count, -1);
 }
 
-int steer_attach(int fd, const struct sock_filter *program, size_t length) {
+int steer_attach(int fd, const struct sock_filter *program, size_t length)
+{
     struct sock_fprog fprog = {.len = (unsigned short)length,
                                .filter = (struct sock_filter *)program};
     if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &fprog, sizeof fprog) < 0)

@@ -16,7 +16,8 @@
 #include <string.h>
 
 /* RPS masks are hexadecimal groups split by commas, all zero when RPS is off. */
-static bool rps_on(const char *interface, const char *queue) {
+static bool rps_on(const char *interface, const char *queue)
+{
     char path[320], mask[1024] = "";
     snprintf(path, sizeof path, "/sys/class/net/%s/queues/%s/rps_cpus", interface, queue);
     FILE *file = fopen(path, "re");
@@ -27,7 +28,8 @@ static bool rps_on(const char *interface, const char *queue) {
     return on;
 }
 
-static int receive_queues(const char *interface, bool *rps) {
+static int receive_queues(const char *interface, bool *rps)
+{
     char path[64];
     snprintf(path, sizeof path, "/sys/class/net/%.15s/queues", interface);
     DIR *dir = opendir(path);
@@ -43,20 +45,23 @@ static int receive_queues(const char *interface, bool *rps) {
     return queues;
 }
 
-static bool is_any(const struct sockaddr *a) {
+static bool is_any(const struct sockaddr *a)
+{
     if (a->sa_family == AF_INET)
         return ((const struct sockaddr_in *)a)->sin_addr.s_addr == htonl(INADDR_ANY);
     return IN6_IS_ADDR_UNSPECIFIED(&((const struct sockaddr_in6 *)a)->sin6_addr);
 }
 
-static bool is_loopback(const struct sockaddr *a) {
+static bool is_loopback(const struct sockaddr *a)
+{
     if (a->sa_family == AF_INET)
         return ntohl(((const struct sockaddr_in *)a)->sin_addr.s_addr) >> 24 == IN_LOOPBACKNET;
     const struct in6_addr *in6 = &((const struct sockaddr_in6 *)a)->sin6_addr;
     return IN6_IS_ADDR_LOOPBACK(in6) || (IN6_IS_ADDR_V4MAPPED(in6) && in6->s6_addr[12] == 127);
 }
 
-static bool same_host(const struct sockaddr *a, const struct sockaddr *b) {
+static bool same_host(const struct sockaddr *a, const struct sockaddr *b)
+{
     if (a->sa_family != b->sa_family)
         return false;
     if (a->sa_family == AF_INET)
@@ -66,7 +71,8 @@ static bool same_host(const struct sockaddr *a, const struct sockaddr *b) {
                   &((const struct sockaddr_in6 *)b)->sin6_addr, sizeof(struct in6_addr)) == 0;
 }
 
-enum fs_steer steer_choose(const struct sockaddr *address, char why[FS_WHY_MAX]) {
+enum fs_steer steer_choose(const struct sockaddr *address, char why[FS_WHY_MAX])
+{
     if (is_loopback(address)) {
         snprintf(why, FS_WHY_MAX, "loopback: a connection arrives on its client's core");
         return FS_STEER_SPREAD;

@@ -24,7 +24,8 @@
 
 /* ---- making ---- */
 
-static int slot_open(int global, const struct sockaddr *address, socklen_t len, int backlog) {
+static int slot_open(int global, const struct sockaddr *address, socklen_t len, int backlog)
+{
     int on = 1;
     int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
     if (fd < 0)
@@ -44,12 +45,14 @@ static int slot_open(int global, const struct sockaddr *address, socklen_t len, 
     return fd;
 }
 
-static void close_slots(struct fs_table *t) {
+static void close_slots(struct fs_table *t)
+{
     for (uint32_t i = t->own_from; i < t->made; i++)
         close(t->fds[i]);
 }
 
-static int make_slots(struct fs_table *t, const struct fs_table_options *o) {
+static int make_slots(struct fs_table *t, const struct fs_table_options *o)
+{
     struct page *page = t->page;
     for (uint32_t i = t->own_from; i < page->slots; i++) {
         int fd =
@@ -67,7 +70,8 @@ static int make_slots(struct fs_table *t, const struct fs_table_options *o) {
 }
 
 /* The i-th core that this process may run on, again from the first when there are more slots. */
-static void assign_cores(struct page *page) {
+static void assign_cores(struct page *page)
+{
     cpu_set_t allowed;
     int cores[CPU_SETSIZE], count = 0;
     if (sched_getaffinity(0, sizeof allowed, &allowed) == 0)
@@ -78,41 +82,88 @@ static void assign_cores(struct page *page) {
         atomic_store(&page->slot[i].cpu, count ? cores[i % (uint32_t)count] : -1);
 }
 
-static int socket_option(int fd, int name) {
+static int socket_option(int fd, int name)
+{
     int value = 0;
     socklen_t len = sizeof value;
     return getsockopt(fd, SOL_SOCKET, name, &value, &len) < 0 ? -errno : value;
 }
 
-/* Listen on the bound `fd` and put the slots beside it; 1 if it can only be shared, with why. */
-static int convert(struct fs_table *t, const struct fs_table_options *o, bool listening) {
-    int on = 1, off = 0;
-    if (!listening) {
-        /* Set after bind(2), so that a second server on this address still got EADDRINUSE, and
-         * before listen(2), so that the group exists from the first connection on. */
-        if (setsockopt(t->global, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0 ||
-            listen(t->global, o->backlog) < 0)
-            return -errno;
-        int rc = table_steer(t);
-        return rc ? rc : make_slots(t, o);
-    }
-    int before = socket_option(t->global, SO_REUSEPORT);
-    setsockopt(t->global, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on);
-    int rc = make_slots(t, o);
+static int set_reuseport(int fd, int on)
+{
+    return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0 ? -errno : 0;
+}
+
+/* Listen, and find out whether somebody else's sockets are in the group already: then the numbers
+ * of our slots would be wrong. A program that sets the option itself may be alone with it: without
+ * it, listen(2) fails exactly if there are others. */
+static int listen_global(struct fs_table *t, int backlog, bool *alone)
+{
+    bool asked = socket_option(t->global, SO_REUSEPORT) > 0;
+    /* Otherwise it is set after bind(2), so that a second server on this address still got
+     * EADDRINUSE, and before listen(2), so that the group exists from the first connection. */
+    int rc = set_reuseport(t->global, !asked);
+    if (!rc && listen(t->global, backlog) < 0)
+        rc = -errno;
+    *alone = !(asked && rc == -EADDRINUSE);
+    int again = set_reuseport(t->global, 1);
+    if (!*alone)
+        return listen(t->global, backlog) < 0 ? -errno : 0;
+    if (!rc && !asked)
+        rc = table_steer(t);
+    return rc ? rc : again;
+}
+
+/* Put slots beside the listening global socket, or leave it alone and say why. `late`: there was
+ * no group yet while it listened. */
+static int add_slots(struct fs_table *t, const struct fs_table_options *o, bool late, int reuseport)
+{
+    struct page *page = t->page;
+    int rc = set_reuseport(t->global, 1);
+    if (!rc)
+        rc = make_slots(t, o);
     if (rc) {
         close_slots(t);
         t->made = t->own_from;
-        if (before == 0)
-            setsockopt(t->global, SOL_SOCKET, SO_REUSEPORT, &off, sizeof off);
-        snprintf(t->page->why, FS_WHY_MAX, "it was listening already and no sibling could join: %s",
-                 strerror(-rc));
+        if (late && !reuseport)
+            set_reuseport(t->global, 0);
+        snprintf(page->why, FS_WHY_MAX, "%sno slots could be made: %s",
+                 late ? "it was listening already and " : "", strerror(-rc));
         return 1;
     }
+    /* Before the first sibling there was no group to steer: a connection may have strayed into a
+     * slot that nobody claims. Counted as used, it is looked after like any orphan. */
+    for (uint32_t i = 0; late && i < page->slots; i++)
+        atomic_store(&page->slot[i].claims, 1);
     return 0;
 }
 
-int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options *o) {
-    if (o->slots > FS_SLOTS_MAX || o->records > FS_SLOTS_MAX)
+/* 0, or 1 if the listener can only be shared, with why. */
+static int convert(struct fs_table *t, const struct fs_table_options *o, bool listening)
+{
+    struct page *page = t->page;
+    int reuseport = socket_option(t->global, SO_REUSEPORT);
+    bool alone = reuseport == 0;
+    if (!listening) {
+        int rc = listen_global(t, o->backlog, &alone);
+        if (rc)
+            return rc;
+    }
+    if (!alone) {
+        snprintf(page->why, FS_WHY_MAX, "it may be one of several with SO_REUSEPORT");
+        return 1;
+    }
+    /* Only now: listen(2) binds what was not bound. */
+    page->address_len = sizeof page->address;
+    if (getsockname(t->global, (struct sockaddr *)&page->address, &page->address_len) < 0)
+        return -errno;
+    return add_slots(t, o, listening || reuseport, reuseport);
+}
+
+int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options *o)
+{
+    if (o->slots > FS_SLOTS_MAX || o->records > FS_SLOTS_MAX ||
+        (unsigned)o->steer > FS_STEER_SPREAD)
         return -EINVAL;
     int listening = socket_option(fd, SO_ACCEPTCONN);
     int domain = socket_option(fd, SO_DOMAIN), protocol = socket_option(fd, SO_PROTOCOL);
@@ -166,7 +217,8 @@ int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options
     return 0;
 }
 
-int fs_table_attach(struct fs_table **out, int memfd) {
+int fs_table_attach(struct fs_table **out, int memfd)
+{
     struct page *page;
     int rc = page_attach(&page, memfd);
     if (rc)
@@ -183,7 +235,8 @@ int fs_table_attach(struct fs_table **out, int memfd) {
     return 0;
 }
 
-void fs_table_free(struct fs_table *t) {
+void fs_table_free(struct fs_table *t)
+{
     if (!t)
         return;
     close_slots(t);
@@ -195,7 +248,8 @@ void fs_table_free(struct fs_table *t) {
 
 /* ---- looking ---- */
 
-int fs_table_fd(const struct fs_table *t, int slot) {
+int fs_table_fd(const struct fs_table *t, int slot)
+{
     if (t->read_only)
         return -EROFS;
     if (slot == FS_GLOBAL)
@@ -205,11 +259,13 @@ int fs_table_fd(const struct fs_table *t, int slot) {
     return t->page->shared ? t->global : t->fds[slot];
 }
 
-int fs_table_page_fd(const struct fs_table *t) {
+int fs_table_page_fd(const struct fs_table *t)
+{
     return t->memfd;
 }
 
-void fs_table_read(const struct fs_table *t, struct fs_table_info *info) {
+void fs_table_read(const struct fs_table *t, struct fs_table_info *info)
+{
     const struct page *page = t->page;
     *info = (struct fs_table_info){
         .slots = page->slots,
@@ -225,7 +281,8 @@ void fs_table_read(const struct fs_table *t, struct fs_table_info *info) {
     memcpy(info->why, page->why, sizeof info->why - 1);
 }
 
-int fs_table_read_slot(const struct fs_table *t, int slot, struct fs_slot_info *info) {
+int fs_table_read_slot(const struct fs_table *t, int slot, struct fs_slot_info *info)
+{
     const struct slot_record *s = table_slot(t, slot);
     if (!s)
         return -EINVAL;
@@ -249,8 +306,8 @@ int fs_table_read_slot(const struct fs_table *t, int slot, struct fs_slot_info *
 
 /* ---- connections ---- */
 
-static _Atomic(uint64_t) *counter(struct fs_table *t, struct slot_record *me, int slot,
-                                  int source) {
+static _Atomic(uint64_t) *counter(struct fs_table *t, struct slot_record *me, int slot, int source)
+{
     if (!me)
         return &t->page->others;
     if (source == FS_GLOBAL || t->page->shared)
@@ -261,7 +318,8 @@ static _Atomic(uint64_t) *counter(struct fs_table *t, struct slot_record *me, in
 }
 
 int fs_table_accept(struct fs_table *t, int slot, int source, struct sockaddr *address,
-                    socklen_t *length, int flags) {
+                    socklen_t *length, int flags)
+{
     struct slot_record *me = table_slot(t, slot);
     int fd = fs_table_fd(t, source);
     if (fd < 0 || (!me && slot != FS_GLOBAL))
@@ -281,7 +339,10 @@ int fs_table_accept(struct fs_table *t, int slot, int source, struct sockaddr *a
     return connection;
 }
 
-int fs_table_copy_options(struct fs_table *t) {
+int fs_table_copy_options(struct fs_table *t)
+{
+    if (t->read_only)
+        return -EROFS;
     for (uint32_t i = t->own_from; i < t->made; i++) {
         int rc = options_copy(t->global, t->fds[i]);
         if (rc)
@@ -292,23 +353,28 @@ int fs_table_copy_options(struct fs_table *t) {
 
 /* ---- stopping ---- */
 
-int fs_table_stop_arrivals(struct fs_table *t) {
+int fs_table_stop_arrivals(struct fs_table *t)
+{
     if (t->read_only)
         return -EROFS;
     atomic_store(&t->page->stopping, true);
     if (t->page->address.ss_family != AF_INET && t->page->address.ss_family != AF_INET6)
         return 0; /* a unix connect(2) is complete at once: nothing is ever under way */
     int rc = drain_stop_arrivals(t->global);
-    for (uint32_t i = t->own_from; i < t->made && !rc; i++)
-        rc = drain_stop_arrivals(t->fds[i]);
+    for (uint32_t i = t->own_from; i < t->made; i++) {
+        int next = drain_stop_arrivals(t->fds[i]);
+        rc = rc ? rc : next; /* one that fails does not keep the others from stopping */
+    }
     return rc;
 }
 
-int fs_table_queued(const struct fs_table *t, int slot) {
+int fs_table_queued(const struct fs_table *t, int slot)
+{
     int fd = fs_table_fd(t, slot);
     return fd < 0 ? fd : drain_queued(fd);
 }
 
-int fs_table_half_open(const struct fs_table *t) {
+int fs_table_half_open(const struct fs_table *t)
+{
     return t->read_only ? -EROFS : drain_half_open(t->global);
 }

@@ -19,7 +19,8 @@ struct fs_table {
 };
 
 /* NULL if the table has no such slot. */
-static inline struct slot_record *table_slot(const struct fs_table *t, int slot) {
+static inline struct slot_record *table_slot(const struct fs_table *t, int slot)
+{
     return slot >= 0 && (uint32_t)slot < t->page->slots ? &t->page->slot[slot] : NULL;
 }
 

@@ -40,7 +40,8 @@
         }                                                                                          \
     } while (0)
 
-static inline int count_fds(void) {
+static inline int count_fds(void)
+{
     int count = 0;
     DIR *dir = opendir("/proc/self/fd");
     CHECK(dir);
@@ -51,7 +52,8 @@ static inline int count_fds(void) {
 }
 
 /* A socket bound to a free port of `host`, not listening yet. */
-static inline int bound(const char *host) {
+static inline int bound(const char *host)
+{
     int on = 1;
     struct sockaddr_in v4 = {.sin_family = AF_INET};
     struct sockaddr_in6 v6 = {.sin6_family = AF_INET6};
@@ -65,7 +67,8 @@ static inline int bound(const char *host) {
     return fd;
 }
 
-static inline struct fs_table *make_table_on(int fd, uint32_t slots, enum fs_steer steer) {
+static inline struct fs_table *make_table_on(int fd, uint32_t slots, enum fs_steer steer)
+{
     struct fs_table_options options = {.slots = slots, .backlog = 1024, .steer = steer};
     struct fs_table *table = NULL;
     CHECK_IS(fs_table_create(&table, fd, &options), 0);
@@ -73,7 +76,8 @@ static inline struct fs_table *make_table_on(int fd, uint32_t slots, enum fs_ste
 }
 
 /* A connected client of the listener `fd`. */
-static inline int client_of(int fd) {
+static inline int client_of(int fd)
+{
     struct sockaddr_storage address;
     socklen_t len = sizeof address;
     CHECK(getsockname(fd, (struct sockaddr *)&address, &len) == 0);
@@ -83,20 +87,23 @@ static inline int client_of(int fd) {
     return client;
 }
 
-static inline struct fs_slot_info slot_info(const struct fs_table *table, int slot) {
+static inline struct fs_slot_info slot_info(const struct fs_table *table, int slot)
+{
     struct fs_slot_info info;
     CHECK_IS(fs_table_read_slot(table, slot, &info), 0);
     return info;
 }
 
-static inline struct fs_table_info table_info(const struct fs_table *table) {
+static inline struct fs_table_info table_info(const struct fs_table *table)
+{
     struct fs_table_info info;
     fs_table_read(table, &info);
     return info;
 }
 
 /* Accept everything that waits at `source` for the owner of `slot`; how many there were. */
-static inline int accept_all(struct fs_table *table, int slot, int source) {
+static inline int accept_all(struct fs_table *table, int slot, int source)
+{
     int count = 0, fd;
     while ((fd = fs_table_accept(table, slot, source, NULL, NULL, SOCK_CLOEXEC)) >= 0) {
         close(fd);
@@ -106,13 +113,15 @@ static inline int accept_all(struct fs_table *table, int slot, int source) {
     return count;
 }
 
-static inline void reap_child(pid_t pid) {
+static inline void reap_child(pid_t pid)
+{
     CHECK(waitpid(pid, NULL, 0) == pid);
 }
 
 static void run(void);
 
-int main(void) {
+int main(void)
+{
     int before = count_fds();
     run();
     CHECK_IS(count_fds(), before);

@@ -4,9 +4,11 @@
  */
 #include "check.h"
 
+#include <fcntl.h>
 #include <sys/stat.h>
 
-static void device_says_what_is_wrong(void) {
+static void device_says_what_is_wrong(void)
+{
     struct fs_channel *channel = NULL;
     char why[FS_WHY_MAX];
     struct fs_channel_options absent = {.device = "/nonexistent/fastsocket"};
@@ -37,7 +39,8 @@ static void device_says_what_is_wrong(void) {
     }
 }
 
-static void auto_falls_back_and_says_why(void) {
+static void auto_falls_back_and_says_why(void)
+{
     struct fs_channel *channel = NULL;
     char why[FS_WHY_MAX];
     struct fs_channel_options options = {.device = "/dev/null"};
@@ -52,7 +55,8 @@ static void auto_falls_back_and_says_why(void) {
 }
 
 /* socket, listen, spawn, accept in a child too, shutdown, close: as a program would. */
-static void round_trip(enum fs_backend backend) {
+static void round_trip(enum fs_backend backend)
+{
     struct fs_channel *channel = NULL;
     char why[FS_WHY_MAX];
     struct fs_channel_options options = {.slots = 2, .steer = FS_STEER_SPREAD};
@@ -107,7 +111,80 @@ static void round_trip(enum fs_backend backend) {
     fs_channel_free(channel);
 }
 
-static void run(void) {
+/* A channel that is closed takes no more connections, and leaves the descriptor as it was. */
+static void closing_steers_away(void)
+{
+    struct fs_channel *channel = NULL;
+    char why[FS_WHY_MAX];
+    struct fs_channel_options options = {.slots = 2, .steer = FS_STEER_SPREAD};
+    CHECK_IS(fs_channel_open(&channel, FS_BACKEND_REUSEPORT, &options, why), 0);
+    int fd = bound("127.0.0.1");
+    CHECK(fcntl(fd, F_SETFL, 0) == 0);
+    CHECK_IS(fs_channel_listen(channel, fd, 64), 0);
+    CHECK(fcntl(fd, F_GETFL) & O_NONBLOCK);
+    int told[2], clients[40];
+    char byte;
+    CHECK(pipe(told) == 0);
+    pid_t pid = fork();
+    if (pid == 0) {
+        CHECK_IS(fs_channel_spawn_listen(channel, fd, -1), 0);
+        fs_channel_free(channel);
+        CHECK(write(told[1], "!", 1) == 1);
+        pause();
+    }
+    CHECK(read(told[0], &byte, 1) == 1);
+    CHECK_IS(fs_channel_spawn_listen(channel, fd, -1), 0);
+    for (int i = 0; i < 40; i++)
+        clients[i] = client_of(fd);
+    for (int i = 0; i < 40; i++) {
+        int connection = fs_channel_accept(channel, fd, NULL, NULL, SOCK_CLOEXEC);
+        CHECK(connection >= 0);
+        close(connection);
+        close(clients[i]);
+    }
+    kill(pid, SIGKILL);
+    reap_child(pid);
+    close(told[0]), close(told[1]);
+    fs_channel_free(channel);
+    CHECK(!(fcntl(fd, F_GETFL) & O_NONBLOCK));
+    close(fd);
+}
+
+/* More processes than slots: one without helps those that have one. */
+static void a_process_without_a_slot_helps(void)
+{
+    struct fs_channel *channel = NULL;
+    char why[FS_WHY_MAX];
+    struct fs_channel_options options = {.slots = 1, .steer = FS_STEER_SPREAD};
+    CHECK_IS(fs_channel_open(&channel, FS_BACKEND_REUSEPORT, &options, why), 0);
+    int fd = bound("127.0.0.1");
+    CHECK_IS(fs_channel_listen(channel, fd, 64), 0);
+    CHECK_IS(fs_channel_spawn_listen(channel, fd, -1), 0);
+    int client = client_of(fd);
+    pid_t pid = fork();
+    if (pid == 0) {
+        CHECK_IS(fs_channel_spawn_listen(channel, fd, -1), 0);
+        CHECK(fs_channel_accept(channel, fd, NULL, NULL, SOCK_CLOEXEC) >= 0);
+        _exit(0);
+    }
+    int status;
+    CHECK(waitpid(pid, &status, 0) == pid);
+    CHECK_IS(status, 0);
+    close(client);
+
+    /* The descriptor's number is another socket's: not ours any more. */
+    int other = bound("127.0.0.1");
+    CHECK(dup2(other, fd) == fd);
+    close(other);
+    CHECK_IS(fs_channel_accept(channel, fd, NULL, NULL, 0), -EINVAL);
+    fs_channel_free(channel);
+    close(fd);
+}
+
+static void run(void)
+{
+    closing_steers_away();
+    a_process_without_a_slot_helps();
     device_says_what_is_wrong();
     auto_falls_back_and_says_why();
     round_trip(FS_BACKEND_REUSEPORT);

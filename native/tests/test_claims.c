@@ -3,9 +3,11 @@
  * Claims: who gets a slot, who does not, and what happens to a dead owner's.
  */
 #include "check.h"
+#include "table.h"
 
 /* A child that claims `slot` and then waits to be killed; returns after the claim. */
-static pid_t claimant(struct fs_table *table, int slot) {
+static pid_t claimant(struct fs_table *table, int slot)
+{
     int ready[2];
     char byte;
     CHECK(pipe(ready) == 0);
@@ -23,12 +25,14 @@ static pid_t claimant(struct fs_table *table, int slot) {
     return pid;
 }
 
-static void kill_child(pid_t pid) {
+static void kill_child(pid_t pid)
+{
     CHECK(kill(pid, SIGKILL) == 0);
     reap_child(pid);
 }
 
-static void run(void) {
+static void run(void)
+{
     int fd = bound("127.0.0.1");
     struct fs_table *table = make_table_on(fd, 3, FS_STEER_SPREAD);
     CHECK_IS(table_info(table).shared, 0);
@@ -100,6 +104,22 @@ static void run(void) {
     CHECK_IS(slot_info(table, 1).live, 1);
     kill_child(next);
     CHECK_IS(fs_table_hand_over(table, 1, next), -ESRCH);
+    CHECK_IS(fs_table_hand_over(table, 1, 0), -ESRCH);
+    CHECK_IS(fs_table_hand_over(table, 1, -1), -ESRCH);
+
+    /* Whoever dies with the lock in hand between two stores leaves no live slot without an owner.
+     */
+    pid = fork();
+    if (pid == 0) {
+        CHECK_IS(fs_table_claim(table, 1, -1), 1);
+        CHECK_IS(fs_table_activate(table, 1, true), 0);
+        CHECK_IS(page_lock(table->page), 0);
+        atomic_store(&table->page->slot[1].pid, 0);
+        raise(SIGKILL);
+    }
+    reap_child(pid);
+    CHECK_IS(fs_table_reap(table), 0);
+    CHECK_IS(slot_info(table, 1).live, 0);
 
     /* Any slot: the free one of the core asked for, else the first free one. */
     CHECK_IS(fs_table_release(table, 0), 0);

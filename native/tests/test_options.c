@@ -7,6 +7,7 @@
 #include <linux/filter.h>
 
 #include <netinet/ip.h>
+#include <sys/resource.h>
 
 static const struct {
     int level, name, value;
@@ -30,24 +31,28 @@ static const struct {
 };
 enum { INTEGERS = sizeof integers / sizeof *integers };
 
-static int get(int fd, int level, int name) {
+static int get(int fd, int level, int name)
+{
     int value = -1;
     socklen_t len = sizeof value;
     CHECK(getsockopt(fd, level, name, &value, &len) == 0);
     return value;
 }
 
-static void set(int fd, int level, int name, int value) {
+static void set(int fd, int level, int name, int value)
+{
     CHECK(setsockopt(fd, level, name, &value, sizeof value) == 0);
 }
 
-static void same_on(int a, int b) {
+static void same_on(int a, int b)
+{
     for (int i = 0; i < INTEGERS; i++)
         CHECK_IS(get(b, integers[i].level, integers[i].name),
                  get(a, integers[i].level, integers[i].name));
 }
 
-static void run(void) {
+static void run(void)
+{
     int fd = bound("127.0.0.1");
     struct linger linger = {.l_onoff = 1, .l_linger = 5}, got;
     struct sock_filter keep[] = {BPF_STMT(BPF_RET | BPF_K, UINT32_MAX)};
@@ -96,6 +101,50 @@ static void run(void) {
     CHECK_IS(get(slot, IPPROTO_TCP, TCP_KEEPIDLE), 99);
     fs_table_free(table);
     close(fd);
+
+    /* One of several with SO_REUSEPORT: the group's numbers are not ours to return. */
+    int first = bound("127.0.0.1");
+    socklen_t name_len = sizeof(struct sockaddr_in);
+    struct sockaddr_in name;
+    CHECK(getsockname(first, (struct sockaddr *)&name, &name_len) == 0);
+    close(first);
+    int group[2];
+    for (int i = 0; i < 2; i++) {
+        group[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0);
+        set(group[i], SOL_SOCKET, SO_REUSEPORT, 1);
+        CHECK(bind(group[i], (struct sockaddr *)&name, name_len) == 0);
+    }
+    CHECK(listen(group[0], 8) == 0);
+    table = make_table_on(group[1], 2, FS_STEER_SPREAD);
+    CHECK_IS(table_info(table).shared, 1);
+    CHECK(strstr(table_info(table).why, "one of several"));
+    CHECK_IS(get(group[1], SOL_SOCKET, SO_REUSEPORT), 1);
+    fs_table_free(table);
+    close(group[0]), close(group[1]);
+
+    /* The option alone does not make it one of several. */
+    int alone = bound("127.0.0.1");
+    set(alone, SOL_SOCKET, SO_REUSEPORT, 1);
+    table = make_table_on(alone, 2, FS_STEER_SPREAD);
+    CHECK_IS(table_info(table).shared, 0);
+    fs_table_free(table);
+    close(alone);
+
+    /* No descriptors left for slots: it listens as it would have without us, and says so. */
+    int scarce = bound("127.0.0.1");
+    struct rlimit limit, low;
+    CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
+    low = (struct rlimit){.rlim_cur = (rlim_t)scarce + 3, .rlim_max = limit.rlim_max};
+    CHECK(setrlimit(RLIMIT_NOFILE, &low) == 0);
+    table = make_table_on(scarce, 8, FS_STEER_SPREAD);
+    CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);
+    CHECK_IS(table_info(table).shared, 1);
+    CHECK(strstr(table_info(table).why, "Too many open files"));
+    client = client_of(scarce);
+    CHECK_IS(accept_all(table, FS_GLOBAL, FS_GLOBAL), 1);
+    close(client);
+    fs_table_free(table);
+    close(scarce);
 
     /* IPv6 only stays IPv6 only, or the slot would collide with somebody's IPv4 listener. */
     int v6 = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);

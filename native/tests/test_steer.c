@@ -4,12 +4,14 @@
  */
 #include "check.h"
 #include "steer.h"
+#include "table.h"
 
 enum { SLOTS = 4, CONNECTIONS = 400 };
 
 /* Connect CONNECTIONS times, then empty all queues: arrivals per slot, [SLOTS] is the global one's.
  */
-static void arrivals(struct fs_table *table, int fd, int counts[SLOTS + 1]) {
+static void arrivals(struct fs_table *table, int fd, int counts[SLOTS + 1])
+{
     int clients[CONNECTIONS];
     for (int i = 0; i < CONNECTIONS; i++)
         clients[i] = client_of(fd);
@@ -19,14 +21,16 @@ static void arrivals(struct fs_table *table, int fd, int counts[SLOTS + 1]) {
         close(clients[i]);
 }
 
-static void run_on(int cpu) {
+static void run_on(int cpu)
+{
     cpu_set_t set;
     CPU_ZERO(&set);
     CPU_SET(cpu, &set);
     CHECK(sched_setaffinity(0, sizeof set, &set) == 0);
 }
 
-static void spread_is_even_over_live_slots(const char *host) {
+static void spread_is_even_over_live_slots(const char *host)
+{
     int fd = bound(host), counts[SLOTS + 1];
     struct fs_table *table = make_table_on(fd, SLOTS, FS_STEER_SPREAD);
     for (unsigned live = 0; live < 1u << SLOTS; live++) {
@@ -46,7 +50,8 @@ static void spread_is_even_over_live_slots(const char *host) {
     close(fd);
 }
 
-static void cpu_is_the_receiving_core(void) {
+static void cpu_is_the_receiving_core(void)
+{
     cpu_set_t all;
     int cores[2], found = 0, counts[SLOTS + 1];
     CHECK(sched_getaffinity(0, sizeof all, &all) == 0);
@@ -87,20 +92,61 @@ static void cpu_is_the_receiving_core(void) {
     close(fd);
 }
 
-static void auto_says_why_and_reviews(void) {
+static void auto_says_why_and_reviews(void)
+{
     int fd = bound("127.0.0.1");
     struct fs_table *table = make_table_on(fd, SLOTS, FS_STEER_AUTO);
     CHECK_IS(table_info(table).wanted, FS_STEER_AUTO);
     CHECK_IS(table_info(table).steer, FS_STEER_SPREAD);
     CHECK(strstr(table_info(table).why, "loopback"));
     CHECK_IS(fs_table_review(table), 0);
+    CHECK_IS(fs_table_steer(table, (enum fs_steer)9), -EINVAL);
+
+    /* As on a card with several queues of which only one is used: cpu, until that is seen. */
+    atomic_store(&table->page->steer, FS_STEER_CPU);
+    for (int slot = 0; slot < 2; slot++)
+        CHECK_IS(fs_table_activate(table, slot, true), 0);
+    cpu_set_t all;
+    CHECK(sched_getaffinity(0, sizeof all, &all) == 0);
+    int counts[SLOTS + 1], core = slot_info(table, 1).cpu;
+    run_on(core);
+    for (int round = 0; round < 3; round++) {
+        CHECK_IS(fs_table_review(table), 0);
+        arrivals(table, fd, counts);
+    }
+    bool several = core != slot_info(table, 0).cpu;
+    CHECK_IS(fs_table_review(table), several);
+    CHECK(!several || strstr(table_info(table).why, "of the last 1200 connections"));
+    CHECK_IS(table_info(table).steer, several ? FS_STEER_SPREAD : FS_STEER_CPU);
+    arrivals(table, fd, counts);
+    CHECK(counts[0] > CONNECTIONS / 4 && counts[1] > CONNECTIONS / 4);
+    CHECK(sched_setaffinity(0, sizeof all, &all) == 0);
+    fs_table_free(table);
+    close(fd);
+}
+
+/* The program's own listener is shut down: the slots go on, under the numbers they have then. */
+static void survives_a_shut_down_listener(void)
+{
+    int fd = bound("127.0.0.1");
+    struct fs_table *table = make_table_on(fd, SLOTS, FS_STEER_SPREAD);
+    CHECK(shutdown(fd, SHUT_RDWR) == 0);
+    for (int live = 0; live < SLOTS; live++) {
+        for (int i = 0; i < SLOTS; i++)
+            CHECK_IS(fs_table_activate(table, i, i == live), 0);
+        for (int i = 0; i < 10; i++)
+            close(client_of(fs_table_fd(table, live)));
+        for (int i = 0; i < SLOTS; i++)
+            CHECK_IS(accept_all(table, FS_GLOBAL, i), i == live ? 10 : 0);
+    }
     fs_table_free(table);
     close(fd);
 }
 
 /* The largest table fits the kernel's limit, which it checks itself when the program is attached.
  */
-static void largest_program_fits(void) {
+static void largest_program_fits(void)
+{
     struct sock_filter *program = calloc(STEER_PROGRAM_MAX(FS_SLOTS_MAX), sizeof *program);
     struct steer_member live[FS_SLOTS_MAX];
     int fd = bound("127.0.0.1");
@@ -117,10 +163,12 @@ static void largest_program_fits(void) {
     close(fd);
 }
 
-static void run(void) {
+static void run(void)
+{
     spread_is_even_over_live_slots("127.0.0.1");
     spread_is_even_over_live_slots("::1");
     cpu_is_the_receiving_core();
     auto_says_why_and_reviews();
+    survives_a_shut_down_listener();
     largest_program_fits();
 }

@@ -5,7 +5,8 @@
  */
 #include "check.h"
 
-static int connect_later(int fd) {
+static int connect_later(int fd)
+{
     struct sockaddr_storage address;
     socklen_t len = sizeof address;
     CHECK(getsockname(fd, (struct sockaddr *)&address, &len) == 0);
@@ -14,7 +15,8 @@ static int connect_later(int fd) {
     return client;
 }
 
-static void stop(const char *host) {
+static void stop(const char *host)
+{
     enum { SILENT = 5 };
     int fd = bound(host), seconds = 10, clients[SILENT];
     CHECK(setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &seconds, sizeof seconds) == 0);
@@ -47,7 +49,8 @@ static void stop(const char *host) {
     close(fd);
 }
 
-static void run(void) {
+static void run(void)
+{
     stop("127.0.0.1");
     stop("::1");
 }

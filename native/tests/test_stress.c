@@ -11,7 +11,8 @@
 
 enum { PROCESSES = 32, SLOTS = 8, DEATHS = 600 };
 
-static void live_dangerously(struct fs_table *table, _Atomic(int) *holders, unsigned seed) {
+static void live_dangerously(struct fs_table *table, _Atomic(int) *holders, unsigned seed)
+{
     for (int round = 0; round < 1000; round++) {
         int slot =
             fs_table_claim(table, rand_r(&seed) % 2 ? FS_ANY_SLOT : rand_r(&seed) % SLOTS, -1);
@@ -33,7 +34,8 @@ static void live_dangerously(struct fs_table *table, _Atomic(int) *holders, unsi
     }
 }
 
-static void run(void) {
+static void run(void)
+{
     int fd = bound("127.0.0.1");
     struct fs_table *table = make_table_on(fd, SLOTS, FS_STEER_SPREAD);
     _Atomic(int) *holders =

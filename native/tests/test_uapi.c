@@ -14,7 +14,8 @@
 _Static_assert(FSOCKET_IOC_SOCKET == 0xf501, "as published in 2014");
 _Static_assert(sizeof(void *) != 8 || sizeof(struct fsocket_ioctl_arg) == 32, "natural alignment");
 
-int main(void) {
+int main(void)
+{
     NUMBER(FSOCKET_IOC_SOCKET);
     NUMBER(FSOCKET_IOC_LISTEN);
     NUMBER(FSOCKET_IOC_ACCEPT);

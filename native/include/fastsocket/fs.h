@@ -68,8 +68,9 @@ struct fs_slot_info {
 };
 
 /* Make `fd`, a bound TCP socket, the global listener of a new table and listen on it.
- * A socket that was listening already is converted if the kernel allows it, else served shared;
- * so is what is not TCP (info.shared, info.why). `fd` stays the caller's. */
+ * A socket that was listening already is converted if the kernel allows it. What cannot have slots
+ * is served shared (info.shared, info.why): no TCP, no descriptors left, one of several sockets
+ * with SO_REUSEPORT. `fd` stays the caller's. */
 int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options *options);
 
 /* A read-only view of another process's table: `memfd` is its page. Only the readers work on it. */
@@ -83,7 +84,8 @@ int fs_table_page_fd(const struct fs_table *table);
 void fs_table_read(const struct fs_table *table, struct fs_table_info *info);
 int fs_table_read_slot(const struct fs_table *table, int slot, struct fs_slot_info *info);
 
-/* Claim a slot for the calling thread: -EBUSY while a living owner has it (or every one).
+/* Claim a slot for the calling thread, until it releases it or ends; an exec does not end a claim,
+ * but closes the slots: release before. -EBUSY while a living owner has it (or every one).
  * The claim of a dead owner is taken over. cpu -1 keeps the slot's core. Returns the slot. */
 int fs_table_claim(struct fs_table *table, int slot, int cpu);
 /* Give the slot to `pid`'s main thread, whoever has it now; -ESRCH if there is no such process. */
@@ -135,6 +137,8 @@ enum fs_backend fs_channel_backend(const struct fs_channel *channel);
 const char *fs_backend_name(enum fs_backend backend);
 
 int fs_channel_socket(struct fs_channel *channel, int family, int type, int protocol);
+/* reuseport: the socket is made non-blocking; fs_channel_accept blocks if it was a blocking one,
+ * and says -EINTR when a signal comes. */
 int fs_channel_listen(struct fs_channel *channel, int fd, int backlog);
 /* This process gets a local listener behind `fd`; cpu -1 lets the channel choose the core. */
 int fs_channel_spawn_listen(struct fs_channel *channel, int fd, int cpu);
