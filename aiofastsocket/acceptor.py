@@ -101,9 +101,9 @@ class Acceptor:
         source = GLOBAL if self.table.info().shared else self._slot
         self._accept(source)
 
-    def queued(self) -> int:
-        """Connections that wait at what is watched."""
-        return sum(self.table.queued(source) for source in self._watched)
+    def idle(self) -> bool:
+        """Nothing waits at what is to be watched; False while accepting pauses."""
+        return self._retry is None and not any(map(self.table.queued, self._watched))
 
     def stop(self) -> None:
         """Accept no more; connections go on."""
@@ -153,7 +153,7 @@ class Acceptor:
         """Out of descriptors or memory: what waits in the queue is not lost, try again later."""
         if not self._told_exhausted:
             self._told_exhausted = True
-            logger.error("accepting pauses: %s", error)
+            logger.error("accepting pauses for %g s at a time: %s", RETRY_SECONDS, error)
         self.stop()
         self._retry = self._loop.call_later(RETRY_SECONDS, self._resume)
 

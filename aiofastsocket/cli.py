@@ -35,7 +35,7 @@ class _Version(argparse.Action):
 def _workers(text: str) -> int | None:
     if text == "auto":
         return None
-    if not text.isdigit():
+    if not text.isdecimal():
         raise argparse.ArgumentTypeError(f"{text!r}: use auto or a number")
     return int(text)
 

@@ -31,7 +31,7 @@ class Bind:
                 raise UsageError(f"--bind {text!r} has no path: {FORMS}")
             return cls(path=text[5:])
         if text.startswith("fd://"):
-            if not text[5:].isdigit():
+            if not text[5:].isdecimal():
                 raise UsageError(f"--bind {text!r} has no number: {FORMS}")
             return cls(fd=int(text[5:]))
         host, colon, port = text.rpartition(":")
@@ -39,7 +39,7 @@ class Bind:
             host = host[1:-1]
         elif ":" in host:
             raise UsageError(f"--bind {text!r}: write IPv6 as [{host}]:{port}")
-        if not colon or not host or not port.isdigit() or int(port) > 65535:
+        if not colon or not host or not port.isdecimal() or int(port) > 65535:
             raise UsageError(f"--bind {text!r} is no address: {FORMS}, port 0 to 65535")
         return cls(host=host, port=int(port))
 
@@ -83,8 +83,9 @@ def _tcp_sockets(bind: Bind, channel: Channel, v4_any_ports: set[int]) -> list[s
         found = socket.getaddrinfo(
             bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
-    except socket.gaierror as error:
-        raise UsageError(f"--bind {bind.host}:{bind.port}: {error.strerror}") from None
+    except (socket.gaierror, UnicodeError) as error:  # a label that is empty or too long
+        reason = getattr(error, "strerror", None) or "no valid host name"
+        raise UsageError(f"--bind {bind.host}:{bind.port}: {reason}") from None
     sockets: list[socket.socket] = []
     families = {family for family, *_ in found}
     try:
@@ -120,10 +121,13 @@ def _unix_socket(path: str) -> socket.socket:
         if not stat.S_ISSOCK(kind):
             raise SetupError(f"unix:{path} is in use: the file is no socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
             try:
                 probe.connect(path)
             except ConnectionRefusedError:
                 os.unlink(path)
+            except BlockingIOError:  # its queue is full
+                raise SetupError(f"unix:{path} is in use: another server listens there") from None
             except OSError as error:
                 raise _bind_error(error, f"unix:{path}") from None
             else:
@@ -143,8 +147,9 @@ def _unix_socket(path: str) -> socket.socket:
 def _inherited_socket(fd: int) -> socket.socket:
     try:
         sock = socket.socket(fileno=fd)
-    except OSError as error:
-        raise UsageError(f"fd://{fd} is no socket: {error.strerror}") from None
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"fd://{fd} is no socket: {reason}") from None
     if sock.type != socket.SOCK_STREAM:
         sock.detach()
         raise UsageError(f"fd://{fd} is not a stream socket")

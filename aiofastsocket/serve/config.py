@@ -19,6 +19,23 @@ INTERFACES = ("auto", "protocol", "stream")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
+def _user(name: str) -> tuple[int, int]:
+    """uid and primary gid of a user, by name or number."""
+    try:
+        entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
+    except (KeyError, OverflowError):
+        raise UsageError(f"--user {name}: there is no such user") from None
+    return entry.pw_uid, entry.pw_gid
+
+
+def _group(name: str) -> int:
+    try:
+        entry = grp.getgrgid(int(name)) if name.isdecimal() else grp.getgrnam(name)
+    except (KeyError, OverflowError):
+        raise UsageError(f"--group {name}: there is no such group") from None
+    return entry.gr_gid
+
+
 @dataclass(frozen=True)
 class Config:
     """Options of `serve`, named as on the command line; seconds are seconds."""
@@ -75,7 +92,8 @@ class Config:
     @property
     def worker_count(self) -> int:
         """Workers to start with."""
-        return self.workers if self.workers is not None else worker_count()
+        most: int = lib.FS_SLOTS_MAX
+        return self.workers if self.workers is not None else min(worker_count(), most)
 
     @property
     def slot_count(self) -> int:
@@ -89,23 +107,9 @@ class Config:
             return None
         uid, gid = os.getuid(), os.getgid()
         if self.user is not None:
-            try:
-                entry = (
-                    pwd.getpwuid(int(self.user)) if self.user.isdigit() else pwd.getpwnam(self.user)
-                )
-            except KeyError:
-                raise UsageError(f"--user {self.user}: there is no such user") from None
-            uid, gid = entry.pw_uid, entry.pw_gid
+            uid, gid = _user(self.user)
         if self.group is not None:
-            try:
-                group = (
-                    grp.getgrgid(int(self.group))
-                    if self.group.isdigit()
-                    else grp.getgrnam(self.group)
-                )
-            except KeyError:
-                raise UsageError(f"--group {self.group}: there is no such group") from None
-            gid = group.gr_gid
+            gid = _group(self.group)
         if os.geteuid() != 0 and (uid, gid) != (os.getuid(), os.getgid()):
             raise SetupError("--user and --group need root: start as root, or leave them out")
         return uid, gid

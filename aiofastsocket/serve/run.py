@@ -3,8 +3,10 @@
 import asyncio
 import logging
 import os
+import signal
 import sys
-from contextlib import ExitStack, suppress
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 
@@ -13,7 +15,7 @@ from ..errors import SetupError
 from . import systemd, target
 from .bind import Bind, open_listeners
 from .config import Config
-from .supervisor import Supervisor
+from .supervisor import SIGNALS, Supervisor
 from .worker import LoopFactory
 
 DEFAULT_BIND = Bind(host="127.0.0.1", port=8000)
@@ -25,6 +27,7 @@ def serve(config: Config) -> int:
     binds = config.binds + tuple(Bind(fd=fd) for fd in systemd.take_listen_fds())
     config = replace(config, binds=binds or (DEFAULT_BIND,))
     with ExitStack() as stack:
+        stack.enter_context(_ended_by_signals())
         channel = stack.enter_context(Channel(config.backend))
         listeners = open_listeners(
             config.binds,
@@ -37,7 +40,7 @@ def serve(config: Config) -> int:
         for listener in listeners:
             stack.callback(listener.close)
         if config.pid_file is not None:
-            stack.callback(_write_pid_file(Path(config.pid_file)).unlink, missing_ok=True)
+            _write_pid_file(Path(config.pid_file), stack)
         preloaded = None
         if config.preload and config.target is not None:
             sys.path.insert(0, os.path.abspath(config.app_dir))
@@ -64,13 +67,33 @@ def _log_to_stderr(level: str) -> None:
     logger.setLevel(level.upper())
 
 
-def _write_pid_file(path: Path) -> Path:
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Until the supervisor has its own handlers, a signal that ends also unmakes what was made."""
+
+    def end(*_: object) -> None:
+        for number in SIGNALS:  # no further one interrupts the cleaning up
+            signal.signal(number, signal.SIG_IGN)
+        raise SystemExit(0)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _write_pid_file(path: Path, stack: ExitStack) -> None:
     with suppress(OSError, ValueError):
         other = int(path.read_text())
         if other != os.getpid() and Path(f"/proc/{other}").exists():
             raise SetupError(f"pid file {path} names process {other}, which runs")
     try:
-        path.write_text(f"{os.getpid()}\n")
+        with path.open("w") as file:
+            stack.callback(path.unlink, missing_ok=True)
+            file.write(f"{os.getpid()}\n")
     except OSError as error:
         raise SetupError(f"pid file {path} cannot be written: {error.strerror}") from None
-    return path

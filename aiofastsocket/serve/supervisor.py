@@ -36,6 +36,16 @@ FAILED_STARTS = 5
 QUICK_SECONDS = 3.0  # what a worker gets after INT or QUIT
 MARGIN_SECONDS = 2.0  # what it gets over its grace time, before SIGKILL
 REVIEW_SECONDS = 1.0
+RETRY_SECONDS = 5.0  # the longest pause between starts that fail
+FOREVER = float("inf")
+LONGEST_WAIT = 3600.0  # poll(2) takes milliseconds in an int
+
+
+def _flush() -> None:
+    """Have nothing in buffers that parent and child would both write."""
+    for stream in (sys.stdout, sys.stderr):
+        with suppress(AttributeError, OSError, ValueError):  # closed, or on a full disk
+            stream.flush()
 
 
 @dataclass
@@ -49,6 +59,7 @@ class Worker:
     control: int
     ready: bool = False
     stopping: bool = False
+    kill_at: float = FOREVER
     told: bytes = b""
 
 
@@ -76,7 +87,7 @@ class Supervisor:
     _serving: int = 0  # the last generation that was complete
     _newest: int = 1
     _exit_code: int | None = None  # not None: stopping
-    _kill_at: float = float("inf")
+    _quick: bool = False
     _last_complaint: str = ""
 
     def run(self) -> int:
@@ -86,7 +97,6 @@ class Supervisor:
         self._next_review = time.monotonic() + REVIEW_SECONDS
         wake_in, wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._own_fds = (wake_in, wake_out)
-        before = {number: signal.getsignal(number) for number in SIGNALS}
         signal.set_wakeup_fd(wake_out, warn_on_full_buffer=False)
         for number in SIGNALS:
             signal.signal(number, lambda *_: None)
@@ -95,12 +105,13 @@ class Supervisor:
                 self._reconcile()
                 self._wait(wake_in)
         finally:
-            for child in list(self._workers.values()):  # only if something above went wrong
-                os.kill(child.pid, signal.SIGKILL)
-                os.waitpid(child.pid, 0)
+            for child in self._workers.values():  # only if something above went wrong
+                with suppress(ProcessLookupError, ChildProcessError):
+                    os.kill(child.pid, signal.SIGKILL)
+                    os.waitpid(child.pid, 0)
             signal.set_wakeup_fd(-1)
-            for number, handler in before.items():
-                signal.signal(number, handler)
+            for number in SIGNALS:  # what is left is cleaning up, and that is not interrupted
+                signal.signal(number, signal.SIG_IGN)
             os.close(wake_in)
             os.close(wake_out)
         return self._exit_code if self._exit_code is not None else 1
@@ -113,12 +124,12 @@ class Supervisor:
 
     def _reconcile(self) -> None:
         now = time.monotonic()
+        for child in self._workers.values():
+            if now >= child.kill_at:
+                logger.error("worker %d does not stop: killed", child.pid)
+                child.kill_at = FOREVER
+                os.kill(child.pid, signal.SIGKILL)
         if self._exit_code is not None:
-            if now >= self._kill_at:
-                self._kill_at = float("inf")
-                for child in self._workers.values():
-                    logger.error("worker %d does not stop: killed", child.pid)
-                    os.kill(child.pid, signal.SIGKILL)
             return
         for number in range(self._wanted):
             if not self._serves(number, self._generation) and self._slots[number].not_before <= now:
@@ -192,13 +203,26 @@ class Supervisor:
                 logger.warning("%s: steering is now %s", listener.address, self._steering(listener))
                 if not self._pinned():
                     for child in self._workers.values():
-                        os.sched_setaffinity(child.pid, os.sched_getaffinity(0))
+                        with suppress(ProcessLookupError):
+                            os.sched_setaffinity(child.pid, os.sched_getaffinity(0))
 
     # -- workers --
 
     def _start(self, slot: int) -> None:
-        status_in, status_out = os.pipe2(os.O_CLOEXEC)
-        control_in, control_out = os.pipe2(os.O_CLOEXEC)
+        """Fork a worker. Without descriptors or memory for it, the others serve on meanwhile."""
+        pipes: list[int] = []
+        try:
+            pipes += os.pipe2(os.O_CLOEXEC)
+            pipes += os.pipe2(os.O_CLOEXEC)
+            self._fork(slot, *pipes)
+        except OSError as error:
+            for fd in pipes:
+                os.close(fd)
+            self._failed_start(slot, self._generation, "setup", f"fork: {error}")
+
+    def _fork(
+        self, slot: int, status_in: int, status_out: int, control_in: int, control_out: int
+    ) -> None:
         os.set_blocking(status_in, False)
         os.set_blocking(control_out, False)
         job = worker.Assignment(
@@ -213,11 +237,14 @@ class Supervisor:
             control_in,
             self._pid,
         )
-        sys.stdout.flush()
-        sys.stderr.flush()
+        _flush()
         # A signal that comes before the child has its own handlers must not reach ours.
         mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        pid = os.fork()
+        try:
+            pid = os.fork()
+        except OSError:
+            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+            raise
         if pid == 0:
             code = 1
             try:
@@ -231,9 +258,7 @@ class Supervisor:
             except BaseException:
                 logger.exception("worker failed")
             finally:
-                with suppress(Exception):
-                    sys.stdout.flush()
-                    sys.stderr.flush()
+                _flush()
                 os._exit(code)
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
         os.close(status_out)
@@ -246,10 +271,16 @@ class Supervisor:
         if child.stopping:
             return
         child.stopping = True
+        child.kill_at = self._deadline()
         if not self._successor(child):
             for table in self._tables:
                 table.activate(child.slot, False)
         os.kill(child.pid, signal.SIGTERM)
+
+    def _deadline(self) -> float:
+        """When a worker that is told to stop now has had its grace time."""
+        grace = QUICK_SECONDS if self._quick else self.config.timeout_graceful_shutdown
+        return time.monotonic() + grace + MARGIN_SECONDS
 
     def _successor(self, child: Worker) -> bool:
         return any(
@@ -292,13 +323,13 @@ class Supervisor:
     def _timeout(self) -> float | None:
         """Milliseconds until there is something to do unasked."""
         now = time.monotonic()
-        due = [self._kill_at]
+        due = [child.kill_at for child in self._workers.values()]
         if self._exit_code is None:
             due += [s.not_before for s in self._slots[: self._wanted] if s.not_before > now]
             if any(t.info().wanted == "auto" and t.info().steer == "cpu" for t in self._tables):
                 due.append(self._next_review)
-        first = min(due)
-        return None if first == float("inf") else max(0.0, first - now) * 1000 + 1
+        first = min(due, default=FOREVER)
+        return None if first == FOREVER else min(max(0.0, first - now), LONGEST_WAIT) * 1000 + 1
 
     def _signalled(self, number: signal.Signals) -> None:
         if number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
@@ -330,15 +361,15 @@ class Supervisor:
             logger.info("HUP: starting new workers")
         for table in self._tables:
             table.steer(self.config.steer)
-        for child in list(self._workers.values()):
-            if child.generation != self._serving:
-                self._retire(child)
+        self._fall_back()
         self._newest += 1
         self._generation = self._newest
         for slot in self._slots:
             slot.failures, slot.not_before = 0, 0.0
 
     def _heard(self, child: Worker) -> None:
+        if child.status < 0:
+            return
         try:
             more = os.read(child.status, 65536)
         except BlockingIOError:
@@ -351,22 +382,24 @@ class Supervisor:
         if not child.ready and child.told.startswith(b"ready\n"):
             child.ready = True
             self._slots[child.slot] = Slot()
-            if self._exit_code is None and not child.stopping:
+            if self._exit_code is not None:
+                self._end(child)  # it started into a stop: it answers what waits, and ends
+            elif not child.stopping:
                 self._put_in_charge(child)
         if child.ready and child.told.endswith(b"stopping\n"):
             child.stopping = True
+            child.kill_at = min(child.kill_at, self._deadline())
             self._nudge()  # its slot may be nobody's now
 
     def _reap(self) -> None:
         for child in list(self._workers.values()):
             pid, status = os.waitpid(child.pid, os.WNOHANG)
             if pid:
-                while child.status >= 0 and select.select([child.status], [], [], 0)[0]:
-                    self._heard(child)
+                del self._workers[pid]
+                self._heard(child)  # all it wrote is there, and fits one read
                 self._gone(child, os.waitstatus_to_exitcode(status))
 
     def _gone(self, child: Worker, code: int) -> None:
-        del self._workers[child.pid]
         if child.status >= 0:
             os.close(child.status)
         os.close(child.control)
@@ -379,37 +412,42 @@ class Supervisor:
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
             logger.warning("worker %d (slot %d) %s: replaced", child.pid, child.slot, how)
         else:
-            self._failed_start(child, code)
+            kind, _, text = child.told.decode(errors="replace").partition("\n")
+            if not text:
+                kind = "setup"
+                text = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
+            self._failed_start(child.slot, child.generation, kind, text)
 
-    def _failed_start(self, child: Worker, code: int) -> None:
-        kind, _, text = child.told.decode(errors="replace").partition("\n")
-        if not text:
-            kind = "setup"
-            text = f"worker ended by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
+    def _failed_start(self, number: int, generation: int, kind: str, text: str) -> None:
         if text != self._last_complaint:
             self._last_complaint = text
             logger.error("worker cannot start: %s", text.rstrip())
-        slot = self._slots[child.slot]
+        slot = self._slots[number]
         slot.failures += 1
+        pause = min(0.1 * 2 ** min(slot.failures, 10), RETRY_SECONDS)
         if self._serving == 0:
             if kind == "usage":
                 self._stop(2, quick=True)
             elif slot.failures >= FAILED_STARTS:
                 logger.error("%d starts failed and none succeeded: giving up", slot.failures)
                 self._stop(1, quick=True)
-        elif self._generation != self._serving:
+        elif generation == self._generation != self._serving:
             self._abort_reload()
         else:
-            slot.not_before = time.monotonic() + min(0.1 * 2**slot.failures, 5.0)
+            slot.not_before = time.monotonic() + pause
 
     def _abort_reload(self) -> None:
         logger.error("reload given up: the old workers go on serving")
-        failed, self._generation = self._generation, self._serving
-        for child in list(self._workers.values()):
+        self._generation = self._serving
+        self._fall_back()
+
+    def _fall_back(self) -> None:
+        """Put the generation that serves in charge of every slot, and retire any newer one."""
+        for child in self._workers.values():
             if child.generation == self._serving and child.ready and not child.stopping:
                 self._put_in_charge(child)
-        for child in list(self._workers.values()):
-            if child.generation == failed:
+        for child in self._workers.values():
+            if child.generation != self._serving:
                 self._retire(child)
 
     def _stop(self, code: int, *, quick: bool) -> None:
@@ -420,13 +458,22 @@ class Supervisor:
         elif not quick:
             return  # TERM again changes nothing, INT or QUIT make haste
         self._exit_code = code if self._exit_code is None else self._exit_code
-        grace = QUICK_SECONDS if quick else self.config.timeout_graceful_shutdown
-        self._kill_at = time.monotonic() + grace + MARGIN_SECONDS
+        self._quick = quick
         for listener in self.listeners:
             # Somebody else's socket is not ours to end; its queue is the next server's.
             if not listener.foreign:
-                listener.unlink()
-                listener.table.stop_arrivals()
+                try:
+                    listener.unlink()
+                    listener.table.stop_arrivals()
+                except OSError as error:
+                    logger.warning("%s: %s", listener.address, error)
+        served = {child.slot for child in self._workers.values() if child.ready}
         for child in self._workers.values():
             child.stopping = True
-            os.kill(child.pid, signal.SIGQUIT if quick and child.ready else signal.SIGTERM)
+            child.kill_at = self._deadline()
+            # One that still starts, alone on its slot, has its queue to answer first.
+            if child.ready or quick or child.slot in served or self._serving == 0:
+                self._end(child)
+
+    def _end(self, child: Worker) -> None:
+        os.kill(child.pid, signal.SIGQUIT if self._quick and child.ready else signal.SIGTERM)

@@ -1,7 +1,10 @@
 """systemd's two protocols: sockets passed in (sd_listen_fds(3)) and state told (sd_notify(3))."""
 
+import logging
 import os
 import socket
+
+logger = logging.getLogger("aiofastsocket")
 
 FIRST_FD = 3  # SD_LISTEN_FDS_START
 
@@ -25,5 +28,9 @@ def notify(state: str) -> None:
     if not path:
         return
     address = "\0" + path[1:] if path.startswith("@") else path
-    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as sock:
-        sock.sendto(state.encode(), address)
+    kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
+    with socket.socket(socket.AF_UNIX, kind) as sock:
+        try:
+            sock.sendto(state.encode(), address)
+        except OSError as error:  # a manager that does not listen must not end the service
+            logger.warning("NOTIFY_SOCKET %s: %s", path, error.strerror)

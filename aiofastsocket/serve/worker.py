@@ -6,6 +6,7 @@ claims have changed, and ends when the supervisor is gone.
 """
 
 import asyncio
+import errno
 import logging
 import os
 import signal
@@ -62,18 +63,21 @@ def main(job: Assignment) -> int:
         for listener in job.listeners:
             _claim(job, listener)
         factories = _factories(job)
+        runner = asyncio.Runner(loop_factory=job.loop_factory)
+        runner.get_loop()  # made here, where a failure is told
     except UsageError as error:
         return _failed(job, "usage", str(error))
     except (SetupError, OSError) as error:
         return _failed(job, "setup", str(error))
     except BaseException:
         return _failed(job, "trace", traceback.format_exc())
-    with asyncio.Runner(loop_factory=job.loop_factory) as runner:
+    with runner:
         return runner.run(_Worker(job, factories, context).run())
 
 
 def _failed(job: Assignment, kind: str, text: str) -> int:
-    os.write(job.status, f"{kind}\n{text}".encode()[:32768])
+    with suppress(BrokenPipeError):  # the supervisor is gone
+        os.write(job.status, f"{kind}\n{text}".encode()[:32768])
     return 1
 
 
@@ -106,12 +110,14 @@ def _drop_privileges(job: Assignment) -> None:
 
 def _claim(job: Assignment, listener: Listener) -> None:
     table = listener.table
-    owner = table.slot(job.slot)
-    # In a rolling restart the slot's owner still serves it; the supervisor hands it over.
-    if not owner.alive:
+    try:
         table.claim(job.slot)
+    except OSError as error:
+        # In a rolling restart the slot's owner still serves it; the supervisor hands it over.
+        if error.errno != errno.EBUSY:
+            raise
     if job.channel.backend == "device" and not listener.foreign:
-        job.channel.spawn_listen(listener.sock, owner.cpu)
+        job.channel.spawn_listen(listener.sock, table.slot(job.slot).cpu)
 
 
 def _factories(job: Assignment) -> list[targets.ProtocolFactory]:
@@ -218,12 +224,11 @@ class _Worker:
                 under_way = time.monotonic() - began < UNTOLD_HANDSHAKE_SECONDS
             if under_way:
                 return False
-        return all(acceptor.queued() == 0 for acceptor in acceptors)
+        return all(acceptor.idle() for acceptor in acceptors)
 
     def _retire(self, acceptor: Acceptor) -> None:
         """Give the slot up; whoever serves it next, or the siblings, take what comes late."""
-        table, slot = acceptor.table, self._job.slot
-        if table.slot(slot).pid == os.getpid():
-            table.release(slot)
+        with suppress(PermissionError):  # a successor has it
+            acceptor.table.release(self._job.slot)
             acceptor.sweep()
         acceptor.stop()
