@@ -14,9 +14,10 @@ from ..channel import Channel
 from ..errors import SetupError
 from . import systemd, target
 from .bind import Bind, open_listeners
+from .child import SIGNALS
 from .config import Config
-from .supervisor import SIGNALS, Supervisor
-from .worker import LoopFactory
+from .supervisor import Supervisor
+from .worker import LoopFactory, Service
 
 DEFAULT_BIND = Bind(host="127.0.0.1", port=8000)
 
@@ -45,7 +46,8 @@ def serve(config: Config) -> int:
         if config.preload and config.target is not None:
             sys.path.insert(0, os.path.abspath(config.app_dir))
             preloaded = target.load(config.target, factory=config.factory)
-        return Supervisor(config, channel, listeners, _loop_factory(config.loop), preloaded).run()
+        factory = _loop_factory(config.loop)
+        return Supervisor(Service(config, channel, listeners, factory, preloaded)).run()
 
 
 def _loop_factory(name: str) -> LoopFactory:

@@ -9,58 +9,24 @@ import logging
 import os
 import select
 import signal
-import sys
 import time
 from contextlib import suppress
 from dataclasses import dataclass, field
-from typing import Any
 
-from ..channel import Channel
 from ..listeners import ListenTable
-from . import systemd, worker
+from . import systemd
 from .bind import Listener
-from .config import Config
+from .child import FOREVER, SIGNALS, Child, fork
+from .worker import Service
 
 logger = logging.getLogger("aiofastsocket")
 
-SIGNALS = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGHUP,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-    signal.SIGCHLD,
-)
 FAILED_STARTS = 5
 QUICK_SECONDS = 3.0  # what a worker gets after INT or QUIT
 MARGIN_SECONDS = 2.0  # what it gets over its grace time, before SIGKILL
 REVIEW_SECONDS = 1.0
 RETRY_SECONDS = 5.0  # the longest pause between starts that fail
-FOREVER = float("inf")
 LONGEST_WAIT = 3600.0  # poll(2) takes milliseconds in an int
-
-
-def _flush() -> None:
-    """Have nothing in buffers that parent and child would both write."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, OSError, ValueError):  # closed, or on a full disk
-            stream.flush()
-
-
-@dataclass
-class Worker:
-    """A child process. `stopping`: it was told to, or said so."""
-
-    pid: int
-    slot: int
-    generation: int
-    status: int
-    control: int
-    ready: bool = False
-    stopping: bool = False
-    kill_at: float = FOREVER
-    told: bytes = b""
 
 
 @dataclass
@@ -75,13 +41,9 @@ class Slot:
 class Supervisor:
     """Runs until it is told to stop; `run` returns the exit code."""
 
-    config: Config
-    channel: Channel
-    listeners: list[Listener]
-    loop_factory: worker.LoopFactory
-    preloaded: Any = None
+    service: Service
 
-    _workers: dict[int, Worker] = field(default_factory=dict)
+    _workers: dict[int, Child] = field(default_factory=dict)
     _slots: list[Slot] = field(default_factory=list)
     _generation: int = 1  # what new workers are
     _serving: int = 0  # the last generation that was complete
@@ -91,9 +53,8 @@ class Supervisor:
     _last_complaint: str = ""
 
     def run(self) -> int:
-        self._pid = os.getpid()
-        self._wanted = self.config.worker_count
-        self._slots = [Slot() for _ in range(self.config.slot_count)]
+        self._wanted = self.service.config.worker_count
+        self._slots = [Slot() for _ in range(self.service.config.slot_count)]
         self._next_review = time.monotonic() + REVIEW_SECONDS
         wake_in, wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._own_fds = (wake_in, wake_out)
@@ -118,7 +79,7 @@ class Supervisor:
 
     @property
     def _tables(self) -> list[ListenTable]:
-        return [listener.table for listener in self.listeners]
+        return [listener.table for listener in self.service.listeners]
 
     # -- what is to be --
 
@@ -146,7 +107,7 @@ class Supervisor:
             self._next_review = now + REVIEW_SECONDS
             self._review()
 
-    def _serves(self, slot: int, generation: int) -> list[Worker]:
+    def _serves(self, slot: int, generation: int) -> list[Child]:
         return [
             c
             for c in self._workers.values()
@@ -167,20 +128,20 @@ class Supervisor:
             logger.info("reloaded: %d new workers serve", self._wanted)
 
     def _start_line(self) -> str:
-        scheme = "TLS " if self.config.ssl_certfile else ""
-        addresses = ", ".join(listener.address for listener in self.listeners)
+        scheme = "TLS " if self.service.config.ssl_certfile else ""
+        addresses = ", ".join(listener.address for listener in self.service.listeners)
         table = self._tables[0]
         cores = sorted({table.slot(number).cpu for number in range(self._wanted)})
         pinned = "pinned to" if self._pinned() else "for"
-        what = self.config.target or "the built-in demo"
+        what = self.service.config.target or "the built-in demo"
         many = "worker" if self._wanted == 1 else "workers"
         line = (
             f"serving {what} on {scheme}{addresses}: {self._wanted} {many} {pinned} "
             f"cores {', '.join(map(str, cores))}; "
-            f"backend {self.channel.backend} ({self.channel.why}); "
+            f"backend {self.service.channel.backend} ({self.service.channel.why}); "
         )
-        ways = dict.fromkeys(self._steering(listener) for listener in self.listeners)
-        return line + f"steering {'; '.join(ways)}; loop {self.config.loop}"
+        ways = dict.fromkeys(self._steering(listener) for listener in self.service.listeners)
+        return line + f"steering {'; '.join(ways)}; loop {self.service.config.loop}"
 
     def _steering(self, listener: Listener) -> str:
         info = listener.table.info()
@@ -188,17 +149,17 @@ class Supervisor:
             return f"{info.steer} ({info.why})"
         if listener.foreign:
             return f"shared at {listener.address} (somebody else listens on this socket)"
-        if self.channel.backend == "reuseport":
+        if self.service.channel.backend == "reuseport":
             return f"shared at {listener.address} ({info.why})"
-        return f"by the {self.channel.backend} backend"
+        return f"by the {self.service.channel.backend} backend"
 
     def _pinned(self) -> bool:
-        if self.config.pin != "auto":
-            return self.config.pin == "on"
+        if self.service.config.pin != "auto":
+            return self.service.config.pin == "on"
         return any(not t.info().shared and t.info().steer == "cpu" for t in self._tables)
 
     def _review(self) -> None:
-        for listener in self.listeners:
+        for listener in self.service.listeners:
             if listener.table.review():
                 logger.warning("%s: steering is now %s", listener.address, self._steering(listener))
                 if not self._pinned():
@@ -209,64 +170,18 @@ class Supervisor:
     # -- workers --
 
     def _start(self, slot: int) -> None:
-        """Fork a worker. Without descriptors or memory for it, the others serve on meanwhile."""
-        pipes: list[int] = []
+        # What others' ends of pipes a worker holds, it keeps from ending.
+        close = [*self._own_fds]
+        for other in self._workers.values():
+            close += [fd for fd in (other.status, other.control) if fd >= 0]
         try:
-            pipes += os.pipe2(os.O_CLOEXEC)
-            pipes += os.pipe2(os.O_CLOEXEC)
-            self._fork(slot, *pipes)
-        except OSError as error:
-            for fd in pipes:
-                os.close(fd)
+            child = fork(self.service, slot, self._generation, pin=self._pinned(), close=close)
+        except OSError as error:  # the others serve on meanwhile
             self._failed_start(slot, self._generation, "setup", f"fork: {error}")
+        else:
+            self._workers[child.pid] = child
 
-    def _fork(
-        self, slot: int, status_in: int, status_out: int, control_in: int, control_out: int
-    ) -> None:
-        os.set_blocking(status_in, False)
-        os.set_blocking(control_out, False)
-        job = worker.Assignment(
-            self.config,
-            self.channel,
-            self.listeners,
-            self.loop_factory,
-            slot,
-            self._pinned(),
-            self.preloaded,
-            status_out,
-            control_in,
-            self._pid,
-        )
-        _flush()
-        # A signal that comes before the child has its own handlers must not reach ours.
-        mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
-        try:
-            pid = os.fork()
-        except OSError:
-            signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-            raise
-        if pid == 0:
-            code = 1
-            try:
-                signal.set_wakeup_fd(-1)
-                # What others' ends of pipes a worker holds, it keeps from ending.
-                others = [fd for c in self._workers.values() for fd in (c.status, c.control)]
-                for fd in (status_in, control_out, *self._own_fds, *others):
-                    if fd >= 0:
-                        os.close(fd)
-                code = worker.main(job)
-            except BaseException:
-                logger.exception("worker failed")
-            finally:
-                _flush()
-                os._exit(code)
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-        os.close(status_out)
-        os.close(control_in)
-        self._workers[pid] = Worker(pid, slot, self._generation, status_in, control_out)
-        logger.debug("worker %d starts on slot %d", pid, slot)
-
-    def _retire(self, child: Worker) -> None:
+    def _retire(self, child: Child) -> None:
         """Let it finish: away from new connections, unless its slot has a successor."""
         if child.stopping:
             return
@@ -275,20 +190,20 @@ class Supervisor:
         if not self._successor(child):
             for table in self._tables:
                 table.activate(child.slot, False)
-        os.kill(child.pid, signal.SIGTERM)
+        child.end(quick=False)
 
     def _deadline(self) -> float:
         """When a worker that is told to stop now has had its grace time."""
-        grace = QUICK_SECONDS if self._quick else self.config.timeout_graceful_shutdown
+        grace = QUICK_SECONDS if self._quick else self.service.config.timeout_graceful_shutdown
         return time.monotonic() + grace + MARGIN_SECONDS
 
-    def _successor(self, child: Worker) -> bool:
+    def _successor(self, child: Child) -> bool:
         return any(
             c.slot == child.slot and c.ready and not c.stopping and c is not child
             for c in self._workers.values()
         )
 
-    def _put_in_charge(self, child: Worker) -> None:
+    def _put_in_charge(self, child: Child) -> None:
         for table in self._tables:
             with suppress(ProcessLookupError):  # it died already; its exit will be noticed
                 table.hand_over(child.slot, child.pid)
@@ -298,8 +213,7 @@ class Supervisor:
     def _nudge(self) -> None:
         """Have the workers look at the claims again."""
         for child in self._workers.values():
-            with suppress(BlockingIOError, BrokenPipeError):  # full: it has been told already
-                os.write(child.control, b"!")
+            child.nudge()
 
     # -- events --
 
@@ -355,35 +269,26 @@ class Supervisor:
         self._reconcile()
 
     def _reload(self) -> None:
-        if self.preloaded is not None:
+        if self.service.preloaded is not None:
             logger.warning("HUP: new workers, but the code is not reloaded (--preload)")
         else:
             logger.info("HUP: starting new workers")
         for table in self._tables:
-            table.steer(self.config.steer)
+            table.steer(self.service.config.steer)
         self._fall_back()
         self._newest += 1
         self._generation = self._newest
         for slot in self._slots:
             slot.failures, slot.not_before = 0, 0.0
 
-    def _heard(self, child: Worker) -> None:
-        if child.status < 0:
-            return
-        try:
-            more = os.read(child.status, 65536)
-        except BlockingIOError:
-            return
-        if not more:
-            os.close(child.status)
-            child.status = -1
-            return
-        child.told += more
+    def _heard(self, child: Child) -> None:
+        child.hear()
         if not child.ready and child.told.startswith(b"ready\n"):
             child.ready = True
             self._slots[child.slot] = Slot()
             if self._exit_code is not None:
-                self._end(child)  # it started into a stop: it answers what waits, and ends
+                # It started into a stop: it answers what waits, and ends.
+                child.end(quick=self._quick)
             elif not child.stopping:
                 self._put_in_charge(child)
         if child.ready and child.told.endswith(b"stopping\n"):
@@ -399,10 +304,8 @@ class Supervisor:
                 self._heard(child)  # all it wrote is there, and fits one read
                 self._gone(child, os.waitstatus_to_exitcode(status))
 
-    def _gone(self, child: Worker, code: int) -> None:
-        if child.status >= 0:
-            os.close(child.status)
-        os.close(child.control)
+    def _gone(self, child: Child, code: int) -> None:
+        child.close()
         for table in self._tables:
             table.reap()
         self._nudge()
@@ -412,11 +315,7 @@ class Supervisor:
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
             logger.warning("worker %d (slot %d) %s: replaced", child.pid, child.slot, how)
         else:
-            kind, _, text = child.told.decode(errors="replace").partition("\n")
-            if not text:
-                kind = "setup"
-                text = f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
-            self._failed_start(child.slot, child.generation, kind, text)
+            self._failed_start(child.slot, child.generation, *child.complaint(code))
 
     def _failed_start(self, number: int, generation: int, kind: str, text: str) -> None:
         if text != self._last_complaint:
@@ -459,7 +358,7 @@ class Supervisor:
             return  # TERM again changes nothing, INT or QUIT make haste
         self._exit_code = code if self._exit_code is None else self._exit_code
         self._quick = quick
-        for listener in self.listeners:
+        for listener in self.service.listeners:
             # Somebody else's socket is not ours to end; its queue is the next server's.
             if not listener.foreign:
                 try:
@@ -473,7 +372,4 @@ class Supervisor:
             child.kill_at = self._deadline()
             # One that still starts, alone on its slot, has its queue to answer first.
             if child.ready or quick or child.slot in served or self._serving == 0:
-                self._end(child)
-
-    def _end(self, child: Worker) -> None:
-        os.kill(child.pid, signal.SIGQUIT if self._quick and child.ready else signal.SIGTERM)
+                child.end(quick=self._quick)

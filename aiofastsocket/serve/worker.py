@@ -39,16 +39,23 @@ UNTOLD_HANDSHAKE_SECONDS = 1.2
 
 
 @dataclass(frozen=True)
-class Assignment:
-    """What the supervisor gives a new worker."""
+class Service:
+    """What all workers have in common."""
 
     config: Config
     channel: Channel
     listeners: list[Listener]
     loop_factory: LoopFactory
+    preloaded: Any = None  # the target, if the supervisor imported it
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What the supervisor gives a new worker."""
+
+    service: Service
     slot: int
     pin: bool
-    preloaded: Any  # the target, if the supervisor imported it
     status: int  # descriptor: what we tell
     control: int  # descriptor: what we are told
     supervisor: int  # pid
@@ -58,12 +65,12 @@ def main(job: Assignment) -> int:
     """Run the worker in this forked process; returns its exit code."""
     try:
         _settle(job)
-        context = job.config.ssl_context()  # before the key may become unreadable
+        context = job.service.config.ssl_context()  # before the key may become unreadable
         _drop_privileges(job)
-        for listener in job.listeners:
+        for listener in job.service.listeners:
             _claim(job, listener)
         factories = _factories(job)
-        runner = asyncio.Runner(loop_factory=job.loop_factory)
+        runner = asyncio.Runner(loop_factory=job.service.loop_factory)
         runner.get_loop()  # made here, where a failure is told
     except UsageError as error:
         return _failed(job, "usage", str(error))
@@ -91,15 +98,15 @@ def _settle(job: Assignment) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.environ.pop("NOTIFY_SOCKET", None)
     if job.pin:
-        os.sched_setaffinity(0, {job.listeners[0].table.slot(job.slot).cpu})
+        os.sched_setaffinity(0, {job.service.listeners[0].table.slot(job.slot).cpu})
 
 
 def _drop_privileges(job: Assignment) -> None:
-    ids = job.config.ids()
+    ids = job.service.config.ids()
     if ids is not None and os.geteuid() == 0:
         uid, gid = ids
-        if job.config.user is not None and not job.config.user.isdigit():
-            os.initgroups(job.config.user, gid)
+        if job.service.config.user is not None and not job.service.config.user.isdigit():
+            os.initgroups(job.service.config.user, gid)
         else:
             os.setgroups([gid])
         os.setgid(gid)
@@ -116,20 +123,20 @@ def _claim(job: Assignment, listener: Listener) -> None:
         # In a rolling restart the slot's owner still serves it; the supervisor hands it over.
         if error.errno != errno.EBUSY:
             raise
-    if job.channel.backend == "device" and not listener.foreign:
-        job.channel.spawn_listen(listener.sock, table.slot(job.slot).cpu)
+    if job.service.channel.backend == "device" and not listener.foreign:
+        job.service.channel.spawn_listen(listener.sock, table.slot(job.slot).cpu)
 
 
 def _factories(job: Assignment) -> list[targets.ProtocolFactory]:
     """A protocol factory for each listener."""
-    config = job.config
+    config = job.service.config
     if config.target is None:
-        return [_demo(listener, job.slot) for listener in job.listeners]
-    found = job.preloaded
+        return [_demo(listener, job.slot) for listener in job.service.listeners]
+    found = job.service.preloaded
     if found is None:
         sys.path.insert(0, os.path.abspath(config.app_dir))
         found = targets.load(config.target, factory=config.factory)
-    return [targets.protocol_factory(found, config.interface)] * len(job.listeners)
+    return [targets.protocol_factory(found, config.interface)] * len(job.service.listeners)
 
 
 def _demo(listener: Listener, slot: int) -> targets.ProtocolFactory:
@@ -153,7 +160,7 @@ class _Worker:
         loop = asyncio.get_running_loop()
         self._acceptors = [
             Acceptor(loop, listener.table, self._job.slot, factory, self._context)
-            for listener, factory in zip(self._job.listeners, self._factories, strict=True)
+            for listener, factory in zip(self._job.service.listeners, self._factories, strict=True)
         ]
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGQUIT, self._quick)
@@ -161,7 +168,7 @@ class _Worker:
         self._sync()
         self._tell("ready")
         await self._stop.wait()
-        deadline = time.monotonic() + self._job.config.timeout_graceful_shutdown
+        deadline = time.monotonic() + self._job.service.config.timeout_graceful_shutdown
         await self._stop_accepting(deadline)
         self._tell("stopping")
         while self._connections() and not self._over(deadline):
@@ -193,12 +200,12 @@ class _Worker:
         if os.read(self._job.control, 4096):
             if not self._stop.is_set():
                 self._sync()
-            elif any(listener.table.info().stopping for listener in self._job.listeners):
+            elif any(listener.table.info().stopping for listener in self._job.service.listeners):
                 self._sync()  # a sibling died while all stop: its queue is ours
             return
         # The supervisor is gone, and with us the last who hold the slots: a full stop.
         asyncio.get_running_loop().remove_reader(self._job.control)
-        for listener in self._job.listeners:
+        for listener in self._job.service.listeners:
             if not listener.foreign:
                 listener.table.stop_arrivals()
         self._stop.set()

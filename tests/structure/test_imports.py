@@ -10,7 +10,18 @@ PACKAGE = Path(__file__).parents[2] / "aiofastsocket"
 # A module may import from ones further right only (DESIGN: cli -> serve -> ... -> errors).
 ORDER = ("__main__", "cli", "serve", "acceptor", "listeners", "channel", "_native", "errors")
 # Within serve, likewise.
-SERVE = ("run", "supervisor", "worker", "demo", "config", "target", "bind", "machine", "systemd")
+SERVE = (
+    "run",
+    "supervisor",
+    "child",
+    "worker",
+    "demo",
+    "config",
+    "target",
+    "bind",
+    "machine",
+    "systemd",
+)
 
 
 def imports(path: Path) -> set[str]:
