@@ -33,13 +33,13 @@ test-native: $(VENV)/tools
 test-python: $(VENV)/installed $(VENV)/tools packages
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-# wrk and ss, where Debian packages may be installed; a test that misses one says so.
+# The programs that tests call, where Debian packages may be installed; without, those tests fail.
 .PHONY: packages
 packages:
-	@if ! command -v wrk >/dev/null || ! command -v ss >/dev/null || ! command -v curl >/dev/null; then \
+	@( for program in ss curl openssl setpriv; do command -v $$program || exit 1; done ) >/dev/null || \
 	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive \
-	      apt-get install -y -qq --no-install-recommends wrk iproute2 curl >/dev/null; fi; fi
+	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+	      --no-install-recommends iproute2 curl openssl util-linux >/dev/null; fi
 
 lint: $(VENV)/installed $(VENV)/lint
 	$(BIN)/ruff check .

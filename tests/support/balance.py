@@ -1,6 +1,10 @@
-"""The check that other tests repeat after they have shaken the service."""
+"""The checks that other tests repeat after they have shaken the service."""
 
-from .client import ask
+import os
+import subprocess
+import time
+
+from .client import OnCore, ask
 from .service import Service
 
 
@@ -15,3 +19,29 @@ def check_spread(service: Service, connections: int = 2000) -> None:
     live = [share for share, slot in zip(shares, after, strict=True) if slot.live]
     assert len(live) == 2
     assert all(0.4 * connections <= share <= 0.6 * connections for share in live), shares
+    assert listeners(service) == len(service.slots())
+
+
+def check_cpu(service: Service) -> None:
+    """Of a client's connections the worker of its core accepts at least 95 %."""
+    cores = os.sched_getaffinity(0)
+    assert len(cores) > 1, "the machine for these tests has two cores"
+    for slot in (0, 1):
+        before = service.slots()[slot]
+        assert before.cpu in cores
+        assert os.sched_getaffinity(before.pid) == {before.cpu}
+        with OnCore(before.cpu):
+            for _ in range(200):
+                ask(service.address)
+                time.sleep(0.002)
+        assert service.slots()[slot].own - before.own >= 190
+    assert listeners(service) == len(service.slots())
+
+
+def listeners(service: Service) -> int:
+    """Listening sockets on the service's port, as ss sees them."""
+    port = service.address[1]
+    out = subprocess.run(
+        ["ss", "-Hltn", f"sport = :{port}"], capture_output=True, text=True, check=True
+    )
+    return len(out.stdout.splitlines())
