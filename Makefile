@@ -13,8 +13,8 @@ SOURCES := $(shell find aiofastsocket native pyproject.toml LICENSE README.md -t
 .PHONY: serve test test-native test-python lint format clean
 
 serve: $(VENV)/installed
-	@echo "In another terminal:  curl http://$(HOST):$(PORT)/        (again: another worker answers)"
-	@echo "                      ss -ltn 'sport = :$(PORT)'          (one listener a slot)"
+	@echo "In another terminal:  curl http://$(HOST):$(PORT)/        (and again: the workers take turns)"
+	@echo "                      ss -ltn 'sport = :$(PORT)'          (a listener for each slot; every worker has one)"
 	@exec $(BIN)/aiofastsocket serve --host $(HOST) --port $(PORT)
 
 test: test-native test-python

@@ -10,6 +10,7 @@ import errno
 import logging
 import socket
 import ssl
+import weakref
 from collections.abc import Callable
 
 from .listeners import GLOBAL, ListenTable
@@ -46,14 +47,23 @@ class _Connection(socket.socket):
     """
 
     connections: "set[_Connection]"
+    transport: "weakref.ref[asyncio.BaseTransport] | None" = None
+
+    def serve_by(self, transport: asyncio.BaseTransport) -> None:
+        # uvloop drops a transport whose connection_made raised without a word to its socket.
+        self.transport = weakref.ref(transport, lambda _: self.detach())
 
     def detach(self) -> int:
-        self.connections.discard(self)
+        self._leave()
         return super().detach()
 
     def close(self) -> None:
-        self.connections.discard(self)
+        self._leave()
         super().close()
+
+    def _leave(self) -> None:
+        self.transport = None
+        self.connections.discard(self)
 
 
 class Acceptor:
@@ -141,10 +151,20 @@ class Acceptor:
 
     async def _connect(self, connection: _Connection) -> None:
         try:
-            await self._loop.connect_accepted_socket(self._factory, connection, ssl=self._ssl)
+            transport, _ = await self._loop.connect_accepted_socket(
+                self._factory, connection, ssl=self._ssl
+            )
+            # TLS is a protocol itself, whose connection_made does not raise.
+            if self._ssl is None and connection in self.connections:
+                connection.serve_by(transport)
         except (TimeoutError, OSError) as error:  # a failed TLS handshake is the client's
             logger.debug("connection failed: %s", error)
             connection.close()
+        except Exception as error:
+            connection.close()
+            self._loop.call_exception_handler(
+                {"message": "connection could not be served", "exception": error}
+            )
         except BaseException:
             connection.close()
             raise

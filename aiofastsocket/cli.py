@@ -41,7 +41,10 @@ def _workers(text: str) -> int | None:
 
 
 def _parser() -> _Parser:
-    parser = _Parser(prog="aiofastsocket", description=__doc__.splitlines()[0])
+    parser = _Parser(
+        prog="aiofastsocket",
+        description="Python servers with a local listening socket for every worker.",
+    )
     parser.add_argument(
         "--version", action=_Version, nargs=0, dest=argparse.SUPPRESS, help="print it and exit"
     )

@@ -230,6 +230,10 @@ class ListenTable(_TableView):
         """Full stop, first half: no new handshake starts; those under way may finish."""
         check(lib.fs_table_stop_arrivals(self._open()), "stop", self.address)
 
+    def shutdown(self) -> None:
+        """Full stop, second half, with the queues empty: shutdown(2) of all, for all processes."""
+        check(lib.fs_table_shutdown(self._open()), "shutdown", self.address)
+
     def queued(self, slot: int) -> int:
         """Connections that wait to be accepted at a slot (or GLOBAL)."""
         return check(lib.fs_table_queued(self._open(), slot), "queue", self.address)

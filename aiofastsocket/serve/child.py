@@ -37,6 +37,7 @@ class Child:
     control: int
     ready: bool = False
     stopping: bool = False  # it was told to, or said so
+    drained: bool = False  # it accepts no more
     kill_at: float = FOREVER  # time.monotonic
     told: bytes = b""
 

@@ -12,6 +12,7 @@ from ..channel import STEERINGS, choose_backend
 from ..errors import SetupError, UsageError
 from .bind import Bind
 from .machine import worker_count
+from .target import check_name
 
 LOOPS = ("uvloop", "asyncio")
 PINS = ("auto", "on", "off")
@@ -72,6 +73,8 @@ class Config:
         ):
             if value not in allowed:
                 raise UsageError(f"{name} {value!r} is unknown: use {', '.join(allowed)}")
+        if self.target is not None:
+            check_name(self.target)
         choose_backend(self.backend)
         most = lib.FS_SLOTS_MAX
         if self.workers is not None and not 1 <= self.workers <= most:
@@ -125,5 +128,6 @@ class Config:
             context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, password=lambda: "")
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-            raise SetupError(f"certificate {files} cannot be used: {reason}") from None
+            key = "" if self.ssl_keyfile else " (with its key in it? else give --ssl-keyfile)"
+            raise SetupError(f"certificate {files} cannot be used: {reason}{key}") from None
         return context

@@ -258,11 +258,13 @@ class Supervisor:
             else:
                 self._wanted += 1
                 self._slots[self._wanted - 1] = Slot()
+                logger.info("TTIN: %d workers", self._wanted)
         elif number == signal.SIGTTOU:
             if self._wanted == 1:
                 logger.warning("TTOU: one worker is left, it stays")
             else:
                 self._wanted -= 1
+                logger.info("TTOU: %d workers", self._wanted)
         else:
             return
         # One signal, one step: two of them must not cancel out unseen.
@@ -291,10 +293,14 @@ class Supervisor:
                 child.end(quick=self._quick)
             elif not child.stopping:
                 self._put_in_charge(child)
-        if child.ready and child.told.endswith(b"stopping\n"):
+        if child.ready and not child.drained and child.told.endswith(b"stopping\n"):
+            child.drained = True
+            if not child.stopping:
+                logger.info("worker %d (slot %d) stops: replaced", child.pid, child.slot)
             child.stopping = True
             child.kill_at = min(child.kill_at, self._deadline())
             self._nudge()  # its slot may be nobody's now
+            self._shut_down()
 
     def _reap(self) -> None:
         for child in list(self._workers.values()):
@@ -311,6 +317,7 @@ class Supervisor:
         self._nudge()
         if self._exit_code is not None or child.stopping:
             logger.debug("worker %d stopped", child.pid)
+            self._shut_down()
         elif child.ready:
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
             logger.warning("worker %d (slot %d) %s: replaced", child.pid, child.slot, how)
@@ -348,6 +355,15 @@ class Supervisor:
         for child in self._workers.values():
             if child.generation != self._serving:
                 self._retire(child)
+
+    def _shut_down(self) -> None:
+        """At a full stop, when all queues are empty: newcomers are refused, the port is free."""
+        if self._exit_code is None or not all(c.drained for c in self._workers.values()):
+            return
+        for listener in self.service.listeners:
+            if not listener.foreign:
+                with suppress(OSError):  # ENOTCONN: the one before did it
+                    listener.table.shutdown()
 
     def _stop(self, code: int, *, quick: bool) -> None:
         if self._exit_code is None:

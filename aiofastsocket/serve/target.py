@@ -4,6 +4,8 @@ import asyncio
 import functools
 import importlib
 import inspect
+import os
+import sys
 from collections.abc import Awaitable, Callable
 from typing import Any
 
@@ -13,22 +15,34 @@ ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 KINDS = "an asyncio.Protocol class or factory, or `async def handle(reader, writer)`"
 
 
+def check_name(target: str) -> None:
+    """UsageError unless it is written as module:attribute."""
+    module_name, _, path = target.partition(":")
+    if not module_name or not path:
+        raise UsageError(f"target {target!r}: write it as module:attribute")
+
+
 def load(target: str, *, factory: bool = False) -> Any:
     """The object that `module:attr` names; with `factory`, what calling it returns.
 
     Raises UsageError if there is no such module or attribute. What the module itself raises on
     import is not caught.
     """
-    module_name, colon, path = target.partition(":")
-    if not colon or not module_name or not path:
-        raise UsageError(f"target {target!r}: write it as module:attribute")
+    check_name(target)
+    module_name, _, path = target.partition(":")
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
         # Only if it is the target itself, or a parent, that is missing, not what it imports.
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
-        raise UsageError(f"target {target!r}: there is no module {error.name!r}") from None
+        place = sys.path[0]
+        where = (
+            f"in {place}" if os.access(place, os.X_OK) else f"that this user may read in {place}"
+        )
+        raise UsageError(
+            f"target {target!r}: there is no module {error.name!r} {where} {place} (--app-dir)"
+        ) from None
     for name in path.split("."):
         try:
             found = getattr(found, name)
@@ -51,32 +65,52 @@ def _required(function: Any) -> int | None:
     return sum(p.kind in positional and p.default is p.empty for p in parameters)
 
 
-def detect(found: Any) -> str:
-    """The kind of a target, "protocol" or "stream"; UsageError names what would be right."""
-    if isinstance(found, type) and issubclass(found, asyncio.BaseProtocol):
-        return "protocol"
+def _is_async(found: Any) -> bool:
     function = found.func if isinstance(found, functools.partial) else found
-    is_async = inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(
-        getattr(function, "__call__", None)  # noqa: B004
-    )
-    required = _required(found) if callable(found) else None
-    if is_async and required == 2:
-        return "stream"
-    if callable(found) and not is_async and required == 0:
-        return "protocol"
-    hint = "; ASGI applications are not served yet" if is_async and required == 3 else ""
-    raise UsageError(f"target is neither {KINDS}{hint}: choose with --interface")
+    call = getattr(function, "__call__", None)  # noqa: B004
+    return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
+
+
+def _can_be(kind: str, found: Any) -> bool:
+    """Whether it can be called as that kind is; what cannot be told is believed."""
+    if not callable(found):
+        return False
+    if kind == "protocol":
+        return not _is_async(found) and _required(found) in (0, None)
+    return not isinstance(found, type) and _required(found) in (2, None)
+
+
+def detect(found: Any) -> str:
+    """The kind of a target, "protocol" or "stream"; UsageError says what would be right."""
+    if isinstance(found, type) and not issubclass(found, asyncio.BaseProtocol):
+        raise UsageError(f"target is {found!r}, not {KINDS}")
+    for kind in ("protocol", "stream"):
+        if _can_be(kind, found) and _is_async(found) == (kind == "stream"):
+            return kind
+    hint = ""
+    if callable(found) and _required(found) == 3 and "scope" in inspect.signature(found).parameters:
+        hint = "; ASGI applications are not served yet"
+    elif isinstance(found, type):
+        hint = ", made without arguments; wrap it in a function without parameters"
+    raise UsageError(f"target is {found!r}, not {KINDS}{hint}")
 
 
 def protocol_factory(found: Any, interface: str = "auto") -> ProtocolFactory:
     """Make what serves one connection. interface: "auto" detects, "protocol" or "stream" insist."""
     kind = detect(found) if interface == "auto" else interface
-    if not callable(found):
-        raise UsageError(f"target is not callable: --interface {kind} needs {KINDS}")
-    if kind == "protocol":
-        factory: ProtocolFactory = found
-        return factory
-    return functools.partial(_stream_protocol, found)
+    if not _can_be(kind, found):
+        raise UsageError(f"target is {found!r}, which --interface {kind} cannot serve: use {KINDS}")
+    if kind == "stream":
+        return functools.partial(_stream_protocol, found)
+    factory: ProtocolFactory = found
+    return factory if isinstance(found, type) else functools.partial(_made_by, factory)
+
+
+def _made_by(factory: ProtocolFactory) -> asyncio.BaseProtocol:
+    made = factory()
+    if isinstance(made, type):
+        raise TypeError(f"target returned the class {made!r}, no protocol: use --factory")
+    return made
 
 
 def _stream_protocol(

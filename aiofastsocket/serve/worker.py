@@ -143,6 +143,13 @@ def _demo(listener: Listener, slot: int) -> targets.ProtocolFactory:
     return lambda: Demo(listener.table, slot)
 
 
+def _but_cancellation(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """At the end all tasks are cancelled; CPython 3.11's and 3.12's streams take that for an error
+    of their callback."""
+    if not isinstance(context.get("exception"), asyncio.CancelledError):
+        loop.default_exception_handler(context)
+
+
 class _Worker:
     def __init__(
         self,
@@ -174,7 +181,8 @@ class _Worker:
         while self._connections() and not self._over(deadline):
             await asyncio.sleep(POLL_SECONDS)
         if self._connections() and not self._quit:
-            logger.warning("%d connections cut off after the grace time", self._connections())
+            logger.warning("connections cut off after the grace time: %d", self._connections())
+        loop.set_exception_handler(_but_cancellation)
         loop.remove_reader(self._job.control)
         return 0
 

@@ -69,6 +69,7 @@ int fs_table_accept(struct fs_table *table, int slot, int source, struct sockadd
                     socklen_t *length, int flags);
 int fs_table_copy_options(struct fs_table *table);
 int fs_table_stop_arrivals(struct fs_table *table);
+int fs_table_shutdown(struct fs_table *table);
 int fs_table_queued(const struct fs_table *table, int slot);
 int fs_table_half_open(const struct fs_table *table);
 

@@ -368,6 +368,16 @@ int fs_table_stop_arrivals(struct fs_table *t)
     return rc;
 }
 
+int fs_table_shutdown(struct fs_table *t)
+{
+    if (t->read_only)
+        return -EROFS;
+    int rc = shutdown(t->global, SHUT_RDWR) < 0 ? -errno : 0;
+    for (uint32_t i = t->own_from; i < t->made; i++)
+        shutdown(t->fds[i], SHUT_RDWR);
+    return rc;
+}
+
 int fs_table_queued(const struct fs_table *t, int slot)
 {
     int fd = fs_table_fd(t, slot);

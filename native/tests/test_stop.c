@@ -43,6 +43,20 @@ static void stop(const char *host)
     struct pollfd still = {.fd = late, .events = POLLOUT};
     CHECK_IS(poll(&still, 1, 0), 0);
     close(late);
+
+    /* All are served: another server may have the address, while ours is still open. */
+    CHECK_IS(fs_table_shutdown(table), 0);
+    struct sockaddr_storage address;
+    socklen_t len = sizeof address;
+    int on = 1;
+    CHECK(getsockname(fd, (struct sockaddr *)&address, &len) == 0);
+    int next = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(connect(next, (struct sockaddr *)&address, len) < 0 && errno == ECONNREFUSED);
+    close(next);
+    next = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    CHECK(setsockopt(next, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0);
+    CHECK(bind(next, (struct sockaddr *)&address, len) == 0 && listen(next, 8) == 0);
+    close(next);
     for (int i = 0; i < SILENT; i++)
         close(clients[i]);
     fs_table_free(table);

@@ -206,3 +206,51 @@ def test_a_stale_start_does_not_end_a_reload(serve: Serve, tmp_path: Path) -> No
     fail.touch()
     service.wait_log("reloaded: 1 new workers serve")
     assert ask(service.address)
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+@pytest.mark.parametrize("target", ["Raises", "make_target"])
+def test_connections_that_could_not_be_served_do_not_count(
+    serve: Serve, loop: str, target: str
+) -> None:
+    grace = ("--timeout-graceful-shutdown", "3600")
+    service = serve(f"targets:{target}", "--workers", "1", "--loop", loop, *grace)
+    for _ in range(20):
+        with connect(service.address) as client:
+            client.sendall(b"who\n")
+    until(lambda: service.accepted() == 20, "all are accepted")
+    assert service.stop() == 0
+    assert ("not today" if target == "Raises" else "use --factory") in service.log()
+
+
+@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
+def test_quick_stop_cancels_handlers_quietly(serve: Serve, loop: str) -> None:
+    service = serve("targets:forever", "--workers", "1", "--loop", loop)
+    with connect(service.address):
+        until(lambda: service.accepted() == 1, "it is accepted")
+        assert service.stop(signal.SIGINT) == 0
+    assert len(service.log().splitlines()) == 2, service.log()
+
+
+def test_once_drained_the_port_is_free(serve: Serve) -> None:
+    """A long answer holds up the end of the old server, not the start of the next."""
+    service = serve("targets:forever", "--workers", "2", "--timeout-graceful-shutdown", "60")
+    host, port = service.address
+    with connect(service.address):
+        until(lambda: service.accepted() == 1, "it is accepted")
+        service.send(signal.SIGTERM)
+
+        def refused() -> bool:
+            try:
+                with socket.create_connection((host, port), timeout=0.2):
+                    return False
+            except TimeoutError:
+                return False
+            except ConnectionRefusedError:
+                return True
+
+        until(refused, "newcomers are refused")
+        successor = serve("targets:Who", "--bind", f"{host}:{port}")
+        assert ask(successor.address)
+        service.send(signal.SIGINT)
+        assert service.process.wait(20) == 0

@@ -46,7 +46,7 @@ def test_detect() -> None:
     assert detect(handle) == detect(Handler()) == detect(Handler().method) == "stream"
     assert detect(functools.partial(lambda x: Echo(x), 5)) == "protocol"
     for wrong in (one, 5, "text", lambda x: x, None):
-        with pytest.raises(UsageError, match="choose with --interface"):
+        with pytest.raises(UsageError, match=r"target is .*, not an asyncio\.Protocol"):
             detect(wrong)
 
 

@@ -112,6 +112,9 @@ int fs_table_copy_options(struct fs_table *table);
 
 /* Full stop, first half: no new handshake starts on any member; those under way may finish. */
 int fs_table_stop_arrivals(struct fs_table *table);
+/* Full stop, second half, once the queues are empty: shutdown(2) of all members, for every process.
+ * Newcomers are refused, and another server may listen on the address. */
+int fs_table_shutdown(struct fs_table *table);
 /* Connections in the accept queue of a slot or FS_GLOBAL. */
 int fs_table_queued(const struct fs_table *table, int slot);
 /* Handshakes under way at the table's port. */

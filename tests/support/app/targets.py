@@ -24,6 +24,19 @@ def make_target() -> type[Who]:
     return Who
 
 
+class Needs(Who):
+    def __init__(self, database: object) -> None: ...
+
+
+class Raises(Who):
+    def connection_made(self, transport):  # type: ignore[no-untyped-def]
+        raise RuntimeError("not today")
+
+
+async def forever(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+    await asyncio.sleep(3600)
+
+
 class Later(Who):
     """Answers a second after the request: so a stop finds it busy."""
 
