@@ -90,10 +90,14 @@ class Acceptor:
         self._tasks: set[asyncio.Task[None]] = set()
         self._retry: asyncio.TimerHandle | None = None
         self._told_exhausted = False
+        self._stopped = False
 
     def sync(self) -> None:
-        """Watch what is to be watched now: called to start, and whenever claims changed."""
-        if self._retry is not None:
+        """Watch what is to be watched now: called to start, and whenever claims changed.
+
+        While all stop, a sibling that died leaves its queue to those who still accept.
+        """
+        if self._stopped or self._retry is not None:
             return
         wanted = {GLOBAL}
         if not self.table.info().shared:
@@ -116,10 +120,14 @@ class Acceptor:
         return self._retry is None and not any(map(self.table.queued, self._watched))
 
     def stop(self) -> None:
-        """Accept no more; connections go on."""
+        """Accept no more, whatever claims become; connections go on."""
+        self._stopped = True
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
+        self._watch_nothing()
+
+    def _watch_nothing(self) -> None:
         for fd in self._watched.values():
             self._loop.remove_reader(fd)
         self._watched.clear()
@@ -174,7 +182,7 @@ class Acceptor:
         if not self._told_exhausted:
             self._told_exhausted = True
             logger.error("accepting pauses for %g s at a time: %s", RETRY_SECONDS, error)
-        self.stop()
+        self._watch_nothing()
         self._retry = self._loop.call_later(RETRY_SECONDS, self._resume)
 
     def _resume(self) -> None:

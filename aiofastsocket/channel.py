@@ -6,10 +6,8 @@ operation does on a stock kernel, socket(2), listen(2), accept4(2), shutdown(2),
 
 import os
 import socket as bsd
-from types import TracebackType
-from typing import Self
 
-from ._native import check, ffi, lib, text
+from ._native import Handle, check, ffi, lib, text
 from .errors import SetupError, UsageError
 
 BACKENDS = ("auto", "device", "reuseport", "off")
@@ -31,7 +29,7 @@ def choose_backend(backend: str | None = None) -> str:
     return name
 
 
-class Channel:
+class Channel(Handle):
     """An open channel; a context manager that closes it.
 
     backend: "auto", "device", "reuseport" or "off"; None takes AIOFASTSOCKET_BACKEND.
@@ -71,17 +69,6 @@ class Channel:
 
     def __repr__(self) -> str:
         return f"<Channel {self.backend}: {self.why}>"
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def _open(self) -> object:
         if self._channel is None:

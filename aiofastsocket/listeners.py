@@ -12,10 +12,9 @@ import socket
 from collections.abc import Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from types import TracebackType
-from typing import Any, Self
+from typing import Any
 
-from ._native import check, ffi, lib, text
+from ._native import Handle, check, ffi, lib, text
 from .channel import STEERINGS, address_text
 from .errors import UsageError
 
@@ -66,7 +65,7 @@ class SlotInfo:
         return self.own + self.stolen + self.orphan + self.global_
 
 
-class _TableView:
+class _TableView(Handle):
     """Reading a table: what its maker, its heirs and onlookers have in common."""
 
     _table: Any
@@ -75,17 +74,6 @@ class _TableView:
         if self._table is None:
             raise ValueError("the listen table is closed")
         return self._table
-
-    def __enter__(self) -> Self:
-        return self
-
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        trace: TracebackType | None,
-    ) -> None:
-        self.close()
 
     def info(self) -> TableInfo:
         """The table's state now."""

@@ -1,10 +1,30 @@
 """The only importer of compiled code: the cffi library, and where -errno becomes OSError."""
 
 import os
+from types import TracebackType
+from typing import Self
 
 from ._ffi import ffi, lib
 
-__all__ = ["check", "ffi", "lib", "text"]
+__all__ = ["Handle", "check", "ffi", "lib", "text"]
+
+
+class Handle:
+    """What holds something of the library: a context manager that closes it."""
+
+    def close(self) -> None:
+        raise AssertionError(f"{type(self).__name__} does not say how")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        trace: TracebackType | None,
+    ) -> None:
+        self.close()
 
 
 def check(rc: int, call: str, about: object = "") -> int:

@@ -170,6 +170,8 @@ class Supervisor:
     # -- workers --
 
     def _start(self, slot: int) -> None:
+        if self._exit_code is not None:  # the start of the slot before ended it all
+            return
         # What others' ends of pipes a worker holds, it keeps from ending.
         close = [*self._own_fds]
         for other in self._workers.values():

@@ -37,9 +37,7 @@ def load(target: str, *, factory: bool = False) -> Any:
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
         place = sys.path[0]
-        where = (
-            f"in {place}" if os.access(place, os.X_OK) else f"that this user may read in {place}"
-        )
+        where = "in" if os.access(place, os.X_OK) else "that this user may read in"
         raise UsageError(
             f"target {target!r}: there is no module {error.name!r} {where} {place} (--app-dir)"
         ) from None

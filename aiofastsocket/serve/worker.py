@@ -105,7 +105,7 @@ def _drop_privileges(job: Assignment) -> None:
     ids = job.service.config.ids()
     if ids is not None and os.geteuid() == 0:
         uid, gid = ids
-        if job.service.config.user is not None and not job.service.config.user.isdigit():
+        if job.service.config.user is not None and not job.service.config.user.isdecimal():
             os.initgroups(job.service.config.user, gid)
         else:
             os.setgroups([gid])
@@ -206,10 +206,7 @@ class _Worker:
 
     def _told(self) -> None:
         if os.read(self._job.control, 4096):
-            if not self._stop.is_set():
-                self._sync()
-            elif any(listener.table.info().stopping for listener in self._job.service.listeners):
-                self._sync()  # a sibling died while all stop: its queue is ours
+            self._sync()
             return
         # The supervisor is gone, and with us the last who hold the slots: a full stop.
         asyncio.get_running_loop().remove_reader(self._job.control)

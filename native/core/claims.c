@@ -13,7 +13,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Accepts over which `cpu` steering is judged: enough that an even split stays far from the bound.
+/* Accepts over which `cpu` steering is judged: with so many, an even split is far from the bound.
  */
 #define REVIEW_ACCEPTS 1024
 
@@ -45,15 +45,17 @@ int table_steer(struct fs_table *t)
     struct page *page = t->page;
     if (page->shared)
         return 0;
+    /* A socket that does not listen would take the program too, for a group of its own. */
+    int through = t->global;
+    for (uint32_t i = 0; !listens(through) && i < t->made; i++)
+        through = t->fds[i];
+    if (!listens(through))
+        return 0; /* all were shut down: nothing arrives any more */
     atomic_store(&page->unsteered, true);
     struct sock_filter *program = malloc(STEER_PROGRAM_MAX(page->slots) * sizeof *program);
     struct steer_member *live = malloc((page->slots + 1) * sizeof *live);
     int rc = program && live ? 0 : -ENOMEM;
     if (!rc) {
-        /* A socket that does not listen would take the program too, for a group of its own. */
-        int through = t->global;
-        for (uint32_t i = 0; !listens(through) && i < t->made; i++)
-            through = t->fds[i];
         size_t count = live_members(t, through != t->global, live);
         enum fs_steer steer = (enum fs_steer)atomic_load(&page->steer);
         rc = steer_attach(through, program, steer_program(program, steer, live, count));

@@ -37,8 +37,7 @@ static int my_slot(const struct listener *l)
 static void drop(struct fs_channel *channel, struct listener *l)
 {
     int slot = my_slot(l);
-    /* Claimed by another thread of ours, it is that thread's to release; steer away all the same.
-     */
+    /* Claimed by another thread, it is that thread's to release; steer away all the same. */
     if (slot != FS_GLOBAL && fs_table_release(l->table, slot) == -EPERM)
         fs_table_activate(l->table, slot, false);
     if (l->blocking && l->made_by == getpid() && cookie_of(l->fd) == l->cookie)
@@ -123,7 +122,7 @@ static int reuseport_spawn_listen(struct fs_channel *channel, int fd, int cpu)
         return rc;
     int slot = fs_table_claim(l->table, my_slot(l), cpu);
     if (slot == -EBUSY)
-        return 0; /* more processes than slots: this one serves the global listener */
+        return 0; /* more processes than slots: this one helps the others */
     if (slot < 0)
         return slot;
     l->slot = slot;

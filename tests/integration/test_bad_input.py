@@ -25,7 +25,7 @@ def one_line(out: "subprocess.CompletedProcess[str]", code: int, *parts: str) ->
     ("arguments", "code", "parts"),
     [
         (("targets",), 2, ["'targets'", "module:attribute"]),
-        (("nothing_there:app", *FREE), 2, ["no module 'nothing_there'"]),
+        (("nothing_there:app", *FREE), 2, ["no module 'nothing_there' in /", "(--app-dir)"]),
         (("targets:nothing", *FREE), 2, ["'targets' has no 'nothing'"]),
         (
             ("targets:number", *FREE),
