@@ -56,6 +56,10 @@ int fs_table_attach(struct fs_table **out, int memfd);
 void fs_table_free(struct fs_table *table);
 int fs_table_fd(const struct fs_table *table, int slot);
 int fs_table_page_fd(const struct fs_table *table);
+int fs_table_bell(const struct fs_table *table);
+int fs_table_adopt(struct fs_table **out, int memfd, int bell, int global, const int *slots,
+                   uint32_t count);
+int fs_poll_exclusive(int epfd, int fd);
 void fs_table_read(const struct fs_table *table, struct fs_table_info *info);
 int fs_table_read_slot(const struct fs_table *table, int slot, struct fs_slot_info *info);
 int fs_table_claim(struct fs_table *table, int slot, int cpu);

@@ -10,6 +10,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -88,6 +89,18 @@ static int table_lock(struct fs_table *t)
     return rc;
 }
 
+/* Release the lock, and tell every process if claims or the live set changed under it. */
+static void table_unlock(struct fs_table *t)
+{
+    struct page *page = t->page;
+    uint64_t generation = atomic_load(&page->generation);
+    if (page->rung != generation) {
+        page->rung = generation;
+        eventfd_write(t->bell, 1);
+    }
+    page_unlock(page);
+}
+
 void table_choose_steering(struct fs_table *t, enum fs_steer wanted)
 {
     struct page *page = t->page;
@@ -141,7 +154,7 @@ int fs_table_claim(struct fs_table *t, int slot, int cpu)
     if (rc)
         return rc;
     rc = claim_locked(t, slot, cpu);
-    page_unlock(t->page);
+    table_unlock(t);
     return rc;
 }
 
@@ -159,7 +172,7 @@ int fs_table_hand_over(struct fs_table *t, int slot, pid_t pid)
     if (atomic_load(&s->pid) != pid || atomic_load(&s->tid) != pid ||
         atomic_load(&s->start) != start)
         slot_give(t->page, s, pid, pid, start);
-    page_unlock(t->page);
+    table_unlock(t);
     return 0;
 }
 
@@ -177,7 +190,7 @@ int fs_table_release(struct fs_table *t, int slot)
     } else {
         rc = -EPERM;
     }
-    page_unlock(t->page);
+    table_unlock(t);
     return rc;
 }
 
@@ -196,7 +209,7 @@ int fs_table_reap(struct fs_table *t)
     }
     if (reaped)
         rc = table_steer(t);
-    page_unlock(t->page);
+    table_unlock(t);
     return rc ? rc : reaped;
 }
 
@@ -214,7 +227,7 @@ int fs_table_activate(struct fs_table *t, int slot, bool live)
         atomic_fetch_add(&t->page->generation, 1);
         rc = table_steer(t);
     }
-    page_unlock(t->page);
+    table_unlock(t);
     return rc;
 }
 
@@ -229,7 +242,7 @@ int fs_table_steer(struct fs_table *t, enum fs_steer wanted)
         table_choose_steering(t, wanted);
         rc = table_steer(t);
     }
-    page_unlock(t->page);
+    table_unlock(t);
     return rc;
 }
 
@@ -266,6 +279,6 @@ int fs_table_review(struct fs_table *t)
                 atomic_store(&page->slot[i].reviewed, atomic_load(&page->slot[i].arrived));
         }
     }
-    page_unlock(page);
+    table_unlock(t);
     return rc;
 }

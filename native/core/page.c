@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #define PAGE_MAGIC   0x66736f63u /* "fsoc" */
-#define PAGE_VERSION 1u
+#define PAGE_VERSION 2u
 
 static size_t page_size(uint32_t slots)
 {
@@ -58,14 +58,15 @@ int page_create(struct page **out, int *memfd, uint32_t slots)
     return 0;
 }
 
-int page_attach(struct page **out, int memfd)
+int page_attach(struct page **out, int memfd, bool writable)
 {
     struct stat st;
     if (fstat(memfd, &st) < 0)
         return -errno;
     if (st.st_size < (off_t)sizeof(struct page))
         return -EINVAL;
-    struct page *page = mmap(NULL, (size_t)st.st_size, PROT_READ, MAP_SHARED, memfd, 0);
+    int access = writable ? PROT_READ | PROT_WRITE : PROT_READ;
+    struct page *page = mmap(NULL, (size_t)st.st_size, access, MAP_SHARED, memfd, 0);
     if (page == MAP_FAILED)
         return -errno;
     if (page->magic != PAGE_MAGIC || page->version != PAGE_VERSION || page->slots > FS_SLOTS_MAX ||

@@ -31,10 +31,12 @@ struct slot_record {
 struct page {
     uint32_t magic, version, slots;
     bool shared;
+    bool first_is_slot;
     _Atomic(bool) stopping;
     _Atomic(bool) unsteered; /* the live set changed and no program fits it yet */
     _Atomic(int32_t) wanted, steer;
     _Atomic(uint64_t) generation;
+    uint64_t rung; /* the generation that all have been told of; under the lock */
     _Atomic(uint64_t) others;
     pthread_mutex_t lock;
     char why[FS_WHY_MAX]; /* written under the lock; a torn read is a torn sentence */
@@ -45,8 +47,8 @@ struct page {
 
 /* A new page with `slots` records on a memfd; the caller owns both. */
 int page_create(struct page **out, int *memfd, uint32_t slots);
-/* Another process's page, read-only; -EINVAL if it is none of ours. */
-int page_attach(struct page **out, int memfd);
+/* Another process's page; -EINVAL if it is none of ours. */
+int page_attach(struct page **out, int memfd, bool writable);
 void page_unmap(struct page *page);
 
 /* 0, or 1 if the last holder died with it: then derive again what it may have left undone. */

@@ -20,6 +20,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/eventfd.h>
 #include <unistd.h>
 
 /* ---- making ---- */
@@ -160,6 +161,15 @@ static int convert(struct fs_table *t, const struct fs_table_options *o, bool li
     return add_slots(t, o, listening || reuseport, reuseport);
 }
 
+/* Where the global listener stands: slot 0 itself, or before all slots. Slots that it takes. */
+static uint32_t place_global(struct fs_table *t)
+{
+    t->first_member = t->page->first_is_slot ? 0 : 1;
+    if (t->page->first_is_slot)
+        t->fds[0] = t->global;
+    return t->page->first_is_slot ? 1 : 0;
+}
+
 int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options *o)
 {
     if (o->slots > FS_SLOTS_MAX || o->records > FS_SLOTS_MAX ||
@@ -183,19 +193,19 @@ int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options
     }
     struct page *page = t->page;
     t->global = fd;
+    t->bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (t->bell < 0)
+        rc = -errno;
     for (uint32_t i = 0; i < records; i++)
         t->fds[i] = -1;
     page->shared = slots == 0;
     page->address_len = sizeof page->address;
-    if (getsockname(fd, (struct sockaddr *)&page->address, &page->address_len) < 0)
+    if (!rc && getsockname(fd, (struct sockaddr *)&page->address, &page->address_len) < 0)
         rc = -errno;
     assign_cores(page);
     if (!rc && slots) {
-        bool first_is_slot = o->flags & FS_FIRST_IS_SLOT;
-        t->first_member = first_is_slot ? 0 : 1;
-        t->own_from = t->made = first_is_slot ? 1 : 0;
-        if (first_is_slot)
-            t->fds[0] = fd;
+        page->first_is_slot = o->flags & FS_FIRST_IS_SLOT;
+        t->own_from = t->made = place_global(t);
         table_choose_steering(t, o->steer);
         rc = convert(t, o, listening);
         if (rc == 1) {
@@ -220,7 +230,7 @@ int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options
 int fs_table_attach(struct fs_table **out, int memfd)
 {
     struct page *page;
-    int rc = page_attach(&page, memfd);
+    int rc = page_attach(&page, memfd, false);
     if (rc)
         return rc;
     struct fs_table *t = calloc(1, sizeof *t);
@@ -229,8 +239,36 @@ int fs_table_attach(struct fs_table **out, int memfd)
         return -ENOMEM;
     }
     t->page = page;
-    t->memfd = t->global = -1;
+    t->memfd = t->global = t->bell = -1;
     t->read_only = true;
+    *out = t;
+    return 0;
+}
+
+int fs_table_adopt(struct fs_table **out, int memfd, int bell, int global, const int *slots,
+                   uint32_t count)
+{
+    struct page *page;
+    int rc = page_attach(&page, memfd, true);
+    if (rc)
+        return rc;
+    struct fs_table *t = NULL;
+    if (count != (page->shared ? 0 : page->slots))
+        rc = -EINVAL;
+    else if (!(t = calloc(1, sizeof *t + page->slots * sizeof *t->fds)))
+        rc = -ENOMEM;
+    if (rc) {
+        page_unmap(page);
+        return rc;
+    }
+    t->page = page;
+    t->memfd = memfd;
+    t->bell = bell;
+    t->global = global;
+    for (uint32_t i = 0; i < page->slots; i++)
+        t->fds[i] = i < count ? slots[i] : -1;
+    t->own_from = count ? place_global(t) : 0;
+    t->made = count;
     *out = t;
     return 0;
 }
@@ -243,6 +281,8 @@ void fs_table_free(struct fs_table *t)
     page_unmap(t->page);
     if (t->memfd >= 0)
         close(t->memfd);
+    if (t->bell >= 0)
+        close(t->bell);
     free(t);
 }
 
@@ -262,6 +302,11 @@ int fs_table_fd(const struct fs_table *t, int slot)
 int fs_table_page_fd(const struct fs_table *t)
 {
     return t->memfd;
+}
+
+int fs_table_bell(const struct fs_table *t)
+{
+    return t->bell;
 }
 
 void fs_table_read(const struct fs_table *t, struct fs_table_info *info)

@@ -10,6 +10,7 @@
 struct fs_table {
     struct page *page;
     int memfd;             /* of the page */
+    int bell;              /* eventfd: rung for all processes when claims changed */
     int global;            /* the program's descriptor, never closed here */
     bool read_only;        /* another process's table: no descriptors */
     uint32_t first_member; /* group number of slot 0: 0 if it is the global listener, else 1 */

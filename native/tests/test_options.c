@@ -134,7 +134,7 @@ static void run(void)
     int scarce = bound("127.0.0.1");
     struct rlimit limit, low;
     CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
-    low = (struct rlimit){.rlim_cur = (rlim_t)scarce + 3, .rlim_max = limit.rlim_max};
+    low = (struct rlimit){.rlim_cur = (rlim_t)scarce + 4, .rlim_max = limit.rlim_max};
     CHECK(setrlimit(RLIMIT_NOFILE, &low) == 0);
     table = make_table_on(scarce, 8, FS_STEER_SPREAD);
     CHECK(setrlimit(RLIMIT_NOFILE, &limit) == 0);

@@ -73,6 +73,13 @@ struct fs_slot_info {
  * with SO_REUSEPORT. `fd` stays the caller's. */
 int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options *options);
 
+/* The same table in a process that did not inherit it: descriptors received from one that has it,
+ * fs_table_fd of every slot (none if it is shared, `global` again where the first is a slot). On
+ * success they are the table's, `global` stays the caller's.
+ */
+int fs_table_adopt(struct fs_table **out, int memfd, int bell, int global, const int *slots,
+                   uint32_t count);
+
 /* A read-only view of another process's table: `memfd` is its page. Only the readers work on it. */
 int fs_table_attach(struct fs_table **out, int memfd);
 
@@ -81,6 +88,9 @@ void fs_table_free(struct fs_table *table);
 
 int fs_table_fd(const struct fs_table *table, int slot); /* descriptor of a slot or FS_GLOBAL */
 int fs_table_page_fd(const struct fs_table *table);
+/* An eventfd that all processes share, written to whenever the generation moves and never read:
+ * each watches it by EPOLLET, so that one write wakes all of them. */
+int fs_table_bell(const struct fs_table *table);
 void fs_table_read(const struct fs_table *table, struct fs_table_info *info);
 int fs_table_read_slot(const struct fs_table *table, int slot, struct fs_slot_info *info);
 
@@ -150,6 +160,13 @@ int fs_channel_accept(struct fs_channel *channel, int fd, struct sockaddr *addre
                       socklen_t *length, int flags);
 int fs_channel_shutdown_listen(struct fs_channel *channel, int fd, int how);
 int fs_channel_close(struct fs_channel *channel, int fd);
+
+/* ---- waiting ------------------------------------------------------------------------------- */
+
+/* Have a connection at listener `fd` wake one idle process, not all: EPOLLEXCLUSIVE, which needs a
+ * new registration (DEL, ADD for EPOLLIN; data.fd is the fd), behind those that wait already.
+ * -ENOENT, and nothing is done, if `fd` was not registered in `epfd`. */
+int fs_poll_exclusive(int epfd, int fd);
 
 /* ---- processes ----------------------------------------------------------------------------- */
 

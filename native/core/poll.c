@@ -1,0 +1,20 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * EPOLLEXCLUSIVE for a listener that another library registered. Facts (fs/eventpoll.c):
+ * - the flag is EINVAL with EPOLL_CTL_MOD, so only a new registration can have it;
+ * - exclusive waiters are woken in the order they registered, and one that is not in epoll_wait is
+ *   passed over: an owner that registered first keeps its connections, an idle sibling behind it
+ *   takes what it would leave waiting.
+ */
+#include <errno.h>
+#include <fastsocket/fs.h>
+#include <sys/epoll.h>
+
+int fs_poll_exclusive(int epfd, int fd)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.fd = fd};
+    if (epoll_ctl(epfd, EPOLL_CTL_DEL, fd, NULL) < 0 ||
+        epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event) < 0)
+        return -errno;
+    return 0;
+}
