@@ -3,17 +3,39 @@
 This file re-exports; each name lives in the module it is imported from.
 """
 
+from typing import TYPE_CHECKING, Any
+
 from .channel import Channel
 from .errors import FastsocketError, SetupError, UsageError
 from .listeners import ListenTable, SlotInfo, TableInfo, tables_of
+from .local import LocalListener
+from .loop import new_event_loop, run
+from .selector import FastsocketSelector
+
+if TYPE_CHECKING:
+    from .policy import FastsocketPolicy, install
 
 __all__ = [
     "Channel",
     "FastsocketError",
+    "FastsocketPolicy",
+    "FastsocketSelector",
     "ListenTable",
+    "LocalListener",
     "SetupError",
     "SlotInfo",
     "TableInfo",
     "UsageError",
+    "install",
+    "new_event_loop",
+    "run",
     "tables_of",
 ]
+
+
+def __getattr__(name: str) -> Any:
+    if name in ("FastsocketPolicy", "install"):
+        from . import policy
+
+        return getattr(policy, name)
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

@@ -1,19 +1,15 @@
-"""Accepting from a listen table on behalf of one worker, and handing connections to its loop.
-
-Rules: it watches the worker's own slot, and every slot that somebody served once and nobody serves
-now, so that a dead worker's queue does not wait for its successor. It works on any asyncio loop;
-it does not know where workers come from or when they end.
+"""Accepting from a listen table in a loop: what is watched, how much is taken at a time, and what
+happens when descriptors run out. What becomes of a connection is its maker's business.
 """
 
 import asyncio
 import errno
 import logging
-import socket
-import ssl
-import weakref
 from collections.abc import Callable
+from typing import Any, Protocol
 
-from .listeners import GLOBAL, ListenTable
+from .listeners import GLOBAL
+from .local import EAR, Address, LocalListener
 
 logger = logging.getLogger("aiofastsocket")
 
@@ -39,152 +35,114 @@ _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM}
 RETRY_SECONDS = 1.0  # as asyncio's own ACCEPT_RETRY_DELAY
 
 
-class _Connection(socket.socket):
-    """A socket that leaves `connections` when its transport is done with it.
+class ListenLoop(Protocol):
+    """What an acceptor asks of its loop."""
 
-    asyncio's transports close the socket that they were given, uvloop's detach it: either comes
-    after connection_lost, so the set tells exactly which connections are still being served.
-    """
+    def add_listener(self, fd: int, callback: Callable[..., object], *args: Any) -> None:
+        """As add_reader, but a connection wakes one of the processes that wait (EPOLLEXCLUSIVE)."""
 
-    connections: "set[_Connection]"
-    transport: "weakref.ref[asyncio.BaseTransport] | None" = None
+    def add_reader(self, fd: int, callback: Callable[..., object], *args: Any) -> Any:
+        """asyncio's."""
 
-    def serve_by(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop drops a transport whose connection_made raised without a word to its socket.
-        self.transport = weakref.ref(transport, lambda _: self.detach())
+    def remove_reader(self, fd: int) -> bool:
+        """asyncio's."""
 
-    def detach(self) -> int:
-        self._leave()
-        return super().detach()
+    def when_listening(self, callback: Callable[[], object]) -> None:
+        """Call back once every add_listener so far is in force in the kernel."""
 
-    def close(self) -> None:
-        self._leave()
-        super().close()
-
-    def _leave(self) -> None:
-        self.transport = None
-        self.connections.discard(self)
+    def call_later(
+        self, delay: float, callback: Callable[..., object], *args: Any
+    ) -> asyncio.TimerHandle:
+        """asyncio's."""
 
 
 class Acceptor:
-    """Accepts from `table` as the worker that serves `slot`. Use from the loop's thread only.
+    """Hands each connection that `local` accepts to `serve(fd, address)`.
 
-    factory: makes an asyncio protocol for each connection. ssl: a server's SSLContext, or None.
+    Use from the loop's thread only.
     """
 
     def __init__(
-        self,
-        loop: asyncio.AbstractEventLoop,
-        table: ListenTable,
-        slot: int,
-        factory: Callable[[], asyncio.BaseProtocol],
-        ssl: ssl.SSLContext | None = None,
+        self, loop: ListenLoop, local: LocalListener, serve: Callable[[int, Address], None]
     ) -> None:
-        self.table = table
-        self.connections: set[_Connection] = set()
+        self.local = local
         self._loop = loop
-        self._slot = slot
-        self._factory = factory
-        self._ssl = ssl
-        self._watched: dict[int, int] = {}  # source -> descriptor
-        self._tasks: set[asyncio.Task[None]] = set()
+        self._serve = serve
         self._retry: asyncio.TimerHandle | None = None
         self._told_exhausted = False
-        self._stopped = False
 
-    def sync(self) -> None:
-        """Watch what is to be watched now: called to start, and whenever claims changed.
+    def start(self) -> None:
+        """Watch what is to be watched; claims that change meanwhile are followed."""
+        self.local.watch(self._add, self._loop.remove_reader)
 
-        While all stop, a sibling that died leaves its queue to those who still accept.
-        """
-        if self._stopped or self._retry is not None:
-            return
-        wanted = {GLOBAL}
-        if not self.table.info().shared:
-            orphans = {s.slot for s in self.table.slots() if s.used and s.pid == 0}
-            wanted = {self._slot} | orphans
-        for source in self._watched.keys() - wanted:
-            self._loop.remove_reader(self._watched.pop(source))
-        for source in wanted - self._watched.keys():
-            fd = self.table.fileno(source)
-            self._watched[source] = fd
-            self._loop.add_reader(fd, self._accept, source)
-
-    def sweep(self) -> None:
-        """Accept once more what waits at the own slot."""
-        source = GLOBAL if self.table.info().shared else self._slot
-        self._accept(source)
-
-    def idle(self) -> bool:
-        """Nothing waits at what is to be watched; False while accepting pauses."""
-        return self._retry is None and not any(map(self.table.queued, self._watched))
+    def spawn(self) -> None:
+        """listen_spawn: take a slot if one is free, and have connections arrive there."""
+        self.local.claim()
+        if not self.local.watching:
+            self.start()
+        self.local.sync()
+        self._loop.when_listening(self.local.activate)
 
     def stop(self) -> None:
-        """Accept no more, whatever claims become; connections go on."""
-        self._stopped = True
+        """Accept no more; connections go on."""
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
-        self._watch_nothing()
+        self.local.unwatch()
 
-    def _watch_nothing(self) -> None:
-        for fd in self._watched.values():
-            self._loop.remove_reader(fd)
-        self._watched.clear()
+    def sweep(self) -> None:
+        """Accept once more what waits at the own slot."""
+        self._take(GLOBAL if self.local.table.info().shared else self.local.slot, BURST)
 
-    def _accept(self, source: int) -> None:
-        for _ in range(BURST):
+    def idle(self) -> bool:
+        """Nothing waits at what is to be watched; False while accepting pauses."""
+        waiting = any(map(self.local.table.queued, self.local.sources()))
+        return self._retry is None and not waiting
+
+    def _add(self, fd: int, source: int) -> None:
+        if source == EAR:
+            self._loop.add_reader(fd, self._heed)
+        else:
+            self._loop.add_listener(fd, self._ready, source)
+
+    def _heed(self) -> None:
+        self.local.heed()
+        if self.local.slot == GLOBAL:
+            self.spawn()  # a slot may have become free
+
+    def _ready(self, source: int) -> None:
+        if self.local.serves(source):
+            self._take(source, BURST)
+        elif not self._take(self.local.slot, BURST):
+            # The sibling may be back by the next turn, so it is helped one at a time.
+            self._take(source, 1)
+
+    def _take(self, source: int, most: int) -> bool:
+        """Accept up to `most` connections; was there one?"""
+        for taken in range(most):
             try:
-                fd = self.table.accept(self._slot, source)
+                fd, address = self.local.accept_from(source)
             except BlockingIOError:
-                return
+                return taken > 0
             except OSError as error:
                 if error.errno in _PASSING:
                     continue
                 if error.errno in _EXHAUSTED:
                     self._pause(error)
-                    return
+                    return True
                 raise
-            self._begin(fd)
-
-    def _begin(self, fd: int) -> None:
-        # With all three given, the constructor asks the kernel nothing.
-        sock = self.table.sock
-        connection = _Connection(sock.family, sock.type, sock.proto, fileno=fd)
-        connection.connections = self.connections
-        self.connections.add(connection)
-        task = self._loop.create_task(self._connect(connection))
-        self._tasks.add(task)
-        task.add_done_callback(self._tasks.discard)
-
-    async def _connect(self, connection: _Connection) -> None:
-        try:
-            transport, _ = await self._loop.connect_accepted_socket(
-                self._factory, connection, ssl=self._ssl
-            )
-            # TLS is a protocol itself, whose connection_made does not raise.
-            if self._ssl is None and connection in self.connections:
-                connection.serve_by(transport)
-        except (TimeoutError, OSError) as error:  # a failed TLS handshake is the client's
-            logger.debug("connection failed: %s", error)
-            connection.close()
-        except Exception as error:
-            connection.close()
-            self._loop.call_exception_handler(
-                {"message": "connection could not be served", "exception": error}
-            )
-        except BaseException:
-            connection.close()
-            raise
+            self._serve(fd, address)
+        return True
 
     def _pause(self, error: OSError) -> None:
         """Out of descriptors or memory: what waits in the queue is not lost, try again later."""
         if not self._told_exhausted:
             self._told_exhausted = True
             logger.error("accepting pauses for %g s at a time: %s", RETRY_SECONDS, error)
-        self._watch_nothing()
+        self.local.unwatch()
         self._retry = self._loop.call_later(RETRY_SECONDS, self._resume)
 
     def _resume(self) -> None:
         self._retry = None
-        self.sync()
+        self.start()
+        self._loop.when_listening(self.local.stand_first)

@@ -9,7 +9,10 @@ Source: native/include/fastsocket/fs.h.
 
 import os
 import socket
-from collections.abc import Iterator
+import struct
+import sys
+import weakref
+from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
@@ -22,6 +25,41 @@ GLOBAL: int = lib.FS_GLOBAL
 """In the place of a slot number: the global listener, or a process without a slot."""
 
 PAGE_NAME = "/memfd:fastsocket-table"
+
+SO_COOKIE = 57  # socket(7): which socket it is; descriptors' numbers are used again
+
+
+def default_slots() -> int:
+    """Two for each core this process may use: a reload runs two generations at once."""
+    return min(2 * len(os.sched_getaffinity(0)), lib.FS_SLOTS_MAX)
+
+
+class Peer:
+    """Room for the address that accept4(2) writes; to be used by one thread."""
+
+    def __init__(self) -> None:
+        self._address = ffi.new("struct sockaddr_storage *")
+        self._length = ffi.new("socklen_t *")
+        self.size = ffi.sizeof("struct sockaddr_storage")
+        self._bytes = ffi.buffer(self._address)
+
+    def room(self) -> tuple[Any, Any]:
+        """Pointers for accept4(2), before each call."""
+        self._length[0] = self.size
+        return ffi.cast("struct sockaddr *", self._address), self._length
+
+    def address(self) -> Any:
+        """The address in the form of socket.accept(): (host, port[, flow, scope]) or ''."""
+        raw = bytes(self._bytes[: self._length[0]])
+        family = int.from_bytes(raw[:2], sys.byteorder)
+        if family == socket.AF_INET:
+            (port,) = struct.unpack_from("!H", raw, 2)
+            return socket.inet_ntop(family, raw[4:8]), port
+        if family == socket.AF_INET6:
+            port, flow = struct.unpack_from("!HI", raw, 2)
+            (scope,) = struct.unpack_from("=I", raw, 24)
+            return socket.inet_ntop(family, raw[8:24]), port, flow, scope
+        return ""
 
 
 @dataclass(frozen=True)
@@ -75,6 +113,11 @@ class _TableView(Handle):
             raise ValueError("the listen table is closed")
         return self._table
 
+    @property
+    def closed(self) -> bool:
+        """close() was called."""
+        return self._table is None
+
     def info(self) -> TableInfo:
         """The table's state now."""
         i = ffi.new("struct fs_table_info *")
@@ -125,17 +168,20 @@ class ListenTable(_TableView):
 
     sock: a bound stream socket. One that listens already is converted if the kernel allows it and
         served shared otherwise, and so is one that is not TCP; `info()` says which and why.
-    slots: 0 makes none: everybody accepts from `sock`; `records` then limits the claims.
+    slots: None makes two a core; 0 none: everybody accepts from `sock`, and `records` limits the
+        claims.
     first_is_slot: slot 0 is `sock` itself, for programs in which nobody accepts from it otherwise.
 
     A context manager. The socket stays the caller's. Raises OSError naming the call and address.
+    Forked children have it; for a spawned one it is an argument of multiprocessing.Process, which
+    pickles it with its descriptors.
     """
 
     def __init__(
         self,
         sock: socket.socket,
         *,
-        slots: int,
+        slots: int | None = None,
         records: int = 0,
         backlog: int = 2048,
         steer: str = "auto",
@@ -143,13 +189,11 @@ class ListenTable(_TableView):
     ) -> None:
         if steer not in STEERINGS:
             raise UsageError(f"steering {steer!r} is unknown: use {', '.join(STEERINGS)}")
-        self._table = None
-        self.sock = sock
-        self.address = address_text(sock)
+        self._hold(sock, owned=False)
         options = ffi.new(
             "struct fs_table_options *",
             {
-                "slots": slots,
+                "slots": default_slots() if slots is None else slots,
                 "records": records,
                 "backlog": backlog,
                 "steer": STEERINGS.index(steer),
@@ -158,12 +202,50 @@ class ListenTable(_TableView):
         )
         out = ffi.new("struct fs_table **")
         check(lib.fs_table_create(out, sock.fileno(), options), "listen", self.address)
-        self._table = out[0]
+        self._found(out[0])
+
+    def _hold(self, sock: socket.socket, *, owned: bool) -> None:
+        self._table = None
+        self.sock = sock
+        self.address = address_text(sock)
+        self.before_close: set[Callable[[], None]] = set()
+        self._owns_sock = owned
+
+    def _found(self, table: Any) -> None:
+        self._table = table
+        self.first_is_slot = lib.fs_table_fd(table, 0) == self.sock.fileno()
+        _tables[_cookie(self.sock)] = self
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        from multiprocessing.reduction import DupFd  # only who pickles pays for the import
+
+        info = self.info()
+        count = 0 if info.shared else info.slots
+        slots = [self.fileno(i) for i in range(count)]
+        fds = [lib.fs_table_page_fd(self._table), self.bell(), self.sock.fileno()]
+        slots = slots[1:] if count and self.first_is_slot else slots
+        return _adopt, (type(self), count, [DupFd(fd) for fd in fds + slots])
+
+    def close(self) -> None:
+        """Give up this process's hold. May be called twice."""
+        if self._table is None:
+            return
+        # An epoll registration outlives the descriptor while another process holds the socket.
+        for callback in list(self.before_close):
+            callback()
+        super().close()
+        if self._owns_sock:
+            self.sock.close()
+
+    def bell(self) -> int:
+        """An eventfd(2) that is written to whenever claims change, and never read: to be watched
+        edge-triggered, by every process that wants to know."""
+        return int(lib.fs_table_bell(self._open()))
 
     def __repr__(self) -> str:
         return f"<ListenTable {self.address}>"
 
-    def fileno(self, slot: int) -> int:
+    def fileno(self, slot: int = GLOBAL) -> int:
         """Descriptor of a slot's listener; of the global one for GLOBAL or a shared table."""
         return check(lib.fs_table_fd(self._open(), slot), "slot", slot)
 
@@ -200,14 +282,15 @@ class ListenTable(_TableView):
         """Under "auto", leave `cpu` if the cores' shares turn out uneven. True: it changed."""
         return check(lib.fs_table_review(self._open()), "steer", self.address) == 1
 
-    def accept(self, slot: int, source: int) -> int:
+    def accept(self, slot: int, source: int, peer: Peer | None = None) -> int:
         """Accept from slot `source` (or GLOBAL) for the owner of `slot`, counted in the page.
 
-        Returns the connection's descriptor, non-blocking and close-on-exec. Raises OSError as
-        accept4(2); BlockingIOError if none waits.
+        Returns the connection's descriptor, non-blocking and close-on-exec, and leaves the client's
+        address in `peer`. Raises OSError as accept4(2); BlockingIOError if none waits.
         """
         flags = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        rc = lib.fs_table_accept(self._open(), slot, source, ffi.NULL, ffi.NULL, flags)
+        address, length = peer.room() if peer is not None else (ffi.NULL, ffi.NULL)
+        rc = lib.fs_table_accept(self._open(), slot, source, address, length, flags)
         return rc if rc >= 0 else check(rc, "accept", self.address)
 
     def copy_options(self) -> None:
@@ -229,6 +312,41 @@ class ListenTable(_TableView):
     def half_open(self) -> int:
         """Handshakes under way at the table's port, whichever slot they belong to."""
         return check(lib.fs_table_half_open(self._open()), "half open", self.address)
+
+
+_tables: "weakref.WeakValueDictionary[int, ListenTable]" = weakref.WeakValueDictionary()
+
+
+def _cookie(sock: socket.socket) -> int:
+    raw = sock.getsockopt(socket.SOL_SOCKET, SO_COOKIE, 8)
+    return int.from_bytes(raw, sys.byteorder)
+
+
+def table_of(sock: socket.socket) -> ListenTable | None:
+    """The open table whose global listener `sock` is, made or inherited by this process."""
+    table = _tables.get(_cookie(sock)) if _tables and sock.fileno() >= 0 else None
+    return table if table is not None and not table.closed else None
+
+
+def _adopt(kind: type[ListenTable], count: int, dups: list[Any]) -> ListenTable:
+    """Unpickle a table: its descriptors were passed along."""
+    memfd, bell, sock_fd, *slots = (dup.detach() for dup in dups)
+    table = kind.__new__(kind)
+    sock = socket.socket(fileno=sock_fd)
+    table._hold(sock, owned=True)
+    if count > len(slots):
+        slots.insert(0, sock_fd)
+    out = ffi.new("struct fs_table **")
+    try:
+        rc = lib.fs_table_adopt(out, memfd, bell, sock_fd, ffi.new("int[]", slots), count)
+        check(rc, "adopt", table.address)
+    except OSError:
+        sock.close()
+        for fd in {memfd, bell, *slots} - {sock_fd}:
+            os.close(fd)
+        raise
+    table._found(out[0])
+    return table
 
 
 class TableView(_TableView):

@@ -52,11 +52,6 @@ class Child:
                 os.close(self.status)
                 self.status = -1
 
-    def nudge(self) -> None:
-        """Have it look at the claims again."""
-        with suppress(BlockingIOError, BrokenPipeError):  # full: it has been told already
-            os.write(self.control, b"!")
-
     def end(self, *, quick: bool) -> None:
         """Tell it to stop; one that does not listen to signals yet just ends."""
         os.kill(self.pid, signal.SIGQUIT if quick and self.ready else signal.SIGTERM)
@@ -88,7 +83,6 @@ def fork(
         pipes += os.pipe2(os.O_CLOEXEC)
         status_in, status_out, control_in, control_out = pipes
         os.set_blocking(status_in, False)
-        os.set_blocking(control_out, False)
         job = worker.Assignment(service, slot, pin, status_out, control_in, os.getpid())
         pid = _fork(job, (status_in, control_out, *close))
     except OSError:

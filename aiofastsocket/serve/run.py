@@ -1,6 +1,5 @@
 """From a validated config to a running service and its exit code."""
 
-import asyncio
 import logging
 import os
 import signal
@@ -8,10 +7,13 @@ import sys
 from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
+from functools import partial
 from pathlib import Path
+from typing import Any
 
 from ..channel import Channel
 from ..errors import SetupError
+from ..loop import SelectorLoop
 from . import systemd, target
 from .bind import Bind, open_listeners
 from .child import SIGNALS
@@ -46,18 +48,18 @@ def serve(config: Config) -> int:
         if config.preload and config.target is not None:
             sys.path.insert(0, os.path.abspath(config.app_dir))
             preloaded = target.load(config.target, factory=config.factory)
-        factory = _loop_factory(config.loop)
+        factory = _loop_factory(config.loop, channel.backend)
         return Supervisor(Service(config, channel, listeners, factory, preloaded)).run()
 
 
-def _loop_factory(name: str) -> LoopFactory:
+def _loop_factory(name: str, backend: str) -> LoopFactory:
     """Imported here, before anybody forks: a worker that dropped root may not read the package."""
+    options: dict[str, Any] = {"backend": backend}
     if name == "asyncio":
-        return asyncio.SelectorEventLoop
-    import uvloop  # not needed where asyncio was asked for
+        return partial(SelectorLoop, **options)
+    from ..loop.on_uvloop import UvloopLoop  # not needed where asyncio was asked for
 
-    factory: LoopFactory = uvloop.new_event_loop
-    return factory
+    return partial(UvloopLoop, **options)
 
 
 def _log_to_stderr(level: str) -> None:

@@ -210,12 +210,6 @@ class Supervisor:
             with suppress(ProcessLookupError):  # it died already; its exit will be noticed
                 table.hand_over(child.slot, child.pid)
                 table.activate(child.slot, True)
-        self._nudge()
-
-    def _nudge(self) -> None:
-        """Have the workers look at the claims again."""
-        for child in self._workers.values():
-            child.nudge()
 
     # -- events --
 
@@ -301,7 +295,6 @@ class Supervisor:
                 logger.info("worker %d (slot %d) stops: replaced", child.pid, child.slot)
             child.stopping = True
             child.kill_at = min(child.kill_at, self._deadline())
-            self._nudge()  # its slot may be nobody's now
             self._shut_down()
 
     def _reap(self) -> None:
@@ -316,7 +309,6 @@ class Supervisor:
         child.close()
         for table in self._tables:
             table.reap()
-        self._nudge()
         if self._exit_code is not None or child.stopping:
             logger.debug("worker %d stopped", child.pid)
             self._shut_down()

@@ -1,8 +1,8 @@
 """One worker process: from the fork to its exit code.
 
 It tells its supervisor through a pipe, one line each: "ready", "stopping", or why it cannot start
-("usage", "setup" or "trace", and the text). The supervisor's pipe to it brings a byte whenever
-claims have changed, and ends when the supervisor is gone.
+("usage", "setup" or "trace", and the text). The supervisor's pipe to it brings nothing, and ends
+when the supervisor is gone.
 """
 
 import asyncio
@@ -17,12 +17,14 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, cast
 
 from .._native import check, lib
 from ..acceptor import Acceptor
 from ..channel import Channel
+from ..connections import Connections
 from ..errors import SetupError, UsageError
+from ..local import LocalListener
 from . import target as targets
 from .bind import Listener
 from .config import Config
@@ -162,18 +164,23 @@ class _Worker:
         self._context = context
         self._stop = asyncio.Event()
         self._quit = False
+        self._acceptors: list[Acceptor] = []
+        self._served: list[Connections] = []
 
     async def run(self) -> int:
-        loop = asyncio.get_running_loop()
-        self._acceptors = [
-            Acceptor(loop, listener.table, self._job.slot, factory, self._context)
-            for listener, factory in zip(self._job.service.listeners, self._factories, strict=True)
-        ]
+        loop = cast(Any, asyncio.get_running_loop())
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGQUIT, self._quick)
-        loop.add_reader(self._job.control, self._told)
-        self._sync()
-        self._tell("ready")
+        loop.add_reader(self._job.control, self._orphaned)
+        pairs = zip(self._job.service.listeners, self._factories, strict=True)
+        for listener, factory in pairs:
+            connections = Connections(loop, listener.table, factory, ssl=self._context)
+            local = LocalListener(listener.table, self._job.slot)
+            acceptor = Acceptor(loop, local, connections.begin)
+            acceptor.start()
+            self._served.append(connections)
+            self._acceptors.append(acceptor)
+        loop.when_listening(lambda: self._tell("ready"))
         await self._stop.wait()
         deadline = time.monotonic() + self._job.service.config.timeout_graceful_shutdown
         await self._stop_accepting(deadline)
@@ -187,14 +194,10 @@ class _Worker:
         return 0
 
     def _connections(self) -> int:
-        return sum(len(acceptor.connections) for acceptor in self._acceptors)
+        return sum(len(connections.open) for connections in self._served)
 
     def _over(self, deadline: float) -> bool:
         return self._quit or time.monotonic() >= deadline
-
-    def _sync(self) -> None:
-        for acceptor in self._acceptors:
-            acceptor.sync()
 
     def _quick(self) -> None:
         self._quit = True
@@ -204,11 +207,8 @@ class _Worker:
         with suppress(BrokenPipeError):  # nobody is left to tell: the control pipe ends, too
             os.write(self._job.status, f"{what}\n".encode())
 
-    def _told(self) -> None:
-        if os.read(self._job.control, 4096):
-            self._sync()
-            return
-        # The supervisor is gone, and with us the last who hold the slots: a full stop.
+    def _orphaned(self) -> None:
+        """The supervisor is gone, and with us the last who hold the slots: a full stop."""
         asyncio.get_running_loop().remove_reader(self._job.control)
         for listener in self._job.service.listeners:
             if not listener.foreign:
@@ -217,7 +217,7 @@ class _Worker:
 
     async def _stop_accepting(self, deadline: float) -> None:
         """Leave nobody behind: at a full stop the queues end with us, else somebody goes on."""
-        draining = [a for a in self._acceptors if a.table.info().stopping]
+        draining = [a for a in self._acceptors if a.local.table.info().stopping]
         for acceptor in self._acceptors:
             if acceptor not in draining:
                 self._retire(acceptor)
@@ -231,7 +231,7 @@ class _Worker:
         # Handshakes first: one that ends after the look at the queues would be missed.
         for acceptor in acceptors:
             try:
-                under_way = acceptor.table.half_open() > 0
+                under_way = acceptor.local.table.half_open() > 0
             except OSError:
                 under_way = time.monotonic() - began < UNTOLD_HANDSHAKE_SECONDS
             if under_way:
@@ -241,6 +241,6 @@ class _Worker:
     def _retire(self, acceptor: Acceptor) -> None:
         """Give the slot up; whoever serves it next, or the siblings, take what comes late."""
         with suppress(PermissionError):  # a successor has it
-            acceptor.table.release(self._job.slot)
+            acceptor.local.table.release(self._job.slot)
             acceptor.sweep()
         acceptor.stop()

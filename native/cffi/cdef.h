@@ -13,6 +13,7 @@ enum fs_backend { FS_BACKEND_AUTO, FS_BACKEND_DEVICE, FS_BACKEND_REUSEPORT, FS_B
 enum fs_steer { FS_STEER_AUTO, FS_STEER_CPU, FS_STEER_SPREAD, ... };
 
 struct sockaddr;
+struct sockaddr_storage { ...; };
 
 struct fs_table;
 struct fs_table_options {

@@ -13,8 +13,12 @@
 int fs_poll_exclusive(int epfd, int fd)
 {
     struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.fd = fd};
-    if (epoll_ctl(epfd, EPOLL_CTL_DEL, fd, NULL) < 0 ||
-        epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event) < 0)
+    if (epoll_ctl(epfd, EPOLL_CTL_DEL, fd, NULL) < 0)
         return -errno;
-    return 0;
+    if (epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event) == 0)
+        return 0;
+    int rc = -errno;
+    event.events = EPOLLIN; /* as it was */
+    epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event);
+    return rc;
 }

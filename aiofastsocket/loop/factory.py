@@ -1,0 +1,55 @@
+"""Which loop: by name, ready to be run."""
+
+import asyncio
+from collections.abc import Coroutine
+from functools import partial
+from typing import Any, TypeVar
+
+from ..errors import UsageError
+
+LOOPS = ("uvloop", "asyncio")
+
+T = TypeVar("T")
+
+
+def new_event_loop(
+    loop: str = "uvloop",
+    *,
+    backend: str | None = None,
+    steer: str = "auto",
+    slots: int | None = None,
+) -> asyncio.AbstractEventLoop:
+    """A new loop whose TCP servers have a local listener in every process that serves them.
+
+    loop: "uvloop", or "asyncio" for asyncio.SelectorEventLoop on FastsocketSelector.
+    backend: "auto", "device", "reuseport" or "off"; None takes AIOFASTSOCKET_BACKEND.
+    steer: "auto", "cpu" or "spread". slots: local listeners of each address; None: two a core.
+
+    Raises UsageError for a wrong name, SetupError if the backend asked for cannot be had.
+    Without arguments it is a loop factory: asyncio.Runner(loop_factory=new_event_loop).
+    """
+    options: dict[str, Any] = {"backend": backend, "steer": steer, "slots": slots}
+    if loop == "uvloop":
+        from .on_uvloop import UvloopLoop
+
+        return UvloopLoop(**options)
+    if loop == "asyncio":
+        from .on_asyncio import SelectorLoop
+
+        return SelectorLoop(**options)
+    raise UsageError(f"loop {loop!r} is unknown: use {', '.join(LOOPS)}")
+
+
+def run(
+    main: Coroutine[Any, Any, T],
+    *,
+    debug: bool | None = None,
+    loop: str = "uvloop",
+    backend: str | None = None,
+    steer: str = "auto",
+    slots: int | None = None,
+) -> T:
+    """As asyncio.run, on a `new_event_loop` with these options."""
+    factory = partial(new_event_loop, loop, backend=backend, steer=steer, slots=slots)
+    with asyncio.Runner(debug=debug, loop_factory=factory) as runner:
+        return runner.run(main)

@@ -1,0 +1,301 @@
+"""What our two loops have in common: which TCP listeners get local ones, and when they are claimed.
+
+Everything here is on top of a loop that does the rest by itself. Mixed into one that has asyncio's
+create_server in Python: asyncio.BaseEventLoop's, which uvloop's loop borrows.
+"""
+
+import asyncio
+import logging
+import os
+import socket
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from typing import Any, cast
+
+from ..channel import STEERINGS, Channel, address_text
+from ..errors import UsageError
+from ..listeners import ListenTable, table_of
+from ..local import Address, pollers
+from .serving import ServerSide, Serving, Takers
+from .shared import holder_of
+
+logger = logging.getLogger("aiofastsocket")
+
+_FORKED = (
+    "this loop was running when its process forked: in the child make a new one "
+    "(aiofastsocket.run), or fork before the loop runs"
+)
+
+
+class Server(asyncio.Server):
+    """asyncio's server, on listen tables: they are made where asyncio would call listen()."""
+
+    _loop: "Listening"
+    _sockets: list[socket.socket] | None
+    _backlog: int
+    _serving: bool
+
+    def _start_serving(self) -> None:
+        if self._serving:
+            return
+        try:
+            for sock in self._sockets or ():
+                self._loop.listen(sock, self._backlog)
+            super()._start_serving()  # type: ignore[misc]
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """As asyncio.Server.close. Raises RuntimeError in another thread than the loop's."""
+        self._loop.check_thread("Server.close")
+        super().close()
+
+
+class Listening:
+    """The mixin. Keyword arguments: see new_event_loop."""
+
+    def __init__(
+        self,
+        *base: Any,
+        backend: str | None = None,
+        steer: str = "auto",
+        slots: int | None = None,
+    ) -> None:
+        super().__init__(*base)
+        self._pid = os.getpid()
+        self._thread: int | None = None  # that runs it
+        self._forked_running = False
+        self._serving: dict[int, Serving] = {}  # by the global listener's descriptor
+        self._own: set[ListenTable] = set()  # made here, so closed here
+        try:
+            if steer not in STEERINGS:
+                raise UsageError(f"steering {steer!r} is unknown: use {', '.join(STEERINGS)}")
+            self._channel = Channel(backend, steer=steer, slots=slots)
+        except BaseException:
+            super().close()  # type: ignore[misc]
+            raise
+        self._steer, self._slots = steer, slots
+        pollers.add(self)
+
+    # -- what each loop has its own way for --
+
+    def serve_with(
+        self, server: Any, table: ListenTable, factory: Callable[[], Any], options: dict[str, Any]
+    ) -> Callable[[int, Address], None]:
+        """What an acceptor does with a connection of `server`. options: ssl and its timeouts."""
+        raise NotImplementedError
+
+    def resume_after_fork(self) -> None:
+        """In a forked child, before an inherited loop runs."""
+        raise NotImplementedError
+
+    def renew(self) -> None:
+        """In a forked child, at once: see local.Poller."""
+        base: Any = super()
+        if base.is_running():
+            # Whoever forks in a handler may well go on without the loop; not with it.
+            self._forked_running = True
+            base.stop()
+
+    # -- asyncio's interface --
+
+    async def create_server(
+        self,
+        protocol_factory: Callable[[], Any],
+        host: Any = None,
+        port: Any = None,
+        *,
+        sock: Any = None,
+        reuse_port: bool | None = None,
+        start_serving: bool = True,
+        **options: Any,
+    ) -> asyncio.AbstractServer:
+        """As loop.create_server; `sock` may also be a ListenTable, which stays the caller's.
+
+        Raises ValueError for a closed table, RuntimeError for one that this loop serves already.
+        """
+        self._check_running_loop("create_server")
+        table = self._table_for(sock)
+        if isinstance(sock, ListenTable):
+            sock = sock.sock
+        arguments = (protocol_factory, host, port)
+        options |= {"sock": sock, "reuse_port": reuse_port}
+        if table is None and (reuse_port or not self._may_make_table(sock)):
+            create: Any = super().create_server  # type: ignore[misc]
+            return cast(
+                asyncio.AbstractServer,
+                await create(*arguments, start_serving=start_serving, **options),
+            )
+        create = asyncio.BaseEventLoop.create_server
+        server = await create(self, *arguments, start_serving=False, **options)
+        server.__class__ = Server  # asyncio's create_server takes no server class
+        if start_serving:
+            await server.start_serving()
+        return cast(asyncio.AbstractServer, server)
+
+    async def sock_accept(self, sock: Any) -> Any:
+        """As loop.sock_accept; of a ListenTable, or its socket, from wherever one waits."""
+        table = self._table_for(sock)
+        if table is None:
+            return await super().sock_accept(sock)  # type: ignore[misc]
+        self._check_running_loop("sock_accept")
+        takers = self._serving.get(table.fileno())
+        if takers is None or takers.table is not table:
+            takers = self._serving[table.fileno()] = Takers(cast(Any, self), table)
+        if not isinstance(takers, Takers):
+            raise RuntimeError(f"{table.address} is served by a server of this loop already")
+        return await takers.accept()
+
+    def run_forever(self) -> None:
+        """As asyncio's; local listeners are claimed first, and given up after.
+
+        Raises RuntimeError in a forked child whose parent was running the loop.
+        """
+        base: Any = super()
+        if self._forked_running:
+            raise RuntimeError(_FORKED)
+        if base.is_running() or base.is_closed():
+            base.run_forever()  # which says so
+        if self._pid != os.getpid():
+            self._pid = os.getpid()
+            # The threads of the old one are the parent's.
+            base.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
+            self.resume_after_fork()
+        self._thread = threading.get_ident()
+        try:
+            for serving in self._open():
+                serving.begin()
+            base.run_forever()
+        finally:
+            self._thread = None
+            if not self._forked_running:
+                for serving in self._open():
+                    serving.end()
+        if self._forked_running:
+            raise RuntimeError(_FORKED)
+
+    def close(self) -> None:
+        """As asyncio's; tables that were made here are closed."""
+        base: Any = super()
+        if not base.is_running():
+            self._serving.clear()
+            while self._own:
+                self._own.pop().close()
+            self._channel.close()
+        base.close()
+
+    # -- servers --
+
+    def listen(self, sock: socket.socket, backlog: int) -> ListenTable:
+        """The table of a server's socket: one that exists, or a new one."""
+        table = table_of(sock)
+        if table is None:
+            device = self._channel.backend == "device"
+            if device:
+                self._channel.listen(sock, backlog)
+            table = ListenTable(
+                sock, slots=0 if device else self._slots, backlog=backlog, steer=self._steer
+            )
+            self._own.add(table)
+        if sock.fileno() in self._serving and not self._serving[sock.fileno()].table.closed:
+            raise RuntimeError(f"{table.address} is served by this loop already")
+        return table
+
+    def _start_serving(
+        self,
+        protocol_factory: Callable[[], Any],
+        sock: socket.socket,
+        sslcontext: Any = None,
+        server: Any = None,
+        backlog: int = 100,
+        ssl_handshake_timeout: float | None = None,
+        ssl_shutdown_timeout: float | None = None,
+        **more: Any,
+    ) -> None:
+        """asyncio.Server asks for it, once for each socket."""
+        if not isinstance(server, Server):  # a unix server
+            args = (sslcontext, server, backlog, ssl_handshake_timeout, ssl_shutdown_timeout)
+            super()._start_serving(protocol_factory, sock, *args, **more)  # type: ignore[misc]
+            return
+        table = table_of(sock)
+        assert table is not None
+        options = {
+            "ssl": sslcontext,
+            "ssl_handshake_timeout": ssl_handshake_timeout,
+            "ssl_shutdown_timeout": ssl_shutdown_timeout,
+        }
+        serve = self.serve_with(server, table, protocol_factory, options)
+        serving = ServerSide(cast(Any, self), table, serve)
+        self._serving[sock.fileno()] = serving
+        if self._channel.backend == "device":
+            self._channel.spawn_listen(sock)
+        serving.begin()
+
+    def _stop_serving(self, sock: socket.socket) -> None:
+        """asyncio.Server asks for it, once for each socket."""
+        serving = self._serving.pop(sock.fileno(), None)
+        if serving is None:
+            if sock.fileno() >= 0:
+                super()._stop_serving(sock)  # type: ignore[misc]
+            return
+        if not serving.table.closed:
+            serving.end()
+        if serving.table in self._own:
+            self._own.discard(serving.table)
+            serving.table.close()
+            sock.close()
+
+    def _open(self) -> list[Serving]:
+        return [serving for serving in self._serving.values() if not serving.table.closed]
+
+    # -- which listeners --
+
+    def _table_for(self, sock: Any) -> ListenTable | None:
+        """The table that a user's argument stands for."""
+        if isinstance(sock, ListenTable):
+            sock.info()  # ValueError: it is closed
+            return sock
+        return table_of(sock) if isinstance(sock, socket.socket) else None
+
+    def _may_make_table(self, sock: Any) -> bool:
+        """Is the listener to be made, or not listening yet, and nobody else's?"""
+        if self._channel.backend == "off":
+            return False
+        if sock is None:
+            return True
+        if not isinstance(sock, socket.socket) or sock.fileno() < 0:
+            return False  # asyncio's to refuse
+        if sock.type != socket.SOCK_STREAM or sock.family not in (
+            socket.AF_INET,
+            socket.AF_INET6,
+        ):
+            return False
+        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+            if self._channel.backend == "device":
+                self._channel.spawn_listen(sock)
+            return False
+        holder = holder_of(sock)
+        if holder is not None:
+            where = address_text(sock)
+            logger.info("%s is shared with process %d: served as it is", where, holder)
+        return holder is None
+
+    # -- mistakes --
+
+    def _runs_here(self) -> bool:
+        return self._thread == threading.get_ident()
+
+    def check_thread(self, what: str) -> None:
+        """Raise RuntimeError if the loop runs in another thread."""
+        if self._thread not in (None, threading.get_ident()):
+            raise RuntimeError(
+                f"{what} was called in another thread than its loop's: use "
+                "asyncio.run_coroutine_threadsafe or loop.call_soon_threadsafe"
+            )
+
+    def _check_running_loop(self, what: str) -> None:
+        self.check_thread(what)
+        if cast(object, asyncio.get_running_loop()) is not self:
+            raise RuntimeError(f"{what} of one loop was awaited in another")

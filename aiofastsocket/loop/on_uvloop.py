@@ -1,0 +1,139 @@
+"""Our loop on uvloop's.
+
+uvloop.Loop is written in C, so what differs is put on top: servers are asyncio's own, with
+connections handed to uvloop's transports; EPOLLEXCLUSIVE is set behind libuv's back.
+
+Facts about libuv (src/unix/linux.c), which that leans on. It registers a descriptor when it next
+polls, not when it is told to; an epoll_ctl that fails in a way it does not expect aborts the
+process, and ADD of what is registered already is such a way only with io_uring; so what is not
+registered yet is left alone and tried again later.
+"""
+
+import asyncio
+import errno
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any
+
+import uvloop
+
+from .._native import lib
+from .._native.libuv import uv_loop_fork
+from ..connections import Client, Connections
+from ..errors import SetupError
+from ..listeners import ListenTable
+from ..local import Address
+from .listening import Listening
+
+logger = logging.getLogger("aiofastsocket")
+
+# Turns of the loop until libuv has surely registered a descriptor: it takes one, or two.
+TRIES = 16
+
+
+class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
+    """uvloop.Loop with local listeners. Arguments: see new_event_loop."""
+
+    # What asyncio.BaseEventLoop.create_server asks of its loop.
+    _ensure_resolved = asyncio.BaseEventLoop._ensure_resolved  # type: ignore[attr-defined]
+    _create_server_getaddrinfo = (
+        asyncio.BaseEventLoop._create_server_getaddrinfo  # type: ignore[attr-defined]
+    )
+    _told_shared = False
+
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**options)
+        self._pending: dict[int, int] = {}  # descriptor -> tries
+        self._when_listening: list[Callable[[], object]] = []
+        self._lost = False  # in a forked child where libuv cannot go on
+
+    @property
+    def _debug(self) -> bool:
+        return bool(self.get_debug())
+
+    # -- listeners --
+
+    def add_listener(self, fd: int, callback: Callable[..., object], *args: Any) -> None:
+        """See ListenLoop."""
+        self.add_reader(fd, callback, *args)
+        if not self._pending:
+            self.call_soon(self._make_exclusive)
+        self._pending[fd] = 0
+
+    def remove_reader(self, fd: Any) -> bool:  # type: ignore[override]
+        """As loop.remove_reader."""
+        self._pending.pop(fd, None)
+        return not self._lost and bool(super().remove_reader(fd))
+
+    def when_listening(self, callback: Callable[[], object]) -> None:
+        """See ListenLoop."""
+        if self._pending:
+            self._when_listening.append(callback)
+        else:
+            callback()
+
+    def _backend(self) -> int:
+        """libuv's epoll set; -1 where uvloop keeps it to itself."""
+        return int(getattr(self, "_get_backend_id", lambda: -1)())
+
+    def _make_exclusive(self) -> None:
+        for fd, tries in list(self._pending.items()):
+            rc = lib.fs_poll_exclusive(self._backend(), fd)
+            if rc == -errno.ENOENT and tries < TRIES:
+                self._pending[fd] += 1
+                continue
+            del self._pending[fd]
+            if rc < 0 and not UvloopLoop._told_shared:
+                UvloopLoop._told_shared = True
+                logger.warning(
+                    "connections wake every idle worker, not one: uvloop's epoll set cannot be "
+                    "used (%s)",
+                    errno.errorcode.get(-rc, rc),
+                )
+        if self._pending:
+            self.call_soon(self._make_exclusive)
+            return
+        callbacks, self._when_listening = self._when_listening, []
+        for callback in callbacks:
+            callback()
+
+    # -- connections --
+
+    def serve_with(
+        self, server: Any, table: ListenTable, factory: Callable[[], Any], options: dict[str, Any]
+    ) -> Callable[[int, Address], None]:
+        """See Listening: uvloop's transports do not count themselves in a server of asyncio's."""
+
+        def opened(client: Client) -> None:
+            server._attach(*_counted(client))
+
+        def closed(client: Client) -> None:
+            server._detach(*_counted(client))
+
+        connections = Connections(self, table, factory, opened=opened, closed=closed, **options)
+        return connections.begin
+
+    # -- forks --
+
+    def renew(self) -> None:
+        """See local.Poller."""
+        if self.is_closed():
+            return
+        other_thread = self.is_running() and not self._runs_here()
+        super().renew()
+        # libuv may have been at work in the other thread: its state here may be half a change.
+        self._lost = other_thread or not uv_loop_fork(self)
+
+    def resume_after_fork(self) -> None:
+        """See Listening."""
+        if self._lost:
+            raise SetupError(
+                "this uvloop cannot go on in a forked child: make a new loop there "
+                "(aiofastsocket.run), or use the asyncio loop"
+            )
+
+
+def _counted(client: Client) -> tuple[Client, ...]:
+    """Arguments of asyncio.Server._attach: until Python 3.12 it counts, then it remembers."""
+    return (client,) if sys.version_info >= (3, 13) else ()

@@ -1,0 +1,129 @@
+"""What a loop does with a listen table while it runs: serve it, or accept for who asks.
+
+A claim lives as long as the loop runs: a loop that does not run cannot serve, and connections that
+are steered to it would wait.
+"""
+
+import asyncio
+from collections import deque
+from collections.abc import Callable
+from typing import Protocol
+
+from ..acceptor import Acceptor, ListenLoop
+from ..listeners import ListenTable
+from ..local import EAR, Address, LocalListener
+
+
+class Serving(Protocol):
+    """A table in the hands of a loop."""
+
+    table: ListenTable
+
+    def begin(self) -> None:
+        """The loop is about to run, or runs already."""
+
+    def end(self) -> None:
+        """The loop runs no more; siblings take over what waits."""
+
+
+class ServerSide:
+    """Serves every connection of the table."""
+
+    def __init__(
+        self, loop: ListenLoop, table: ListenTable, serve: Callable[[int, Address], None]
+    ) -> None:
+        self.table = table
+        self.local = LocalListener(table)
+        self._acceptor = Acceptor(loop, self.local, serve)
+
+    def begin(self) -> None:
+        """See Serving."""
+        self._acceptor.spawn()
+
+    def end(self) -> None:
+        """See Serving."""
+        self._acceptor.stop()
+        self.local.release()
+
+
+class _Loop(ListenLoop, Protocol):
+    def create_future(self) -> "asyncio.Future[None]":
+        """asyncio's."""
+
+
+class Takers:
+    """Coroutines that wait in loop.sock_accept for one of the table's connections.
+
+    While nobody waits when a connection comes, the slot is given up: others serve it.
+    """
+
+    def __init__(self, loop: _Loop, table: ListenTable) -> None:
+        self.table = table
+        self.local = LocalListener(table)
+        self._loop = loop
+        self._watching = False
+        self._waiting: deque[asyncio.Future[None]] = deque()
+        self._woken: set[asyncio.Future[None]] = set()  # told of a connection, not run since
+
+    async def accept(self) -> tuple[object, Address]:
+        """As loop.sock_accept. Raises ValueError if the table is closed meanwhile."""
+        told = False
+        while True:
+            # Who came first is served first; whoever was woken has its turn.
+            if told or not self._waiting:
+                try:
+                    return self.local.accept()
+                except BlockingIOError:
+                    pass
+            waiter = self._loop.create_future()
+            self._waiting.append(waiter)
+            try:
+                if not self._watching:
+                    self.begin()
+                await waiter
+                told = True
+            finally:
+                self._woken.discard(waiter)
+                if waiter in self._waiting:
+                    self._waiting.remove(waiter)
+
+    def begin(self) -> None:
+        """See Serving."""
+        if not self._waiting or self._watching:
+            return
+        self._watching = True
+        self.table.before_close.add(self._closed)
+        self.local.claim()
+        self.local.watch(self._add, self._loop.remove_reader)
+        self._loop.when_listening(self.local.activate)
+
+    def end(self) -> None:
+        """See Serving."""
+        if self._watching:
+            self._watching = False
+            self.table.before_close.discard(self._closed)
+            self.local.unwatch()
+            self.local.release()
+
+    def _add(self, fd: int, source: int) -> None:
+        if source == EAR:
+            self._loop.add_reader(fd, self.local.heed)
+        else:
+            self._loop.add_listener(fd, self._ready)
+
+    def _ready(self) -> None:
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                self._woken.add(waiter)
+                waiter.set_result(None)
+                return
+        if not self._woken:
+            self.end()
+
+    def _closed(self) -> None:
+        self.end()
+        while self._waiting:
+            waiter = self._waiting.popleft()
+            if not waiter.done():
+                waiter.set_exception(ValueError("the listen table is closed"))

@@ -1,0 +1,47 @@
+"""FastsocketPolicy: for programs that choose their loop by asyncio's event loop policy.
+
+Loaded only when asked for: policies are deprecated since Python 3.14 and gone in 3.16. Nothing here
+sets a policy unasked.
+"""
+
+import asyncio
+from functools import partial
+from typing import Any
+
+from .errors import SetupError
+from .loop import new_event_loop
+
+GONE = (
+    "this Python's asyncio has no event loop policies: use aiofastsocket.run(main()), or "
+    "asyncio.run(main(), loop_factory=aiofastsocket.new_event_loop)"
+)
+
+if hasattr(asyncio, "DefaultEventLoopPolicy"):
+
+    class FastsocketPolicy(asyncio.DefaultEventLoopPolicy):
+        """asyncio's default policy, whose loops are ours. Arguments: see new_event_loop."""
+
+        def __init__(self, loop: str = "uvloop", **options: Any) -> None:
+            super().__init__()
+            new_event_loop(loop, **options).close()  # a mistake is told here, not at first use
+            self._make = partial(new_event_loop, loop, **options)
+
+        def new_event_loop(self) -> asyncio.AbstractEventLoop:
+            """A new loop: see aiofastsocket.new_event_loop."""
+            return self._make()
+
+else:
+
+    class FastsocketPolicy:  # type: ignore[no-redef]
+        """Raises SetupError: there are no policies any more."""
+
+        def __init__(self, *_: Any, **__: Any) -> None:
+            raise SetupError(GONE)
+
+
+def install(loop: str = "uvloop", **options: Any) -> None:
+    """Set a FastsocketPolicy for this process. Arguments: see new_event_loop.
+
+    Raises SetupError where asyncio has no policies (Python 3.16).
+    """
+    asyncio.set_event_loop_policy(FastsocketPolicy(loop, **options))

@@ -1,0 +1,157 @@
+"""FastsocketSelector: epoll(7) that waits on listen tables as their local listeners want it.
+
+By itself, without asyncio: register a LocalListener, and accept from it when it is ready.
+"""
+
+import select
+import selectors
+import time
+from contextlib import suppress
+from functools import partial
+from typing import Any
+
+from ._native import check, lib
+from .local import EAR, LocalListener, pollers
+
+
+class FastsocketSelector(selectors.EpollSelector):
+    """A selectors.EpollSelector that also takes LocalListeners, for EVENT_READ.
+
+    The first select() in a process claims a slot for them, and connections may arrive there from
+    then on. A forked child has an epoll set of its own, and claims anew.
+    """
+
+    _selector: select.epoll
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._exclusive: set[int] = set()
+        self._sources: dict[int, tuple[LocalListener, int]] = {}  # descriptor -> where it belongs
+        self._begun: set[LocalListener] = set()
+        pollers.add(self)
+
+    # -- listeners --
+
+    def register_listener(self, fd: int, data: Any = None) -> selectors.SelectorKey:
+        """Register a listener for EVENT_READ so that a connection wakes one of those who wait."""
+        key = self.register(fd, selectors.EVENT_READ, data)
+        check(lib.fs_poll_exclusive(self.fileno(), fd), "epoll_ctl", f"fd {fd}")
+        self._exclusive.add(fd)
+        return key
+
+    def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """As selectors.BaseSelector.register. LocalListeners go with EVENT_READ alone."""
+        if not isinstance(fileobj, LocalListener):
+            return super().register(fileobj, events, data)
+        if events != selectors.EVENT_READ:
+            raise ValueError("a LocalListener can be registered for EVENT_READ only")
+        return selectors._BaseSelectorImpl.register(self, fileobj, events, data)
+
+    def unregister(self, fileobj: Any) -> selectors.SelectorKey:
+        """As selectors.BaseSelector.unregister; a LocalListener gives its slot up."""
+        if not isinstance(fileobj, LocalListener):
+            key = super().unregister(fileobj)
+            self._exclusive.discard(key.fd)
+            return key
+        key = selectors._BaseSelectorImpl.unregister(self, fileobj)
+        self._end(fileobj)
+        return key
+
+    def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
+        """As selectors.BaseSelector.modify."""
+        key = self.get_key(fileobj)
+        ours = key.fd in self._exclusive or isinstance(fileobj, LocalListener)
+        if ours and events != key.events:
+            # EPOLL_CTL_MOD of an exclusive registration is EINVAL.
+            self.unregister(fileobj)
+            return self.register(fileobj, events, data)
+        return super().modify(fileobj, events, data)
+
+    def close(self) -> None:
+        """As selectors.BaseSelector.close; slots are given up."""
+        for local in list(self._begun):
+            self._end(local)
+        super().close()
+
+    # -- waiting --
+
+    def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
+        """As selectors.BaseSelector.select; a LocalListener comes once, wherever one waits."""
+        map_ = self.get_map()
+        waiting = {key.fileobj for key in map_.values() if isinstance(key.fileobj, LocalListener)}
+        if not waiting:
+            return super().select(timeout)
+        for local in waiting - self._begun:
+            self._begin(local)
+        deadline = None if timeout is None else time.monotonic() + max(timeout, 0)
+        while True:
+            ready = self._poll(timeout)
+            if ready or (deadline is not None and time.monotonic() >= deadline):
+                return ready
+            if deadline is not None:
+                timeout = max(0.0, deadline - time.monotonic())
+
+    def _poll(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
+        ready: dict[int, tuple[selectors.SelectorKey, int]] = {}
+        room = len(self.get_map()) + len(self._sources)
+        try:
+            events = self._selector.poll(timeout if timeout is None else max(timeout, 0), room)
+        except InterruptedError:
+            return []
+        for fd, event in events:
+            if fd in self._sources:
+                local, source = self._sources[fd]
+                if source == EAR:
+                    local.heed()
+                    continue
+                key, mask = self.get_key(local), selectors.EVENT_READ
+            else:
+                key = self.get_key(fd)
+                read = selectors.EVENT_READ if event & ~select.EPOLLOUT else 0
+                write = selectors.EVENT_WRITE if event & ~select.EPOLLIN else 0
+                mask = (read | write) & key.events
+            if mask:
+                ready[key.fd] = key, mask
+        return list(ready.values())
+
+    # -- claims --
+
+    def _begin(self, local: LocalListener) -> None:
+        local.claim()
+        local.watch(partial(self._add, local), self._remove)
+        local.activate()
+        self._begun.add(local)
+
+    def _end(self, local: LocalListener) -> None:
+        if local in self._begun:
+            self._begun.discard(local)
+            local.unwatch()
+            local.release()
+
+    def _add(self, local: LocalListener, fd: int, source: int) -> None:
+        self._sources[fd] = local, source
+        self._selector.register(fd, select.EPOLLIN)
+        if source != EAR:
+            check(lib.fs_poll_exclusive(self.fileno(), fd), "epoll_ctl", f"fd {fd}")
+
+    def _remove(self, fd: int) -> None:
+        if self._sources.pop(fd, None) is not None:
+            self._selector.unregister(fd)
+
+    # -- forks --
+
+    def renew(self) -> None:
+        """In a forked child: an epoll set of its own, with the same registrations."""
+        if self._selector.closed:
+            return
+        self._selector.close()  # only this process's hold on it
+        self._selector = select.epoll()
+        for key in list(self.get_map().values()):
+            if not isinstance(key.fileobj, LocalListener):
+                flags = select.EPOLLIN if key.events & selectors.EVENT_READ else 0
+                flags |= select.EPOLLOUT if key.events & selectors.EVENT_WRITE else 0
+                with suppress(OSError):  # closed without being unregistered
+                    self._selector.register(key.fd, flags)
+        self._exclusive.clear()
+        self._sources.clear()
+        self._begun.clear()
