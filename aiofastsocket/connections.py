@@ -20,20 +20,22 @@ class Client:
     """One open connection, with what asyncio.Server asks of a transport: close() and abort()."""
 
     def __init__(self) -> None:
-        self.transport: Any = None
+        self.transport: Callable[[], Any] = lambda: None  # not to keep it alive
         self.task: asyncio.Task[None] | None = None
 
     def close(self) -> None:
         """Close its transport once what is buffered is sent."""
-        if self.transport is not None:
-            self.transport.close()
+        transport = self.transport()
+        if transport is not None:
+            transport.close()
         elif self.task is not None:
             self.task.cancel()
 
     def abort(self) -> None:
         """Close its transport now."""
-        if self.transport is not None:
-            self.transport.abort()
+        transport = self.transport()
+        if transport is not None:
+            transport.abort()
         elif self.task is not None:
             self.task.cancel()
 
@@ -46,11 +48,6 @@ class _Connection(socket.socket):
     """
 
     left: Callable[[], None] | None = None
-    watched: "weakref.ref[asyncio.BaseTransport] | None" = None
-
-    def watch(self, transport: asyncio.BaseTransport) -> None:
-        # uvloop drops a transport whose connection_made raised without a word to its socket.
-        self.watched = weakref.ref(transport, lambda _: self.detach())
 
     def detach(self) -> int:
         self._leave()
@@ -61,7 +58,7 @@ class _Connection(socket.socket):
         super().close()
 
     def _leave(self) -> None:
-        left, self.left, self.watched = self.left, None, None
+        left, self.left = self.left, None
         if left is not None:
             left()
 
@@ -111,11 +108,13 @@ class Connections:
             transport, _ = await self._loop.connect_accepted_socket(
                 self._factory, connection, **self._options
             )
-            if connection.left is not None:  # not over already
-                client.transport = transport
-                # TLS is a protocol itself, whose connection_made does not raise.
-                if self._options.get("ssl") is None:
-                    connection.watch(transport)
+            if connection.left is None:  # over already
+                return
+            if self._options.get("ssl") is None:
+                # uvloop drops a transport whose connection_made raised, its socket untold.
+                client.transport = weakref.ref(transport, lambda _: connection.detach())
+            else:  # uvloop's can have no weak references; TLS's own connection_made does not raise
+                client.transport = lambda: transport
         except (TimeoutError, OSError) as error:  # a failed TLS handshake is the client's
             logger.debug("connection failed: %s", error)
             connection.close()

@@ -41,14 +41,18 @@ class SelectorLoop(Listening, asyncio.SelectorEventLoop):  # type: ignore[misc]
         # asyncio's own defaults, if none are given.
         timeouts = {k: v for k, v in options.items() if k != "ssl" and v is not None}
 
+        async def connect(connection: socket.socket, address: Address) -> None:
+            extra = {"peername": address}
+            await loop._accept_connection2(factory, connection, extra, context, server, **timeouts)
+            # If no transport could be made, asyncio leaves the socket to the garbage collector.
+            if connection.fileno() >= 0 and connection.fileno() not in loop._transports:
+                connection.close()
+
         def serve(fd: int, address: Address) -> None:
             connection = socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
             if self.get_debug():
                 logger.debug("%r got a new connection from %r: %r", server, address, connection)
-            extra = {"peername": address}
-            self.create_task(
-                loop._accept_connection2(factory, connection, extra, context, server, **timeouts)
-            )
+            self.create_task(connect(connection, address))
 
         return serve
 

@@ -76,7 +76,7 @@ def test_a_service_manager_that_is_gone(serve: Serve, tmp_path: Path) -> None:
     service = serve(
         *("targets:Who", "--workers", "1"), env={"NOTIFY_SOCKET": str(tmp_path / "gone")}
     )
-    assert "NOTIFY_SOCKET" in service.log()
+    service.wait_log("NOTIFY_SOCKET")
     assert service.stop() == 0
 
 

@@ -1,0 +1,50 @@
+"""CPython's own tests of asyncio's loop, on ours."""
+
+import importlib.util
+import json
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+RUNNER = Path(__file__).parents[1] / "support" / "cpython.py"
+
+# What asyncio promises and we do differently, with the reason.
+DEVIATIONS = {
+    "test_create_server_reuse_port": "a listener with local listeners has SO_REUSEPORT set",
+    "test_create_server_multiple_hosts_ipv4": "its sockets are mocks: there is none to listen on",
+    "test_create_server_multiple_hosts_ipv6": "its sockets are mocks: there is none to listen on",
+}
+
+# Test case -> listen tables it makes, at least: the loop is ours in more than name. Nothing in
+# test_sock_lowlevel makes a server.
+CASES = {
+    "test_events.EPollEventLoopTests": 8,
+    "test_server.SelectorStartServerTests": 1,
+    "test_sock_lowlevel.EPollEventLoopTests": 0,
+    "test_streams.StreamTests": 2,
+    "test_sendfile.EPollEventLoopTests": 10,
+    "test_ssl.TestSSL": 3,
+}
+if sys.version_info >= (3, 12):
+    CASES["test_server.TestServer2"] = 1
+
+
+@pytest.mark.parametrize("name", CASES)
+def test_cpythons_own(name: str) -> None:
+    if importlib.util.find_spec("test.test_asyncio") is None:
+        pytest.skip("this Python was installed without its own tests")
+    done = subprocess.run(
+        [sys.executable, RUNNER, name], capture_output=True, text=True, timeout=110
+    )
+    assert done.returncode == 0, done.stderr
+    result = json.loads(done.stdout.splitlines()[-1])
+    bad = {test: text for test, text in result["bad"].items() if test not in DEVIATIONS}
+    assert not bad, "\n".join(bad.values())
+    assert result["run"] >= 2
+    assert result["loops"] >= result["run"] - len(result["skipped"])
+    assert result["tables"] >= CASES[name]
+    # A deviation that is none any more must leave the list.
+    if name.startswith("test_events."):
+        assert result["bad"].keys() == DEVIATIONS.keys()

@@ -1,0 +1,80 @@
+"""Runs a TestCase of CPython's own test_asyncio on SelectorLoop; a program of its own.
+
+    python cpython.py test_events.EPollEventLoopTests
+
+prints one JSON object: tests run, outcomes that are not success, loops and listen tables made.
+"""
+
+import asyncio
+import importlib
+import io
+import json
+import sys
+import unittest
+from typing import Any
+
+import aiofastsocket
+from aiofastsocket.loop import SelectorLoop, listening
+
+
+class Counts:
+    loops = 0
+    tables = 0
+
+
+def make_loop(*_: Any) -> SelectorLoop:
+    """In place of asyncio.SelectorEventLoop(selector)."""
+    Counts.loops += 1
+    return SelectorLoop(slots=2)
+
+
+class CountedTable(aiofastsocket.ListenTable):
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        super().__init__(*args, **kwargs)
+        Counts.tables += 1
+
+
+class Policy(asyncio.DefaultEventLoopPolicy):
+    def new_event_loop(self) -> SelectorLoop:
+        return make_loop()
+
+
+def on_our_loop(case: Any) -> Any:
+    """The same tests, which find out at once if the loop is not ours."""
+
+    class Ours(case):  # type: ignore[misc]
+        def setUp(self) -> None:
+            super().setUp()
+            loop = getattr(self, "loop", None)
+            assert loop is None or type(loop) is SelectorLoop, loop
+
+    Ours.__name__ = Ours.__qualname__ = case.__name__
+    return Ours
+
+
+def main(name: str) -> None:
+    module_name, class_name = name.split(".")
+    module = importlib.import_module(f"test.test_asyncio.{module_name}")
+    listening.ListenTable = CountedTable  # type: ignore[attr-defined]
+    asyncio.SelectorEventLoop = make_loop  # type: ignore[assignment,misc]
+    asyncio.set_event_loop_policy(Policy())
+    case = on_our_loop(getattr(module, class_name))
+    suite = unittest.defaultTestLoader.loadTestsFromTestCase(case)
+    result = unittest.TextTestRunner(io.StringIO(), verbosity=0).run(suite)
+    bad = {test.id().rpartition(".")[2]: text for test, text in result.failures + result.errors}
+    skipped = {test.id().rpartition(".")[2]: text for test, text in result.skipped}
+    print(
+        json.dumps(
+            {
+                "run": result.testsRun,
+                "bad": bad,
+                "skipped": skipped,
+                "loops": Counts.loops,
+                "tables": Counts.tables,
+            }
+        )
+    )
+
+
+if __name__ == "__main__":
+    main(sys.argv[1])
