@@ -227,7 +227,7 @@ class LocalListener:
         return self.table.accept(self.slot, source, self._peer), self._peer.address()
 
     def accept(self) -> tuple[socket.socket, Address]:
-        """As socket.accept(2), from the first source where a connection waits.
+        """As socket.accept(), from the first source where a connection waits; non-blocking.
 
         Raises BlockingIOError if none waits anywhere, else OSError as accept4(2).
         """
@@ -239,7 +239,9 @@ class LocalListener:
                 nothing = error
             else:
                 sock = self.table.sock
-                return socket.socket(sock.family, sock.type, sock.proto, fileno=fd), address
+                connection = socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
+                connection.setblocking(False)  # as it is; the object has to know
+                return connection, address
         assert nothing is not None
         raise nothing
 

@@ -39,6 +39,8 @@ class Server(asyncio.Server):
     def _start_serving(self) -> None:
         if self._serving:
             return
+        for sock in self._sockets or ():
+            self._loop.check_free(sock)
         try:
             for sock in self._sockets or ():
                 self._loop.listen(sock, self._backlog)
@@ -188,10 +190,15 @@ class Listening:
 
     # -- servers --
 
-    def listen(self, sock: socket.socket, backlog: int) -> ListenTable:
-        """The table of a server's socket: one that exists, or a new one."""
-        table = table_of(sock)
-        if table is None:
+    def check_free(self, sock: socket.socket) -> None:
+        """Raise RuntimeError if this loop serves the socket's table already."""
+        serving = self._serving.get(sock.fileno())
+        if serving is not None and not serving.table.closed:
+            raise RuntimeError(f"{serving.table.address} is served by this loop already")
+
+    def listen(self, sock: socket.socket, backlog: int) -> None:
+        """Have a table for a server's socket: one that exists, or a new one."""
+        if table_of(sock) is None:
             device = self._channel.backend == "device"
             if device:
                 self._channel.listen(sock, backlog)
@@ -199,9 +206,6 @@ class Listening:
                 sock, slots=0 if device else self._slots, backlog=backlog, steer=self._steer
             )
             self._own.add(table)
-        if sock.fileno() in self._serving and not self._serving[sock.fileno()].table.closed:
-            raise RuntimeError(f"{table.address} is served by this loop already")
-        return table
 
     def _start_serving(
         self,
@@ -236,9 +240,8 @@ class Listening:
     def _stop_serving(self, sock: socket.socket) -> None:
         """asyncio.Server asks for it, once for each socket."""
         serving = self._serving.pop(sock.fileno(), None)
-        if serving is None:
-            if sock.fileno() >= 0:
-                super()._stop_serving(sock)  # type: ignore[misc]
+        if serving is None:  # a unix server, or one whose start failed
+            getattr(super(), "_stop_serving", socket.socket.close)(sock)
             return
         if not serving.table.closed:
             serving.end()

@@ -86,7 +86,7 @@ async def test_wrong_arguments(arguments: dict[str, Any]) -> None:
 
 
 async def test_wrong_sockets() -> None:
-    loop = asyncio.get_running_loop()
+    loop: Any = asyncio.get_running_loop()
     with socket.socket() as sock, pytest.raises(ValueError, match="same time"):
         await loop.create_server(Echo, "127.0.0.1", 0, sock=sock)
     with (

@@ -56,7 +56,7 @@ def main(name: str) -> None:
     module_name, class_name = name.split(".")
     module = importlib.import_module(f"test.test_asyncio.{module_name}")
     listening.ListenTable = CountedTable  # type: ignore[attr-defined]
-    asyncio.SelectorEventLoop = make_loop  # type: ignore[assignment,misc]
+    asyncio.SelectorEventLoop = make_loop  # type: ignore[assignment]
     asyncio.set_event_loop_policy(Policy())
     case = on_our_loop(getattr(module, class_name))
     suite = unittest.defaultTestLoader.loadTestsFromTestCase(case)

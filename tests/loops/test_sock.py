@@ -1,0 +1,189 @@
+"""sock_accept and add_reader: accepting by hand."""
+
+import asyncio
+import os
+import socket
+from typing import Any
+
+import pytest
+from support.loops import table_counts
+
+from aiofastsocket import ListenTable, tables_of
+
+pytestmark = pytest.mark.asyncio
+OURS = ["our-asyncio", "our-uvloop"]
+
+
+def listening() -> socket.socket:
+    sock = socket.create_server(("127.0.0.1", 0))
+    sock.setblocking(False)
+    return sock
+
+
+def bound() -> socket.socket:
+    sock = socket.socket()
+    sock.bind(("127.0.0.1", 0))
+    sock.setblocking(False)
+    return sock
+
+
+async def test_sock_accept() -> None:
+    loop: Any = asyncio.get_running_loop()
+    with listening() as sock:
+        waiting = loop.create_task(loop.sock_accept(sock))
+        await asyncio.sleep(0)
+        with socket.create_connection(sock.getsockname()) as client:
+            connection, address = await waiting
+            assert address == client.getsockname()
+            client.sendall(b"x")
+            assert await loop.sock_recv(connection, 10) == b"x"
+            connection.close()
+
+
+async def test_cancelled_sock_accept_takes_nothing() -> None:
+    loop: Any = asyncio.get_running_loop()
+    with listening() as sock:
+        for _ in range(3):
+            waiting = loop.create_task(loop.sock_accept(sock))
+            await asyncio.sleep(0)
+            waiting.cancel()
+            with pytest.raises(asyncio.CancelledError):
+                await waiting
+        with socket.create_connection(sock.getsockname()) as client:
+            connection, address = await asyncio.wait_for(loop.sock_accept(sock), 10)
+            assert address == client.getsockname()
+            connection.close()
+
+
+async def test_add_reader_on_a_listener() -> None:
+    loop: Any = asyncio.get_running_loop()
+    accepted: asyncio.Queue[socket.socket] = asyncio.Queue()
+    with listening() as sock:
+        loop.add_reader(sock, lambda: accepted.put_nowait(sock.accept()[0]))
+        for _ in range(5):
+            with socket.create_connection(sock.getsockname()):
+                (await asyncio.wait_for(accepted.get(), 10)).close()
+        loop.remove_reader(sock)
+
+
+@pytest.mark.asyncio(loop_factories=OURS)
+async def test_add_reader_stays_on_the_global_listener() -> None:
+    """A table that nobody claims: all arrives at the socket the user knows."""
+    loop: Any = asyncio.get_running_loop()
+    accepted: asyncio.Queue[socket.socket] = asyncio.Queue()
+    with bound() as sock, ListenTable(sock, slots=2) as table:
+        loop.add_reader(sock, lambda: accepted.put_nowait(sock.accept()[0]))
+        for _ in range(5):
+            with socket.create_connection(sock.getsockname()):
+                (await asyncio.wait_for(accepted.get(), 10)).close()
+        loop.remove_reader(sock)
+        assert not any(slot.pid for slot in table.slots())
+
+
+@pytest.mark.asyncio(loop_factories=OURS)
+async def test_sock_accept_from_a_table() -> None:
+    loop: Any = asyncio.get_running_loop()
+    with bound() as sock, ListenTable(sock, slots=2) as table:
+        for name in (table, sock) * 20:
+            waiting = loop.create_task(loop.sock_accept(name))
+            await asyncio.sleep(0.001)
+            with socket.create_connection(sock.getsockname()) as client:
+                connection, address = await asyncio.wait_for(waiting, 10)
+                assert address == client.getsockname()
+                assert not connection.getblocking()
+                connection.close()
+        slots = table.slots()
+        assert sum(s.own for s in slots) >= 38
+        assert sum(s.accepted for s in slots) == 40
+
+
+@pytest.mark.asyncio(loop_factories=OURS)
+async def test_several_accept_from_one_table() -> None:
+    loop: Any = asyncio.get_running_loop()
+    with bound() as sock, ListenTable(sock, slots=2) as table:
+        waiting = [loop.create_task(loop.sock_accept(table)) for _ in range(5)]
+        await asyncio.sleep(0.01)
+        waiting[1].cancel()
+        clients = [socket.create_connection(sock.getsockname()) for _ in range(4)]
+        together = asyncio.gather(*waiting, return_exceptions=True)
+        done: list[Any] = await asyncio.wait_for(together, 10)
+        assert isinstance(done.pop(1), asyncio.CancelledError)
+        accepted = {connection.getpeername() for connection, _ in done}
+        assert accepted == {client.getsockname() for client in clients}
+        for connection, _ in done:
+            connection.close()
+        for client in clients:
+            client.close()
+
+
+@pytest.mark.asyncio(loop_factories=OURS)
+async def test_who_does_not_wait_gives_the_slot_up() -> None:
+    """A connection that comes while nobody waits is not kept from others, nor does it spin."""
+    loop: Any = asyncio.get_running_loop()
+    with bound() as sock, ListenTable(sock, slots=2) as table:
+        waiting = loop.create_task(loop.sock_accept(table))
+        await asyncio.sleep(0.01)
+        waiting.cancel()
+        await asyncio.sleep(0)
+        assert any(slot.live for slot in table.slots())
+        with socket.create_connection(sock.getsockname()):
+            while any(slot.live for slot in table.slots()):
+                await asyncio.sleep(0.001)
+            before = os.times()
+            await asyncio.sleep(0.2)
+            after = os.times()
+            assert after.user + after.system - before.user - before.system < 0.15
+            connection, _ = await asyncio.wait_for(loop.sock_accept(table), 10)
+            connection.close()
+
+
+@pytest.mark.asyncio(loop_factories=OURS)
+async def test_mistakes_with_tables() -> None:
+    loop: Any = asyncio.get_running_loop()
+    with bound() as sock:
+        table = ListenTable(sock, slots=2)
+        server = await loop.create_server(asyncio.Protocol, sock=table)
+        with pytest.raises(RuntimeError, match="served"):
+            await loop.sock_accept(table)
+        with pytest.raises(RuntimeError, match="served"):
+            await loop.create_server(asyncio.Protocol, sock=table)
+        server.close()
+        await server.wait_closed()
+        waiting = loop.create_task(loop.sock_accept(table))
+        await asyncio.sleep(0.01)
+        table.close()
+        with pytest.raises(ValueError, match="closed"):
+            await waiting
+        with pytest.raises(ValueError, match="closed"):
+            await loop.sock_accept(table)
+        with pytest.raises(ValueError, match="closed"):
+            await loop.create_server(asyncio.Protocol, sock=table)
+
+
+@pytest.mark.asyncio(loop_factories=OURS)
+async def test_a_table_outlives_its_server() -> None:
+    loop: Any = asyncio.get_running_loop()
+    with bound() as sock, ListenTable(sock, slots=2) as table:
+        for made in range(1, 4):
+            server = await loop.create_server(asyncio.Protocol, sock=table)
+            await asyncio.sleep(0.01)
+            with socket.create_connection(sock.getsockname()):
+                while sum(slot.accepted for slot in table.slots()) < made:
+                    await asyncio.sleep(0.001)
+            server.close()
+            await server.wait_closed()
+            assert not any(slot.pid for slot in table.slots())
+
+
+@pytest.mark.asyncio(loop_factories=OURS)
+async def test_a_foreign_listener_is_served_as_it_is() -> None:
+    loop: Any = asyncio.get_running_loop()
+    with listening() as sock:
+        server = await loop.create_server(asyncio.Protocol, sock=sock)
+        with socket.create_connection(sock.getsockname()):
+            await asyncio.sleep(0.01)
+        assert table_counts() == []
+        assert not sock.getsockopt(socket.SOL_SOCKET, socket.SO_REUSEPORT)
+        server.close()
+        await server.wait_closed()
+    assert list(tables_of(os.getpid())) == []
