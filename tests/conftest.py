@@ -5,7 +5,11 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import uvloop
 from support.service import Service
+
+# libuv makes a pipe for signals once in each process and keeps it: now, before anybody counts.
+uvloop.new_event_loop().close()
 
 
 @pytest.fixture(autouse=True)

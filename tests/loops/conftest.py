@@ -21,9 +21,6 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "our-uvloop": partial(new_event_loop, "uvloop", slots=4),
 }
 
-# libuv makes a pipe for signals once in each process and keeps it: now, before anybody counts.
-uvloop.new_event_loop().close()
-
 
 def pytest_asyncio_loop_factories() -> Mapping[str, Callable[[], asyncio.AbstractEventLoop]]:
     return LOOPS
