@@ -1,0 +1,194 @@
+"""uvicorn and gunicorn on our loops: nothing is different, but for the local listeners."""
+
+import http.client
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import IO, Any
+
+import pytest
+from support.service import APP, until
+
+from aiofastsocket import tables_of
+
+BIN = Path(sys.executable).parent
+OURS = ["aiofastsocket:new_event_loop", "aiofastsocket.loop:SelectorLoop"]
+
+
+class Server:
+    """A server program, its log, and the address that it names there."""
+
+    def __init__(self, log: IO[bytes], process: "subprocess.Popen[bytes]") -> None:
+        self._log, self.process = log, process
+
+    def log(self) -> str:
+        return os.pread(self._log.fileno(), 1 << 20, 0).decode()
+
+    def address(self) -> tuple[str, int]:
+        found = re.search(r"http://(127\.0\.0\.1):(\d+)", self.log())
+        assert found, self.log()
+        return found[1], int(found[2])
+
+
+@contextmanager
+def running(command: list[str], ready: str, count: int, **options: Any) -> Iterator[Server]:
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [str(BIN / command[0]), *command[1:]],
+            cwd=APP,
+            stdout=log,
+            stderr=log,
+            stdin=subprocess.DEVNULL,
+            start_new_session=True,
+            **options,
+        )
+        server = Server(log, process)
+        try:
+            until(lambda: server.log().count(ready) >= count or process.poll() is not None, ready)
+            yield server
+        finally:
+            if process.poll() is None:
+                process.terminate()
+            process.wait(20)
+
+
+class Unix(http.client.HTTPConnection):
+    def connect(self) -> None:
+        self.sock = socket.socket(socket.AF_UNIX)
+        self.sock.connect(self.host)
+
+
+def connection(address: Any) -> http.client.HTTPConnection:
+    if isinstance(address, str):
+        return Unix(address, timeout=20)
+    return http.client.HTTPConnection(*address, timeout=20)
+
+
+def talk(address: Any) -> list[object]:
+    """What a client sees: statuses, bodies, headers, keep-alive."""
+    seen: list[object] = []
+    keep = connection(address)
+    for method, path, body in (
+        ("GET", "/", None),
+        ("POST", "/", b"x" * 300_000),
+        ("GET", "/raise", None),
+        ("HEAD", "/", None),
+    ):
+        keep.request(method, path, body=body)
+        answer = keep.getresponse()
+        headers = sorted(k.lower() for k, v in answer.getheaders())
+        seen.append((answer.status, answer.read(), headers))
+    keep.close()
+    for _ in range(30):
+        short = connection(address)
+        short.request("GET", "/", headers={"Connection": "close"})
+        answer = short.getresponse()
+        seen.append((answer.status, answer.read(), answer.getheader("connection")))
+        short.close()
+    return seen
+
+
+def stop(server: Server, address: Any) -> list[object]:
+    """What becomes of a request that is being answered when TERM comes."""
+    seen: list[object] = []
+
+    def slow() -> None:
+        request = connection(address)
+        request.request("GET", "/slow")
+        begun.set()
+        answer = request.getresponse()
+        seen.append((answer.status, answer.read()))
+        request.close()
+
+    begun = threading.Event()
+    thread = threading.Thread(target=slow)
+    thread.start()
+    begun.wait()
+    thread.join(0.2)
+    server.process.send_signal(signal.SIGTERM)
+    thread.join()
+    seen.append(server.process.wait(20))
+    return seen
+
+
+def plain(log: str) -> list[str]:
+    """A log without what differs from run to run."""
+    log = re.sub(r"0x[0-9a-f]+|\d{4}-\d\d-\d\d [\d:+ ]+|File .*|127\.0\.0\.1:\d+", "", log)
+    return sorted(re.sub(r"\d+", "N", line) for line in log.splitlines() if "  " not in line[:2])
+
+
+def uvicorn(loop: str, *options: str) -> list[str]:
+    command = "uvicorn asgi:app --port 0 --http h11 --no-access-log --loop"
+    return [*command.split(), loop, *options]
+
+
+@pytest.fixture(scope="module")
+def peer() -> list[object]:
+    """uvicorn on uvloop, without us."""
+    with running(uvicorn("uvloop"), "Uvicorn running", 1) as server:
+        return [talk(server.address()), stop(server, server.address()), plain(server.log())]
+
+
+@pytest.mark.parametrize("loop", OURS)
+def test_uvicorn(loop: str, peer: list[object]) -> None:
+    with running(uvicorn(loop), "Uvicorn running", 1) as server:
+        address = server.address()
+        seen = talk(address)
+        (view,) = tables_of(server.process.pid)
+        with view:
+            assert sum(slot.own for slot in view.slots()) == 32
+        assert [seen, stop(server, address), plain(server.log())] == peer
+
+
+@pytest.mark.parametrize("loop", OURS)
+def test_uvicorn_with_workers(loop: str) -> None:
+    """Each worker calls listen() on the socket that they share: it is served as it is."""
+    seen, logs = [], []
+    for name in ("uvloop", loop):
+        command = uvicorn(name, "--workers", "2")
+        with running(command, "Application startup complete", 2) as server:
+            address = server.address()
+            seen.append(talk(address))
+            server.process.terminate()
+            seen[-1].append(server.process.wait(20))
+            logs.append(plain(server.log()))
+    assert seen[0] == seen[1]
+    assert logs[0] == logs[1]
+
+
+@pytest.mark.parametrize("loop", OURS)
+def test_uvicorn_on_a_path_and_on_a_descriptor(loop: str, peer: list[Any], tmp_path: Path) -> None:
+    path = str(tmp_path / "s")
+    with running(uvicorn(loop, "--uds", path), "Uvicorn running", 1) as server:
+        assert talk(path) == peer[0]
+        assert stop(server, path) == peer[1]
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        command = uvicorn(loop, "--fd", str(sock.fileno()))
+        with running(command, "Uvicorn running", 1, pass_fds=(sock.fileno(),)) as server:
+            assert talk(sock.getsockname()) == peer[0]
+            assert stop(server, sock.getsockname()) == peer[1]
+
+
+def test_gunicorns_uvicorn_worker() -> None:
+    seen, logs = [], []
+    for worker in ("asgi.OnUvloop", "asgi.OnOurLoop"):
+        command = f"gunicorn -w 2 -b 127.0.0.1:0 -k {worker} asgi:app".split()
+        with running(command, "Application startup complete", 2) as server:
+            address = server.address()
+            seen.append(talk(address))
+            # HUP: new workers, and nobody is refused.
+            server.process.send_signal(signal.SIGHUP)
+            until(lambda s=server: s.log().count("startup complete") >= 4, "new workers")
+            seen[-1] += talk(address)
+            seen[-1] += stop(server, address)
+            logs.append(plain(server.log()))
+    assert seen[0] == seen[1]
+    assert [line.replace("OnUvloop", "OnOurLoop") for line in logs[0]] == logs[1]
