@@ -44,4 +44,5 @@ def install(loop: str = "uvloop", **options: Any) -> None:
 
     Raises SetupError where asyncio has no policies (Python 3.16).
     """
-    asyncio.set_event_loop_policy(FastsocketPolicy(loop, **options))
+    policy = FastsocketPolicy(loop, **options)
+    asyncio.set_event_loop_policy(policy)

@@ -19,14 +19,20 @@ def no_descriptor_left() -> Iterator[None]:
     assert len(os.listdir("/proc/self/fd")) == before
 
 
+@pytest.fixture(params=["uvloop", "asyncio"])
+def loop(request: pytest.FixtureRequest) -> str:
+    """The loop of a service's workers: each test of `serve` runs on both."""
+    return str(request.param)
+
+
 @pytest.fixture
-def serve(tmp_path: Path, no_descriptor_left: None) -> Iterator[Callable[..., Service]]:
+def serve(tmp_path: Path, loop: str, no_descriptor_left: None) -> Iterator[Callable[..., Service]]:
     """Start services in an empty directory; afterwards no process, socket or pid file is left."""
     services: list[Service] = []
     before = set(tmp_path.iterdir())
 
     def start(*arguments: str, **options: object) -> Service:
-        service = Service(*arguments, cwd=tmp_path, **options)  # type: ignore[arg-type]
+        service = Service(*arguments, "--loop", loop, cwd=tmp_path, **options)  # type: ignore[arg-type]
         services.append(service)
         return service
 

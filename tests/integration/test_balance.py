@@ -4,7 +4,6 @@ import os
 import signal
 from collections.abc import Callable
 
-import pytest
 from support.balance import check_cpu, check_spread, listeners
 from support.client import OnCore, ask
 from support.service import Service, until
@@ -12,9 +11,8 @@ from support.service import Service, until
 Serve = Callable[..., Service]
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_spread_is_even_and_every_slot_listens(serve: Serve, loop: str) -> None:
-    service = serve("targets:Who", "--workers", "2", "--steer", "spread", "--loop", loop)
+def test_spread_is_even_and_every_slot_listens(serve: Serve) -> None:
+    service = serve("targets:Who", "--workers", "2", "--steer", "spread")
     check_spread(service)
     assert len(service.slots()) == 4
 

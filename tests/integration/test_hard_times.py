@@ -51,10 +51,9 @@ def test_no_descriptors_for_new_workers(serve: Serve) -> None:
     until(lambda: service.settled(2), "the new workers are in charge")
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_no_descriptors_for_connections(serve: Serve, loop: str) -> None:
+def test_no_descriptors_for_connections(serve: Serve) -> None:
     """A worker that may open no more pauses; TERM meanwhile loses nobody who waits."""
-    service = serve("targets:Who", "--workers", "1", "--loop", loop)
+    service = serve("targets:Who", "--workers", "1")
     (worker,) = service.owners()
     used = max(int(name) for name in os.listdir(f"/proc/{worker}/fd"))
     limits = resource.prlimit(worker, resource.RLIMIT_NOFILE)
@@ -208,13 +207,10 @@ def test_a_stale_start_does_not_end_a_reload(serve: Serve, tmp_path: Path) -> No
     assert ask(service.address)
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 @pytest.mark.parametrize("target", ["Raises", "make_target"])
-def test_connections_that_could_not_be_served_do_not_count(
-    serve: Serve, loop: str, target: str
-) -> None:
+def test_connections_that_could_not_be_served_do_not_count(serve: Serve, target: str) -> None:
     grace = ("--timeout-graceful-shutdown", "3600")
-    service = serve(f"targets:{target}", "--workers", "1", "--loop", loop, *grace)
+    service = serve(f"targets:{target}", "--workers", "1", *grace)
     for _ in range(20):
         with connect(service.address) as client:
             client.sendall(b"who\n")
@@ -223,9 +219,8 @@ def test_connections_that_could_not_be_served_do_not_count(
     assert ("not today" if target == "Raises" else "use --factory") in service.log()
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_quick_stop_cancels_handlers_quietly(serve: Serve, loop: str) -> None:
-    service = serve("targets:forever", "--workers", "1", "--loop", loop)
+def test_quick_stop_cancels_handlers_quietly(serve: Serve) -> None:
+    service = serve("targets:forever", "--workers", "1")
     with connect(service.address):
         until(lambda: service.accepted() == 1, "it is accepted")
         assert service.stop(signal.SIGINT) == 0

@@ -17,7 +17,6 @@ from support.service import APP, Service, until
 Serve = Callable[..., Service]
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 @pytest.mark.parametrize(
     "arguments",
     [
@@ -30,7 +29,7 @@ Serve = Callable[..., Service]
     ],
 )
 def test_targets(serve: Serve, arguments: tuple[str, ...], loop: str) -> None:
-    service = serve(*arguments, "--loop", loop, "--workers", "2")
+    service = serve(*arguments, "--workers", "2")
     assert {int(ask(service.address)) for _ in range(30)} == set(service.owners())
     assert f"loop {loop}" in service.log()
 
@@ -91,8 +90,7 @@ def test_a_dead_servers_socket_file_is_replaced(serve: Serve, tmp_path: Path) ->
     assert ask(path)
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_tls(serve: Serve, tmp_path: Path, loop: str) -> None:
+def test_tls(serve: Serve, tmp_path: Path) -> None:
     cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
     subprocess.run(
         f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
@@ -101,7 +99,7 @@ def test_tls(serve: Serve, tmp_path: Path, loop: str) -> None:
         capture_output=True,
     )
     service = serve(
-        *("targets:Who", "--workers", "2", "--loop", loop),
+        *("targets:Who", "--workers", "2"),
         *("--ssl-certfile", str(cert), "--ssl-keyfile", str(key)),
     )
     context = ssl.create_default_context(cafile=str(cert))

@@ -28,9 +28,8 @@ class Say(asyncio.Protocol):
 """
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
-def test_reload_under_load_loses_nothing(serve: Serve, loop: str) -> None:
-    service = serve("targets:Who", "--workers", "2", "--steer", "spread", "--loop", loop)
+def test_reload_under_load_loses_nothing(serve: Serve) -> None:
+    service = serve("targets:Who", "--workers", "2", "--steer", "spread")
     with Load(service.address) as load:
         for number in range(10):
             old = service.owners()
@@ -77,10 +76,9 @@ def test_preloaded_code_stays_and_says_so(serve: Serve, tmp_path: Path) -> None:
     assert ask(service.address) == b"first"
 
 
-@pytest.mark.parametrize("loop", ["uvloop", "asyncio"])
 @pytest.mark.parametrize("defer", [False, True])
-def test_term_under_load_answers_everybody(serve: Serve, loop: str, defer: bool) -> None:
-    arguments = ["targets:Who", "--workers", "2", "--steer", "spread", "--loop", loop]
+def test_term_under_load_answers_everybody(serve: Serve, defer: bool) -> None:
+    arguments = ["targets:Who", "--workers", "2", "--steer", "spread"]
     service = serve(*arguments, *(["--defer-accept"] if defer else []))
     address = service.address
     with Load(address) as load:

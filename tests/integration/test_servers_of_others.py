@@ -11,6 +11,7 @@ import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
 from typing import IO, Any
 
@@ -32,6 +33,9 @@ class Server:
     def log(self) -> str:
         return os.pread(self._log.fileno(), 1 << 20, 0).decode()
 
+    def logged(self, text: str, count: int) -> bool:
+        return self.log().count(text) >= count
+
     def address(self) -> tuple[str, int]:
         found = re.search(r"http://(127\.0\.0\.1):(\d+)", self.log())
         assert found, self.log()
@@ -52,7 +56,7 @@ def running(command: list[str], ready: str, count: int, **options: Any) -> Itera
         )
         server = Server(log, process)
         try:
-            until(lambda: server.log().count(ready) >= count or process.poll() is not None, ready)
+            until(lambda: server.logged(ready, count) or process.poll() is not None, ready)
             yield server
         finally:
             if process.poll() is None:
@@ -69,7 +73,7 @@ class Unix(http.client.HTTPConnection):
 def connection(address: Any) -> http.client.HTTPConnection:
     if isinstance(address, str):
         return Unix(address, timeout=20)
-    return http.client.HTTPConnection(*address, timeout=20)
+    return http.client.HTTPConnection(address[0], address[1], timeout=20)
 
 
 def talk(address: Any) -> list[object]:
@@ -186,7 +190,7 @@ def test_gunicorns_uvicorn_worker() -> None:
             seen.append(talk(address))
             # HUP: new workers, and nobody is refused.
             server.process.send_signal(signal.SIGHUP)
-            until(lambda s=server: s.log().count("startup complete") >= 4, "new workers")
+            until(partial(server.logged, "startup complete", 4), "new workers")
             seen[-1] += talk(address)
             seen[-1] += stop(server, address)
             logs.append(plain(server.log()))

@@ -1,0 +1,219 @@
+"""new_event_loop, run, policy: what they make, and what they say to a mistake."""
+
+import asyncio
+import os
+import socket
+import subprocess
+import sys
+import threading
+
+import pytest
+from support.workers import Who, bound
+
+import aiofastsocket
+from aiofastsocket import ListenTable, SetupError, UsageError, new_event_loop, tables_of
+from aiofastsocket.loop import LOOPS, SelectorLoop, UvloopLoop
+
+KINDS = {"uvloop": UvloopLoop, "asyncio": SelectorLoop}
+
+
+def program(text: str) -> str:
+    """Run a program to its end; what it printed."""
+    command = [sys.executable, "-c", text]
+    done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=60)
+    assert done.returncode == 0, done.stderr
+    return done.stdout.strip()
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_run(name: str) -> None:
+    async def main() -> object:
+        return type(asyncio.get_running_loop())
+
+    assert aiofastsocket.run(main(), loop=name) is KINDS[name]
+
+
+def test_new_event_loop_is_a_loop_factory() -> None:
+    async def main() -> object:
+        return type(asyncio.get_running_loop())
+
+    with asyncio.Runner(loop_factory=aiofastsocket.new_event_loop) as runner:
+        assert runner.run(main()) is UvloopLoop
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_wrong_names(name: str, caplog: pytest.LogCaptureFixture) -> None:
+    with pytest.raises(UsageError, match="use uvloop, asyncio"):
+        new_event_loop("trio")
+    with pytest.raises(UsageError, match="use auto, device, reuseport, off"):
+        new_event_loop(name, backend="io_uring")
+    with pytest.raises(UsageError, match="use auto, cpu, spread"):
+        new_event_loop(name, steer="left")
+    with pytest.raises(UsageError, match="use 1 to"):
+        new_event_loop(name, slots=100_000)
+    if not os.path.exists("/dev/fastsocket"):
+        with pytest.raises(SetupError, match="backend device cannot be had"):
+            new_event_loop(name, backend="device")
+    assert caplog.text == ""
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_backend_off_makes_no_listeners(name: str) -> None:
+    async def main() -> int:
+        server = await asyncio.get_running_loop().create_server(Who, "127.0.0.1", 0)
+        tables = len(list(tables_of(os.getpid())))
+        server.close()
+        await server.wait_closed()
+        return tables
+
+    assert aiofastsocket.run(main(), loop=name, backend="off") == 0
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_reuse_port_is_the_users_own_way(name: str) -> None:
+    async def main() -> int:
+        loop = asyncio.get_running_loop()
+        server = await loop.create_server(Who, "127.0.0.1", 0, reuse_port=True)
+        tables = len(list(tables_of(os.getpid())))
+        server.close()
+        await server.wait_closed()
+        return tables
+
+    assert aiofastsocket.run(main(), loop=name) == 0
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_too_few_descriptors_for_slots(name: str) -> None:
+    """It listens as it would have without us."""
+    text = f"""
+import aiofastsocket, asyncio, os, resource
+async def main():
+    loop = asyncio.get_running_loop()
+    low = max(map(int, os.listdir("/proc/self/fd"))) + 12
+    resource.setrlimit(resource.RLIMIT_NOFILE, (low, low))
+    server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
+    print(*[view.info().why for view in aiofastsocket.tables_of(os.getpid())])
+    server.close()
+aiofastsocket.run(main(), loop={name!r}, slots=64)
+"""
+    assert program(text) == "no slots could be made: Too many open files"
+
+
+def test_importing_sets_no_policy_and_loads_none() -> None:
+    text = """
+import asyncio, sys, aiofastsocket
+assert "aiofastsocket.policy" not in sys.modules
+assert asyncio.events._event_loop_policy is None
+assert "uvloop" not in sys.modules
+aiofastsocket.run(asyncio.sleep(0))
+assert "aiofastsocket.policy" not in sys.modules
+print("fine")
+"""
+    assert program(text) == "fine"
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_policy(name: str) -> None:
+    text = f"""
+import asyncio, aiofastsocket
+async def main():
+    process = await asyncio.create_subprocess_exec("true")
+    return type(asyncio.get_running_loop()).__name__, await process.wait()
+asyncio.set_event_loop_policy(aiofastsocket.FastsocketPolicy({name!r}))
+print(*asyncio.run(main()))
+asyncio.set_event_loop_policy(None)
+aiofastsocket.install(loop={name!r}, steer="spread")
+print(*asyncio.run(main()))
+"""
+    assert program(text).split("\n") == [f"{KINDS[name].__name__} 0"] * 2
+
+
+def test_a_policy_tells_a_mistake_at_once() -> None:
+    with pytest.raises(UsageError, match="use uvloop, asyncio"):
+        aiofastsocket.FastsocketPolicy("trio")
+    with pytest.raises(UsageError, match="use auto, cpu, spread"):
+        aiofastsocket.install(steer="left")
+
+
+def test_a_python_without_policies() -> None:
+    text = """
+import asyncio
+for name in [n for n in vars(asyncio) if "Policy" in n or "event_loop_policy" in n]:
+    delattr(asyncio, name)
+import aiofastsocket
+from aiofastsocket import FastsocketPolicy, install
+for use in (FastsocketPolicy, install):
+    try:
+        use()
+    except aiofastsocket.SetupError as error:
+        print(error)
+asyncio.Runner(loop_factory=aiofastsocket.new_event_loop).run(asyncio.sleep(0))
+"""
+    lines = program(text).split("\n")
+    assert len(lines) == 2
+    assert all("loop_factory=aiofastsocket.new_event_loop" in line for line in lines)
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_another_thread(name: str) -> None:
+    errors: list[BaseException] = []
+
+    async def main() -> None:
+        server = await asyncio.get_running_loop().create_server(Who, "127.0.0.1", 0)
+
+        def close() -> None:
+            try:
+                server.close()
+            except RuntimeError as error:
+                errors.append(error)
+
+        thread = threading.Thread(target=close)
+        thread.start()
+        thread.join()
+        assert server.is_serving()
+        server.close()
+        await server.wait_closed()
+
+    aiofastsocket.run(main(), loop=name)
+    assert len(errors) == 1
+    assert "call_soon_threadsafe" in str(errors[0])
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_another_loop(name: str) -> None:
+    idle = new_event_loop(name)
+
+    async def main() -> None:
+        with pytest.raises(RuntimeError, match="awaited in another"):
+            await idle.create_server(Who, "127.0.0.1", 0)
+
+    aiofastsocket.run(main(), loop=name)
+    idle.close()
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_table_is_made_where_another_server_is_refused(name: str) -> None:
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        with bound() as sock:
+            address = sock.getsockname()
+            with (
+                ListenTable(sock, slots=2),
+                pytest.raises(OSError, match=r"(?i)address already in use"),
+            ):
+                await loop.create_server(Who, *address)
+
+    aiofastsocket.run(main(), loop=name)
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_a_loop_closed_with_its_server_open(name: str) -> None:
+    """As asyncio does, it lets go of the listeners."""
+    loop = new_event_loop(name)
+    server = loop.run_until_complete(loop.create_server(Who, "127.0.0.1", 0))
+    address = server.sockets[0].getsockname()
+    loop.close()
+    assert list(tables_of(os.getpid())) == []
+    server.close()
+    with pytest.raises(ConnectionRefusedError):
+        socket.create_connection(address)
