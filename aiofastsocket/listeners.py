@@ -172,7 +172,8 @@ class ListenTable(_TableView):
         claims.
     first_is_slot: slot 0 is `sock` itself, for programs in which nobody accepts from it otherwise.
 
-    A context manager. The socket stays the caller's. Raises OSError naming the call and address.
+    A context manager. The socket stays the caller's, and becomes non-blocking. Raises OSError
+    naming the call and address.
     Forked children have it; for a spawned one it is an argument of multiprocessing.Process, which
     pickles it with its descriptors.
     """
@@ -213,6 +214,8 @@ class ListenTable(_TableView):
 
     def _found(self, table: Any) -> None:
         self._table = table
+        # accept(2) on a blocking one would wait there, with connections at other listeners.
+        self.sock.setblocking(False)
         self.first_is_slot = lib.fs_table_fd(table, 0) == self.sock.fileno()
         _tables[_cookie(self.sock)] = self
 

@@ -26,6 +26,7 @@ CASES = {
     "test_streams.StreamTests": 2,
     "test_sendfile.EPollEventLoopTests": 10,
     "test_ssl.TestSSL": 3,
+    "test_selectors.EpollSelectorTestCase": 0,
 }
 if sys.version_info >= (3, 12):
     CASES["test_server.TestServer2"] = 1
@@ -43,7 +44,8 @@ def test_cpythons_own(name: str) -> None:
     bad = {test: text for test, text in result["bad"].items() if test not in DEVIATIONS}
     assert not bad, "\n".join(bad.values())
     assert result["run"] >= 2
-    assert result["loops"] >= result["run"] - len(result["skipped"])
+    if name != "test_selectors.EpollSelectorTestCase":
+        assert result["loops"] >= result["run"] - len(result["skipped"])
     assert result["tables"] >= CASES[name]
     # A deviation that is none any more must leave the list.
     if name.startswith("test_events."):

@@ -39,7 +39,7 @@ class Policy(asyncio.DefaultEventLoopPolicy):
         return make_loop()
 
 
-def on_our_loop(case: Any) -> Any:
+def on_our_loop(module: str, case: Any) -> Any:
     """The same tests, which find out at once if the loop is not ours."""
 
     class Ours(case):  # type: ignore[misc]
@@ -48,17 +48,20 @@ def on_our_loop(case: Any) -> Any:
             loop = getattr(self, "loop", None)
             assert loop is None or type(loop) is SelectorLoop, loop
 
+    if module == "test_selectors":
+        Ours.SELECTOR = aiofastsocket.FastsocketSelector
     Ours.__name__ = Ours.__qualname__ = case.__name__
     return Ours
 
 
 def main(name: str) -> None:
     module_name, class_name = name.split(".")
-    module = importlib.import_module(f"test.test_asyncio.{module_name}")
+    package = "test" if module_name == "test_selectors" else "test.test_asyncio"
+    module = importlib.import_module(f"{package}.{module_name}")
     listening.ListenTable = CountedTable  # type: ignore[attr-defined]
     asyncio.SelectorEventLoop = make_loop  # type: ignore[assignment]
     asyncio.set_event_loop_policy(Policy())
-    case = on_our_loop(getattr(module, class_name))
+    case = on_our_loop(module_name, getattr(module, class_name))
     suite = unittest.defaultTestLoader.loadTestsFromTestCase(case)
     result = unittest.TextTestRunner(io.StringIO(), verbosity=0).run(suite)
     bad = {test.id().rpartition(".")[2]: text for test, text in result.failures + result.errors}
