@@ -1,0 +1,111 @@
+"""The examples of docs/asyncio.md do what it says."""
+
+import os
+import re
+import signal
+import socket
+import subprocess
+import sys
+import tempfile
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+
+import pytest
+from support.client import ask
+from support.service import session_members, until
+
+from aiofastsocket import SlotInfo, tables_of
+
+PAGE = Path(__file__).parents[2] / "docs" / "asyncio.md"
+EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
+# In the order of the page: how many processes serve.
+SERVERS = {0: 1, 1: 1, 2: 1, 3: 4, 4: 4, 5: 4, 7: 2}
+WORKER, STATISTICS = 6, 8
+
+
+def free_port() -> int:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port: int = sock.getsockname()[1]
+        return port
+
+
+@contextmanager
+def program(number: int, folder: Path) -> Iterator[tuple[int, int]]:
+    """Run an example; its process id and port."""
+    port = free_port()
+    path = folder / "example.py"
+    path.write_text(EXAMPLES[number].replace("9000", str(port)))
+    with tempfile.TemporaryFile() as log:
+        process = subprocess.Popen(
+            [sys.executable, path], cwd=folder, stdout=log, stderr=log, start_new_session=True
+        )
+        try:
+            yield process.pid, port
+        finally:
+            for pid in session_members(process.pid):
+                os.kill(pid, signal.SIGKILL)
+            process.wait()
+            until(lambda: not session_members(process.pid), "all ended")
+            print(os.pread(log.fileno(), 1 << 20, 0).decode())
+
+
+def owners(pid: int) -> list[SlotInfo]:
+    found: list[SlotInfo] = []
+    for view in tables_of(pid):
+        with view:
+            found += [slot for slot in view.slots() if slot.live]
+    return found
+
+
+@pytest.mark.parametrize("number", SERVERS)
+def test_an_example_serves(number: int, tmp_path: Path) -> None:
+    with program(number, tmp_path) as (pid, port):
+        until(lambda: len(owners(pid)) == SERVERS[number], "each process has a local listener")
+        for i in range(100):
+            with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
+                client.sendall(b"line %d\n" % i)
+                assert client.recv(100) == b"line %d\n" % i
+        slots = owners(pid)
+        assert len({slot.pid for slot in slots}) == SERVERS[number]
+        assert sum(slot.own + slot.stolen for slot in slots) == 100
+        assert all(slot.own for slot in slots)
+
+
+def test_the_gunicorn_worker(tmp_path: Path) -> None:
+    (tmp_path / "worker.py").write_text(EXAMPLES[WORKER])
+    (tmp_path / "app.py").write_text(
+        "async def app(scope, receive, send):\n"
+        "    import asyncio\n"
+        "    kind = type(asyncio.get_running_loop()).__name__.encode()\n"
+        "    await send({'type': 'http.response.start', 'status': 200, 'headers': []})\n"
+        "    await send({'type': 'http.response.body', 'body': kind})\n"
+    )
+    port = free_port()
+    command = f"gunicorn -b 127.0.0.1:{port} -k worker.FastsocketWorker app:app".split()
+    with subprocess.Popen(
+        [Path(sys.executable).parent / command[0], *command[1:]],
+        cwd=tmp_path,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        while "Application startup complete" not in (line := process.stderr.readline()):
+            assert line, "gunicorn ended"
+        answer = ask(("127.0.0.1", port), b"GET / HTTP/1.0\r\n\r\n")
+        process.terminate()
+        process.stderr.read()
+    assert answer.endswith(b"UvloopLoop")
+
+
+def test_the_statistics(tmp_path: Path) -> None:
+    text = EXAMPLES[STATISTICS].replace("9000", str(free_port()))
+    done = subprocess.run(
+        [sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True
+    )
+    assert done.returncode == 0, done.stderr
+    assert len(done.stdout.splitlines()) == 1 + 2 * len(os.sched_getaffinity(0))
+
+
+def test_no_example_is_left_out() -> None:
+    assert sorted([*SERVERS, WORKER, STATISTICS]) == list(range(len(EXAMPLES)))

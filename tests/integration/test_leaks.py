@@ -1,0 +1,69 @@
+"""A hundred thousand connections later, a server is what it was."""
+
+import asyncio
+import gc
+import os
+import signal
+from functools import partial
+from pathlib import Path
+from typing import cast
+
+import pytest
+from support.client import ask
+from support.service import until
+from support.workers import bound, fork, serve_table, shake
+
+from aiofastsocket import ListenTable
+from aiofastsocket.loop import LOOPS
+
+WARM, CONNECTIONS = 20_000, 80_000
+# An allocator's arenas come and go; a leak of one small object a connection would be 4 MiB.
+SLACK_BYTES = 1 << 20
+
+
+class Census(asyncio.Protocol):
+    """Says what its process has: tasks, and objects that the collector knows."""
+
+    def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        self.transport = cast(asyncio.Transport, transport)
+
+    def data_received(self, data: bytes) -> None:
+        if data == b"census\n":
+            gc.collect()
+            self.transport.write(b"%d %d\n" % (len(asyncio.all_tasks()), len(gc.get_objects())))
+        else:
+            self.transport.write(b"%d\n" % os.getpid())
+        self.transport.close()
+
+
+def resident(pid: int) -> int:
+    """Bytes: proc(5), /proc/pid/statm."""
+    return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_nothing_grows(loop: str) -> None:
+    with bound() as sock, ListenTable(sock, slots=2, steer="spread") as table:
+        address = sock.getsockname()
+        pid = fork(partial(serve_table, table, loop, Census))
+        until(lambda: any(slot.live for slot in table.slots()), "it serves")
+
+        def census() -> tuple[list[int], int]:
+            tasks, objects = map(int, ask(address, b"census\n").split())
+            return [tasks, objects], len(os.listdir(f"/proc/{pid}/fd"))
+
+        try:
+            shake(address, WARM)
+            (tasks, objects), descriptors = census()
+            before = resident(pid)
+            shake(address, CONNECTIONS)
+            (tasks_after, objects_after), descriptors_after = census()
+            assert resident(pid) - before < SLACK_BYTES
+            assert tasks_after == tasks
+            assert descriptors_after == descriptors
+            assert abs(objects_after - objects) < 100
+            slots = table.slots()
+            assert sum(slot.own for slot in slots) == WARM + CONNECTIONS + 2
+        finally:
+            os.kill(pid, signal.SIGTERM)
+            assert os.waitpid(pid, 0)[1] == 0
