@@ -1,13 +1,16 @@
 """The README's examples do what it says."""
 
+import os
 import re
+import signal
+import socket
 import subprocess
 import sys
 from collections.abc import Callable
 from pathlib import Path
 
 from support.client import ask, connect
-from support.service import Service
+from support.service import Service, session_members, until
 
 README = Path(__file__).parents[2] / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
@@ -29,8 +32,37 @@ def test_protocol(serve: Callable[..., Service], tmp_path: Path) -> None:
 
 def test_listen_table_in_a_program(tmp_path: Path) -> None:
     out = subprocess.run(
-        [sys.executable, "-c", EXAMPLES[2]], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", EXAMPLES[3]], cwd=tmp_path, capture_output=True, text=True
     )
     assert out.returncode == 0, out.stderr
     assert "own=1" in out.stdout
-    assert len(EXAMPLES) == 3
+    assert len(EXAMPLES) == 4
+
+
+def test_forked_workers(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    text = EXAMPLES[2].replace("9000", str(port))
+    process = subprocess.Popen(
+        [sys.executable, "-c", text], cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE
+    )
+    try:
+        until(lambda: len(session_members(process.pid)) == 5, "four workers")
+        answers: set[bytes] = set()
+        until(lambda: not refused(port), "it listens")
+        for _ in range(200):
+            answers.add(ask(("127.0.0.1", port), b"hello\n"))
+        assert len(answers) == 4
+        assert all(answer.endswith(b" says hello\n") for answer in answers)
+    finally:
+        for pid in session_members(process.pid):
+            os.kill(pid, signal.SIGKILL)
+        process.communicate()
+
+
+def refused(port: int) -> bool:
+    try:
+        socket.create_connection(("127.0.0.1", port)).close()
+    except ConnectionRefusedError:
+        return True
+    return False
