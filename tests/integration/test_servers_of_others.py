@@ -9,6 +9,7 @@ import subprocess
 import sys
 import tempfile
 import threading
+import time
 from collections.abc import Iterator
 from contextlib import contextmanager
 from functools import partial
@@ -100,6 +101,20 @@ def talk(address: Any) -> list[object]:
     return seen
 
 
+def busy_workers(address: Any) -> set[bytes]:
+    """Who answers when each is kept busy. None of them has listeners of its own."""
+    asked = []
+    for _ in range(8):
+        asked.append(connection(address))
+        asked[-1].request("GET", "/busy", headers={"Connection": "close"})
+        time.sleep(0.03)
+    answers = {request.getresponse().read() for request in asked}
+    for request in asked:
+        request.close()
+    assert not any(list(tables_of(int(pid))) for pid in answers)
+    return answers
+
+
 def stop(server: Server, address: Any) -> list[object]:
     """What becomes of a request that is being answered when TERM comes."""
     seen: list[object] = []
@@ -161,6 +176,7 @@ def test_uvicorn_with_workers(loop: str) -> None:
         with running(command, "Application startup complete", 2) as server:
             address = server.address()
             seen.append(talk(address))
+            assert len(busy_workers(address)) == 2
             server.process.terminate()
             seen[-1].append(server.process.wait(20))
             logs.append(plain(server.log()))

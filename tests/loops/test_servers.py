@@ -3,6 +3,7 @@
 import asyncio
 import socket
 import ssl
+import struct
 from typing import Any
 
 import pytest
@@ -184,12 +185,29 @@ async def test_clients_can_be_ended(how: str) -> None:
     server.close()
     getattr(server, how)()
     await server.wait_closed()
-    if how == "close_clients":
-        assert await reader.read() == b""
-    else:
-        with pytest.raises(ConnectionResetError):
-            await reader.read()
+    assert await reader.read() == b""
     writer.close()
+
+
+@pytest.mark.asyncio(loop_factories=["asyncio", "our-asyncio"])
+async def test_the_address_of_a_client_that_is_gone() -> None:
+    """accept(2) told it; after a reset getpeername(2) does not."""
+    loop = asyncio.get_running_loop()
+    made: asyncio.Queue[object] = asyncio.Queue()
+
+    class Peer(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            made.put_nowait(transport.get_extra_info("peername"))
+
+    server = await loop.create_server(Peer, ["127.0.0.1", "::1"], 0)
+    for sock in server.sockets:
+        client = socket.create_connection(sock.getsockname()[:2])
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        address = client.getsockname()
+        client.close()
+        assert await asyncio.wait_for(made.get(), 10) == address
+    server.close()
+    await server.wait_closed()
 
 
 async def test_what_a_protocol_is_told() -> None:

@@ -2,6 +2,7 @@
 
 import asyncio
 import os
+import time
 from typing import Any
 
 try:
@@ -33,9 +34,11 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         more = message.get("more_body", False)
     if scope["path"] == "/slow":
         await asyncio.sleep(0.5)
+    if scope["path"] == "/busy":
+        time.sleep(0.2)  # the whole process
     if scope["path"] == "/raise":
         raise RuntimeError("not today")
-    text = b"%d" % os.getpid() if scope["path"] == "/who" else b"body of %d" % len(body)
+    text = b"%d" % os.getpid() if scope["path"] == "/busy" else b"body of %d" % len(body)
     headers = [(b"content-length", b"%d" % len(text))]
     await send({"type": "http.response.start", "status": 200, "headers": headers})
     await send({"type": "http.response.body", "body": text})
