@@ -8,8 +8,8 @@ import logging
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from .listeners import GLOBAL
-from .local import EAR, Address, LocalListener
+from .listeners import GLOBAL, Peer
+from .local import EAR, LocalListener
 
 logger = logging.getLogger("aiofastsocket")
 
@@ -57,13 +57,13 @@ class ListenLoop(Protocol):
 
 
 class Acceptor:
-    """Hands each connection that `local` accepts to `serve(fd, address)`.
+    """Hands each connection that `local` accepts to `serve(fd, peer)`.
 
     Use from the loop's thread only.
     """
 
     def __init__(
-        self, loop: ListenLoop, local: LocalListener, serve: Callable[[int, Address], None]
+        self, loop: ListenLoop, local: LocalListener, serve: Callable[[int, Peer], None]
     ) -> None:
         self.local = local
         self._loop = loop
@@ -121,7 +121,7 @@ class Acceptor:
         """Accept up to `most` connections; was there one?"""
         for taken in range(most):
             try:
-                fd, address = self.local.accept_from(source)
+                fd = self.local.accept_from(source)
             except BlockingIOError:
                 return taken > 0
             except OSError as error:
@@ -131,7 +131,7 @@ class Acceptor:
                     self._pause(error)
                     return True
                 raise
-            self._serve(fd, address)
+            self._serve(fd, self.local.peer)
         return True
 
     def _pause(self, error: OSError) -> None:

@@ -10,8 +10,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from .listeners import ListenTable
-from .local import Address
+from .listeners import ListenTable, Peer
 
 logger = logging.getLogger("aiofastsocket")
 
@@ -87,7 +86,7 @@ class Connections:
         self._opened, self._closed = opened, closed
         self._options = options
 
-    def begin(self, fd: int, address: Address) -> None:
+    def begin(self, fd: int, _: Peer) -> None:
         """Serve a connection just accepted."""
         # With all three given, the constructor asks the kernel nothing.
         sock = self._table.sock

@@ -34,23 +34,27 @@ def default_slots() -> int:
     return min(2 * len(os.sched_getaffinity(0)), lib.FS_SLOTS_MAX)
 
 
+Address = tuple[str, int] | tuple[str, int, int, int] | str
+"""As socket.accept() gives it: IPv4, IPv6, or '' for a unix socket."""
+
+
 class Peer:
     """Room for the address that accept4(2) writes; to be used by one thread."""
 
     def __init__(self) -> None:
         self._address = ffi.new("struct sockaddr_storage *")
-        self._length = ffi.new("socklen_t *")
-        self.size = ffi.sizeof("struct sockaddr_storage")
         self._bytes = ffi.buffer(self._address)
+        self._size = ffi.sizeof("struct sockaddr_storage")
+        self.pointer = ffi.cast("struct sockaddr *", self._address)
+        self.length = ffi.new("socklen_t *")
 
-    def room(self) -> tuple[Any, Any]:
-        """Pointers for accept4(2), before each call."""
-        self._length[0] = self.size
-        return ffi.cast("struct sockaddr *", self._address), self._length
+    def clear(self) -> None:
+        """Before each accept4(2)."""
+        self.length[0] = self._size
 
-    def address(self) -> Any:
+    def address(self) -> Address:
         """The address in the form of socket.accept(): (host, port[, flow, scope]) or ''."""
-        raw = bytes(self._bytes[: self._length[0]])
+        raw = bytes(self._bytes[: self.length[0]])
         family = int.from_bytes(raw[:2], sys.byteorder)
         if family == socket.AF_INET:
             (port,) = struct.unpack_from("!H", raw, 2)
@@ -292,8 +296,12 @@ class ListenTable(_TableView):
         address in `peer`. Raises OSError as accept4(2); BlockingIOError if none waits.
         """
         flags = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        address, length = peer.room() if peer is not None else (ffi.NULL, ffi.NULL)
-        rc = lib.fs_table_accept(self._open(), slot, source, address, length, flags)
+        if peer is None:
+            rc = lib.fs_table_accept(self._open(), slot, source, ffi.NULL, ffi.NULL, flags)
+        else:
+            peer.clear()
+            table = self._open()
+            rc = lib.fs_table_accept(table, slot, source, peer.pointer, peer.length, flags)
         return rc if rc >= 0 else check(rc, "accept", self.address)
 
     def copy_options(self) -> None:

@@ -20,9 +20,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import Protocol
 
-from .listeners import GLOBAL, ListenTable, Peer, SlotInfo
-
-Address = tuple[str, int] | tuple[str, int, int, int] | str
+from .listeners import GLOBAL, Address, ListenTable, Peer, SlotInfo
 
 # Each connection visits every waiter in line that is busy, so a few must do; and each slot has as
 # many watchers as its owner watches siblings.
@@ -45,7 +43,7 @@ class LocalListener:
         self.table = table
         self.slot = slot
         self._assigned = slot
-        self._peer = Peer()
+        self.peer = Peer()
         self._add: Callable[[int, int], None] | None = None
         self._remove: Callable[[int], object] | None = None
         self._watched: dict[int, tuple[int, _Mark]] = {}  # source -> descriptor, mark; in order
@@ -219,12 +217,12 @@ class LocalListener:
 
     # -- connections --
 
-    def accept_from(self, source: int) -> tuple[int, Address]:
-        """accept4(2) from one source: a non-blocking descriptor, and the client's address.
+    def accept_from(self, source: int) -> int:
+        """accept4(2) from one source: a non-blocking descriptor; `peer` tells the client's address.
 
         Raises BlockingIOError if none waits there, else OSError as accept4(2).
         """
-        return self.table.accept(self.slot, source, self._peer), self._peer.address()
+        return self.table.accept(self.slot, source, self.peer)
 
     def accept(self) -> tuple[socket.socket, Address]:
         """As socket.accept(), from the first source where a connection waits; non-blocking.
@@ -234,14 +232,14 @@ class LocalListener:
         nothing: BlockingIOError | None = None
         for source in self.sources():
             try:
-                fd, address = self.accept_from(source)
+                fd = self.accept_from(source)
             except BlockingIOError as error:
                 nothing = error
             else:
                 sock = self.table.sock
                 connection = socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
                 connection.setblocking(False)  # as it is; the object has to know
-                return connection, address
+                return connection, self.peer.address()
         assert nothing is not None
         raise nothing
 

@@ -15,8 +15,8 @@ from typing import Any, cast
 
 from ..channel import STEERINGS, Channel, address_text
 from ..errors import UsageError
-from ..listeners import ListenTable, table_of
-from ..local import Address, pollers
+from ..listeners import ListenTable, Peer, table_of
+from ..local import pollers
 from .serving import ServerSide, Serving, Takers
 from .shared import holder_of
 
@@ -85,7 +85,7 @@ class Listening:
 
     def serve_with(
         self, server: Any, table: ListenTable, factory: Callable[[], Any], options: dict[str, Any]
-    ) -> Callable[[int, Address], None]:
+    ) -> Callable[[int, Peer], None]:
         """What an acceptor does with a connection of `server`. options: ssl and its timeouts."""
         raise NotImplementedError
 

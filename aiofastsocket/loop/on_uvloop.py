@@ -22,8 +22,7 @@ from .._native import lib
 from .._native.libuv import uv_loop_fork
 from ..connections import Client, Connections
 from ..errors import SetupError
-from ..listeners import ListenTable
-from ..local import Address
+from ..listeners import ListenTable, Peer
 from .listening import Listening
 
 logger = logging.getLogger("aiofastsocket")
@@ -102,7 +101,7 @@ class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
 
     def serve_with(
         self, server: Any, table: ListenTable, factory: Callable[[], Any], options: dict[str, Any]
-    ) -> Callable[[int, Address], None]:
+    ) -> Callable[[int, Peer], None]:
         """See Listening: uvloop's transports do not count themselves in a server of asyncio's."""
 
         def opened(client: Client) -> None:

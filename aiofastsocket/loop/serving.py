@@ -10,8 +10,8 @@ from collections.abc import Callable
 from typing import Protocol
 
 from ..acceptor import Acceptor, ListenLoop
-from ..listeners import ListenTable
-from ..local import EAR, Address, LocalListener
+from ..listeners import Address, ListenTable, Peer
+from ..local import EAR, LocalListener
 
 
 class Serving(Protocol):
@@ -30,7 +30,7 @@ class ServerSide:
     """Serves every connection of the table."""
 
     def __init__(
-        self, loop: ListenLoop, table: ListenTable, serve: Callable[[int, Address], None]
+        self, loop: ListenLoop, table: ListenTable, serve: Callable[[int, Peer], None]
     ) -> None:
         self.table = table
         self.local = LocalListener(table)
