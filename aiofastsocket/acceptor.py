@@ -143,6 +143,11 @@ class Acceptor:
         self._retry = self._loop.call_later(RETRY_SECONDS, self._resume)
 
     def _resume(self) -> None:
+        try:
+            self.start()
+        except OSError:  # watching takes a descriptor, too
+            self.local.unwatch()
+            self._retry = self._loop.call_later(RETRY_SECONDS, self._resume)
+            return
         self._retry = None
-        self.start()
         self._loop.when_listening(self.local.stand_first)

@@ -95,11 +95,10 @@ class LocalListener:
 
         When the source EAR is readable, call `heed`; from any other one may accept.
         """
+        self._ear = select.epoll()
+        self._ear.register(self.table.bell(), select.EPOLLIN | select.EPOLLET)
         self._add, self._remove = add, remove
         self.table.before_close.add(self._table_closes)
-        if self._ear is None:
-            self._ear = select.epoll()
-            self._ear.register(self.table.bell(), select.EPOLLIN | select.EPOLLET)
         add(self._ear.fileno(), EAR)
         self.sync()
 

@@ -28,6 +28,7 @@ class FastsocketSelector(selectors.EpollSelector):
         self._exclusive: set[int] = set()
         self._sources: dict[int, tuple[LocalListener, int]] = {}  # descriptor -> where it belongs
         self._begun: set[LocalListener] = set()
+        self._empty = False  # after a fork, until it is used
         pollers.add(self)
 
     # -- listeners --
@@ -59,6 +60,7 @@ class FastsocketSelector(selectors.EpollSelector):
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
         """As selectors.BaseSelector.modify."""
+        self._refill()
         key = self.get_key(fileobj)
         ours = key.fd in self._exclusive or isinstance(fileobj, LocalListener)
         if ours and events != key.events:
@@ -77,6 +79,7 @@ class FastsocketSelector(selectors.EpollSelector):
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """As selectors.BaseSelector.select; a LocalListener comes once, wherever one waits."""
+        self._refill()
         map_ = self.get_map()
         waiting = {key.fileobj for key in map_.values() if isinstance(key.fileobj, LocalListener)}
         if not waiting:
@@ -141,17 +144,23 @@ class FastsocketSelector(selectors.EpollSelector):
     # -- forks --
 
     def renew(self) -> None:
-        """In a forked child: an epoll set of its own, with the same registrations."""
+        """In a forked child: an epoll set of its own. It is filled when it is used."""
         if self._selector.closed:
             return
         self._selector.close()  # only this process's hold on it
         self._selector = select.epoll()
+        self._empty = True
+        self._exclusive.clear()
+        self._sources.clear()
+        self._begun.clear()
+
+    def _refill(self) -> None:
+        if not self._empty:
+            return
+        self._empty = False
         for key in list(self.get_map().values()):
             if not isinstance(key.fileobj, LocalListener):
                 flags = select.EPOLLIN if key.events & selectors.EVENT_READ else 0
                 flags |= select.EPOLLOUT if key.events & selectors.EVENT_WRITE else 0
-                with suppress(OSError):  # closed without being unregistered
+                with suppress(OSError):  # registered since, or closed without being unregistered
                     self._selector.register(key.fd, flags)
-        self._exclusive.clear()
-        self._sources.clear()
-        self._begun.clear()

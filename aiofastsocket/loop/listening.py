@@ -231,10 +231,8 @@ class Listening:
             "ssl_shutdown_timeout": ssl_shutdown_timeout,
         }
         serve = self.serve_with(server, table, protocol_factory, options)
-        serving = ServerSide(cast(Any, self), table, serve)
+        serving = ServerSide(cast(Any, self), self._channel, table, serve)
         self._serving[sock.fileno()] = serving
-        if self._channel.backend == "device":
-            self._channel.spawn_listen(sock)
         serving.begin()
 
     def _stop_serving(self, sock: socket.socket) -> None:

@@ -7,9 +7,11 @@ are steered to it would wait.
 import asyncio
 from collections import deque
 from collections.abc import Callable
+from contextvars import copy_context
 from typing import Protocol
 
 from ..acceptor import Acceptor, ListenLoop
+from ..channel import Channel
 from ..listeners import Address, ListenTable, Peer
 from ..local import EAR, LocalListener
 
@@ -30,15 +32,24 @@ class ServerSide:
     """Serves every connection of the table."""
 
     def __init__(
-        self, loop: ListenLoop, table: ListenTable, serve: Callable[[int, Peer], None]
+        self,
+        loop: ListenLoop,
+        channel: Channel,
+        table: ListenTable,
+        serve: Callable[[int, Peer], None],
     ) -> None:
         self.table = table
         self.local = LocalListener(table)
+        self._channel = channel
         self._acceptor = Acceptor(loop, self.local, serve)
+        # asyncio's servers accept, and make protocols, in the context that started them.
+        self._context = copy_context()
 
     def begin(self) -> None:
         """See Serving."""
-        self._acceptor.spawn()
+        if self._channel.backend == "device":
+            self._channel.spawn_listen(self.table.sock)
+        self._context.run(self._acceptor.spawn)
 
     def end(self) -> None:
         """See Serving."""

@@ -1,19 +1,24 @@
 """new_event_loop, run, policy: what they make, and what they say to a mistake."""
 
 import asyncio
+import contextvars
 import os
 import socket
 import subprocess
 import sys
 import threading
+from collections.abc import Callable
+from typing import cast
 
 import pytest
-from support.workers import Who, bound
+import uvloop
+from support.workers import Who, bound, shake
 
 import aiofastsocket
 from aiofastsocket import ListenTable, SetupError, UsageError, new_event_loop, tables_of
 from aiofastsocket.loop import LOOPS, SelectorLoop, UvloopLoop
 
+FACTORIES = [asyncio.SelectorEventLoop, uvloop.new_event_loop, SelectorLoop, UvloopLoop]
 KINDS = {"uvloop": UvloopLoop, "asyncio": SelectorLoop}
 
 
@@ -97,6 +102,25 @@ async def main():
 aiofastsocket.run(main(), loop={name!r}, slots=64)
 """
     assert program(text) == "no slots could be made: Too many open files"
+
+
+def test_without_uvloops_epoll_set(
+    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """It says so once, and serves."""
+    monkeypatch.setattr(UvloopLoop, "_backend", lambda _: -1)
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        for _ in range(2):
+            server = await loop.create_server(Who, "127.0.0.1", 0)
+            address = server.sockets[0].getsockname()
+            assert await loop.run_in_executor(None, shake, address, 20) == [os.getpid()] * 20
+            server.close()
+            await server.wait_closed()
+
+    aiofastsocket.run(main())
+    assert caplog.text.count("wake every idle worker") == 1
 
 
 def test_importing_sets_no_policy_and_loads_none() -> None:
@@ -217,3 +241,33 @@ def test_a_loop_closed_with_its_server_open(name: str) -> None:
     server.close()
     with pytest.raises(ConnectionRefusedError):
         socket.create_connection(address)
+
+
+@pytest.mark.parametrize("factory", FACTORIES)
+def test_context_variables_after_a_pause(factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
+    """A loop that stopped and runs again accepts in the server's context, as asyncio's do."""
+    variable = contextvars.ContextVar("variable", default="unset")
+
+    class Says(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            transport = cast(asyncio.Transport, transport)
+            transport.write(variable.get().encode())
+            transport.close()
+
+    async def start(loop: asyncio.AbstractEventLoop) -> asyncio.Server:
+        variable.set("the server's")
+        return await loop.create_server(Says, "127.0.0.1", 0)
+
+    async def hear(address: tuple[str, int]) -> bytes:
+        reader, writer = await asyncio.open_connection(*address)
+        answer = await reader.read()
+        writer.close()
+        return answer
+
+    loop = factory()
+    server = loop.run_until_complete(start(loop))
+    address = server.sockets[0].getsockname()
+    assert loop.run_until_complete(hear(address)) == b"the server's"
+    server.close()
+    loop.run_until_complete(server.wait_closed())
+    loop.close()
