@@ -76,11 +76,9 @@ class Acceptor:
         self.local.watch(self._add, self._loop.remove_reader)
 
     def spawn(self) -> None:
-        """listen_spawn: take a slot if one is free, and have connections arrive there."""
+        """listen_spawn: take a slot if one is free, watch, and have connections arrive there."""
         self.local.claim()
-        if not self.local.watching:
-            self.start()
-        self.local.sync()
+        self.start()
         self._loop.when_listening(self.local.activate)
 
     def stop(self) -> None:
@@ -106,9 +104,8 @@ class Acceptor:
             self._loop.add_listener(fd, self._ready, source)
 
     def _heed(self) -> None:
-        self.local.heed()
-        if self.local.slot == GLOBAL:
-            self.spawn()  # a slot may have become free
+        if self.local.heed():
+            self._loop.when_listening(self.local.activate)
 
     def _ready(self, source: int) -> None:
         if self.local.serves(source):
@@ -130,6 +127,10 @@ class Acceptor:
                 if error.errno in _EXHAUSTED:
                     self._pause(error)
                     return True
+                if error.errno == errno.EINVAL:  # accept(2): it does not listen any more
+                    logger.warning("%s was shut down", self.local.table.address)
+                    self.stop()
+                    return True
                 raise
             self._serve(fd, self.local.peer)
         return True
@@ -139,15 +140,11 @@ class Acceptor:
         if not self._told_exhausted:
             self._told_exhausted = True
             logger.error("accepting pauses for %g s at a time: %s", RETRY_SECONDS, error)
-        self.local.unwatch()
+        self.local.rest()
         self._retry = self._loop.call_later(RETRY_SECONDS, self._resume)
 
     def _resume(self) -> None:
-        try:
-            self.start()
-        except OSError:  # watching takes a descriptor, too
-            self.local.unwatch()
-            self._retry = self._loop.call_later(RETRY_SECONDS, self._resume)
-            return
         self._retry = None
-        self._loop.when_listening(self.local.stand_first)
+        if self.local.watching:  # else its table was closed
+            self.local.resume()
+            self._loop.when_listening(self.local.stand_first)

@@ -101,12 +101,20 @@ class Connections:
 
         connection.left = left
         client.task = self._loop.create_task(self._connect(connection, client))
+        # A task that is cancelled before it began runs nothing of its own.
+        client.task.add_done_callback(lambda task: connection.close() if task.cancelled() else None)
 
     async def _connect(self, connection: _Connection, client: Client) -> None:
         try:
-            transport, _ = await self._loop.connect_accepted_socket(
-                self._factory, connection, **self._options
-            )
+            protocol = self._factory()
+            try:
+                transport, _ = await self._loop.connect_accepted_socket(
+                    lambda: protocol, connection, **self._options
+                )
+            except (TimeoutError, OSError) as error:  # a failed TLS handshake is the client's
+                logger.debug("connection failed: %s", error)
+                connection.close()
+                return
             if connection.left is None:  # over already
                 return
             if self._options.get("ssl") is None:
@@ -114,9 +122,6 @@ class Connections:
                 client.transport = weakref.ref(transport, lambda _: connection.detach())
             else:  # uvloop's can have no weak references; TLS's own connection_made does not raise
                 client.transport = lambda: transport
-        except (TimeoutError, OSError) as error:  # a failed TLS handshake is the client's
-            logger.debug("connection failed: %s", error)
-            connection.close()
         except Exception as error:
             connection.close()
             self._loop.call_exception_handler(

@@ -84,6 +84,7 @@ class TableInfo:
 class SlotInfo:
     """One slot at one moment. Counters are connections since the table was made.
 
+    claims: times it changed hands. epoch: moves whenever its owner or `live` changes, and back.
     own, stolen, orphan, global_: accepted by this slot's owner, by where from. arrived: taken out
     of this slot's queue, by whomever.
     """
@@ -95,6 +96,7 @@ class SlotInfo:
     alive: bool
     used: bool
     claims: int
+    epoch: int
     own: int
     stolen: int
     orphan: int
@@ -149,6 +151,7 @@ class _TableView(Handle):
             i.alive,
             i.used,
             i.claims,
+            i.epoch,
             i.own,
             i.stolen,
             i.orphan,
@@ -176,8 +179,8 @@ class ListenTable(_TableView):
         claims.
     first_is_slot: slot 0 is `sock` itself, for programs in which nobody accepts from it otherwise.
 
-    A context manager. The socket stays the caller's, and becomes non-blocking. Raises OSError
-    naming the call and address.
+    A context manager. The socket stays the caller's, becomes non-blocking, and is really closed
+    when the table is too. Raises OSError naming the call and address.
     Forked children have it; for a spawned one it is an argument of multiprocessing.Process, which
     pickles it with its descriptors.
     """
@@ -195,6 +198,8 @@ class ListenTable(_TableView):
         if steer not in STEERINGS:
             raise UsageError(f"steering {steer!r} is unknown: use {', '.join(STEERINGS)}")
         self._hold(sock, owned=False)
+        if slots is not None and not 0 <= slots <= lib.FS_SLOTS_MAX:
+            raise UsageError(f"{slots} slots: use 0 to {lib.FS_SLOTS_MAX}")
         options = ffi.new(
             "struct fs_table_options *",
             {
@@ -210,6 +215,8 @@ class ListenTable(_TableView):
         self._found(out[0])
 
     def _hold(self, sock: socket.socket, *, owned: bool) -> None:
+        if not isinstance(sock, socket.socket):
+            raise TypeError(f"a bound socket.socket is needed, not {sock!r}")
         self._table = None
         self.sock = sock
         self.address = address_text(sock)
@@ -218,6 +225,9 @@ class ListenTable(_TableView):
 
     def _found(self, table: Any) -> None:
         self._table = table
+        self.address = address_text(self.sock)  # listen(2) binds what was not bound
+        # As file objects made of a socket do: it stays open until both are closed.
+        self.sock._io_refs += 1  # type: ignore[attr-defined]
         # accept(2) on a blocking one would wait there, with connections at other listeners.
         self.sock.setblocking(False)
         self.first_is_slot = lib.fs_table_fd(table, 0) == self.sock.fileno()
@@ -234,13 +244,17 @@ class ListenTable(_TableView):
         return _adopt, (type(self), count, [DupFd(fd) for fd in fds + slots])
 
     def close(self) -> None:
-        """Give up this process's hold. May be called twice."""
+        """Give up this process's hold. May be called twice.
+
+        Raises RuntimeError while a server of a running loop serves it.
+        """
         if self._table is None:
             return
         # An epoll registration outlives the descriptor while another process holds the socket.
         for callback in list(self.before_close):
             callback()
         super().close()
+        self.sock._decref_socketios()  # type: ignore[attr-defined]
         if self._owns_sock:
             self.sock.close()
 
@@ -334,9 +348,8 @@ def _cookie(sock: socket.socket) -> int:
 
 
 def table_of(sock: socket.socket) -> ListenTable | None:
-    """The open table whose global listener `sock` is, made or inherited by this process."""
-    table = _tables.get(_cookie(sock)) if _tables and sock.fileno() >= 0 else None
-    return table if table is not None and not table.closed else None
+    """The table whose global listener `sock` is, made or inherited by this process."""
+    return _tables.get(_cookie(sock)) if _tables and sock.fileno() >= 0 else None
 
 
 def _adopt(kind: type[ListenTable], count: int, dups: list[Any]) -> ListenTable:

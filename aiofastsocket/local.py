@@ -14,11 +14,13 @@ siblings register anew, or they would stand before the new owner.
 import errno
 import os
 import select
+import signal
 import socket
+import threading
 import weakref
 from collections.abc import Callable
 from contextlib import suppress
-from typing import Protocol
+from typing import NamedTuple, Protocol
 
 from .listeners import GLOBAL, Address, ListenTable, Peer, SlotInfo
 
@@ -29,26 +31,43 @@ SIBLINGS = 4
 EAR = GLOBAL - 1
 """In the place of a source: the descriptor that is readable when claims may have changed."""
 
-# What a source was when it was registered: its number of claims, and whether it was live.
-_Mark = tuple[int, bool]
+
+class _Source(NamedTuple):
+    """What is watched: when its slot's epoch has moved since, it is registered anew."""
+
+    fd: int
+    epoch: int
+    siblings: bool
 
 
 class LocalListener:
     """Accepts from `table` for the calling thread, which is to be the only one to use it.
 
     slot: one that was claimed already, by whoever assigns them; else `claim` takes a free one.
+    on_close: called when the table is about to be closed while this is watched; may raise. Without
+        it, watching ends and the slot is given up.
     """
 
-    def __init__(self, table: ListenTable, slot: int = GLOBAL) -> None:
+    def __init__(
+        self,
+        table: ListenTable,
+        slot: int = GLOBAL,
+        *,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
         self.table = table
+        self._on_close = on_close or self._leave
         self.slot = slot
         self._assigned = slot
         self.peer = Peer()
-        self._add: Callable[[int, int], None] | None = None
-        self._remove: Callable[[int], object] | None = None
-        self._watched: dict[int, tuple[int, _Mark]] = {}  # source -> descriptor, mark; in order
+        self._add: Callable[[int, int], None]  # while watching
+        self._remove: Callable[[int], object]
+        self._thread = 0
+        self._resting = False
+        self._watched: dict[int, _Source] = {}  # in the order of accepting
         self._ear: select.epoll | None = None
         self._neighbour: tuple[int, int] | None = None  # pid, pidfd
+        self._undead = 0  # pid of a neighbour whose end its slot does not show
         _locals.add(self)
 
     def __repr__(self) -> str:
@@ -61,14 +80,16 @@ class LocalListener:
 
     # -- claims --
 
-    def claim(self) -> None:
-        """listen_spawn: take a free slot, or none if all have owners. Nothing arrives there yet."""
+    def claim(self) -> bool:
+        """listen_spawn: take a free slot, if there is one. Nothing arrives there yet."""
         self.table.reap()
         try:
             self.slot = self.table.claim()
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise
+            return False
+        return True
 
     def activate(self) -> None:
         """From now on connections may arrive at the slot: to be called once it is watched."""
@@ -90,102 +111,113 @@ class LocalListener:
 
     # -- what is to be polled --
 
+    @property
+    def watching(self) -> bool:
+        """Between watch and unwatch."""
+        return self._ear is not None
+
     def watch(self, add: Callable[[int, int], None], remove: Callable[[int], object]) -> None:
         """Start: `add(fd, source)` what is to be polled, now and whenever claims change.
 
         When the source EAR is readable, call `heed`; from any other one may accept.
         """
-        self._ear = select.epoll()
-        self._ear.register(self.table.bell(), select.EPOLLIN | select.EPOLLET)
-        self._add, self._remove = add, remove
-        self.table.before_close.add(self._table_closes)
-        add(self._ear.fileno(), EAR)
+        ear = select.epoll()
+        ear.register(self.table.bell(), select.EPOLLIN | select.EPOLLET)
+        self._ear, self._add, self._remove = ear, add, remove
+        self._thread = threading.get_ident()
+        self._resting = False
+        self.table.before_close.add(self._on_close)
+        add(ear.fileno(), EAR)
         self.sync()
 
     def unwatch(self) -> None:
         """Stop: `remove(fd)` everything."""
-        if self._remove is None:
-            return
-        remove = self._remove
-        self._add = self._remove = None
-        self.table.before_close.discard(self._table_closes)
-        for fd, _ in self._watched.values():
-            remove(fd)
-        assert self._ear is not None
-        remove(self._ear.fileno())
-        self._close_ear()
-        self._watched.clear()
-
-    def heed(self) -> None:
-        """Claims may have changed: look, and watch what is to be watched now."""
         if self._ear is None:
             return
-        for fd, _ in self._ear.poll(0):
-            if self._neighbour is not None and fd == self._neighbour[1]:
-                self.table.reap()  # steers away from the dead, and tells everybody
+        self.table.before_close.discard(self._on_close)
+        self.rest()
+        self._remove(self._ear.fileno())
+        self._forget_neighbour()
+        self._ear.close()
+        self._ear = None
+
+    def rest(self) -> None:
+        """Watch nothing but the claims, until `sync` with `resume`."""
+        self._resting = True
+        for source in self._watched.values():
+            self._remove(source.fd)
+        self._watched.clear()
+
+    def resume(self) -> None:
+        """After `rest`: last in every line, so the siblings have to stand back."""
+        self._resting = False
         self.sync()
 
-    def _table_closes(self) -> None:
-        self.unwatch()
-        self.release()
-
-    @property
-    def watching(self) -> bool:
-        """Between watch and unwatch."""
-        return self._add is not None
+    def heed(self) -> bool:
+        """Claims may have changed: watch what is to be watched now. True: we have a slot now, to be
+        activated once it is watched."""
+        if self._ear is None:
+            return False
+        for fd, _ in self._ear.poll(0):
+            if self._neighbour is not None and fd == self._neighbour[1]:
+                self._undead = self._neighbour[0]
+                self._forget_neighbour()
+                self.table.reap()  # steers away from the dead, and tells everybody
+        claimed = self.slot == GLOBAL and self.claim()
+        self.sync()
+        return claimed
 
     def sync(self) -> None:
         """Compare what is watched with what the claims ask for."""
-        if self._add is None or self._remove is None:
+        if self._ear is None:
             return
         slots = self._slots()
-        wanted = self._wanted(slots)
-        for source in [s for s, (_, mark) in self._watched.items() if wanted.get(s) != mark]:
-            self._remove(self._watched.pop(source)[0])
-        for source, mark in wanted.items():
-            if source not in self._watched:
-                fd = self.table.fileno(source)
-                self._watched[source] = fd, mark
-                self._add(fd, source)
+        wanted = {} if self._resting else self._wanted(slots)
+        for number in [n for n, source in self._watched.items() if wanted.get(n) != source]:
+            self._remove(self._watched.pop(number).fd)
+        for number, source in wanted.items():
+            if number not in self._watched:
+                self._watched[number] = source
+                self._add(source.fd, number)
         self._watch_neighbour(slots)
 
     def sources(self) -> list[int]:
         """Slots (and GLOBAL) to accept from, in order."""
-        if self._add is not None:
+        if self._ear is not None:
             return list(self._watched)
         return list(self._wanted(self._slots()))
 
     def serves(self, source: int) -> bool:
         """`source` is not a sibling's: all that waits there is ours to take."""
-        if source in (self.slot, GLOBAL):
-            return True
-        return source in self._watched and not self._watched[source][1][1]
+        return source in self._watched and not self._watched[source].siblings
 
     def _slots(self) -> list[SlotInfo]:
         return [] if self.table.info().shared else self.table.slots()
 
-    def _wanted(self, slots: list[SlotInfo]) -> dict[int, _Mark]:
-        if not slots:
-            return {GLOBAL: (0, False)}
-        wanted: dict[int, _Mark] = {}
-        if self.slot != GLOBAL:
-            wanted[self.slot] = 0, False
+    def _wanted(self, slots: list[SlotInfo]) -> dict[int, _Source]:
+        fileno = self.table.fileno
+        wanted: dict[int, _Source] = {}
+        if slots and self.slot != GLOBAL:
+            wanted[self.slot] = _Source(fileno(self.slot), 0, False)
         others = [s for s in self._ring(slots) if s.slot != self.slot]
-        orphans = [s for s in others if s.used and s.pid == 0]
-        siblings = [s for s in others if s.pid and s.live][:SIBLINGS]
-        wanted.update({s.slot: (s.claims, s.live) for s in orphans + siblings})
-        if not self.table.first_is_slot:
-            wanted[GLOBAL] = 0, False
+        for s in others:
+            if s.used and s.pid == 0:
+                wanted[s.slot] = _Source(fileno(s.slot), s.epoch, False)
+        for s in [s for s in others if s.pid and s.live][:SIBLINGS]:
+            wanted[s.slot] = _Source(fileno(s.slot), s.epoch, True)
+        if not slots or not self.table.first_is_slot:
+            wanted[GLOBAL] = _Source(fileno(GLOBAL), 0, False)
         return wanted
 
     def _ring(self, slots: list[SlotInfo]) -> list[SlotInfo]:
         """All slots, from the one after ours on: so that each is watched by as many."""
-        start = self.slot + 1 if self.slot != GLOBAL else os.getpid() % len(slots)
+        start = self.slot + 1 if self.slot != GLOBAL else os.getpid() % max(len(slots), 1)
         return slots[start:] + slots[:start]
 
     def _watch_neighbour(self, slots: list[SlotInfo]) -> None:
         """Notice the death of the next owner in the ring; somebody notices ours."""
-        pid = next((s.pid for s in self._ring(slots) if s.pid and s.pid != os.getpid()), 0)
+        not_to_watch = (0, os.getpid(), self._undead)
+        pid = next((s.pid for s in self._ring(slots) if s.pid not in not_to_watch), 0)
         if self._neighbour is not None and self._neighbour[0] == pid:
             return
         self._forget_neighbour()
@@ -194,6 +226,7 @@ class LocalListener:
         try:
             pidfd = os.pidfd_open(pid)
         except ProcessLookupError:
+            self._undead = pid
             self.table.reap()
         except OSError:  # no descriptors, or a seccomp filter: a claim or the next reap tells us
             pass
@@ -208,11 +241,11 @@ class LocalListener:
             os.close(self._neighbour[1])
             self._neighbour = None
 
-    def _close_ear(self) -> None:
-        self._forget_neighbour()
-        if self._ear is not None:
-            self._ear.close()
-            self._ear = None
+    def _leave(self) -> None:
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(f"{self.table.address} is used in another thread: end that first")
+        self.unwatch()
+        self.release()
 
     # -- connections --
 
@@ -246,18 +279,14 @@ class LocalListener:
 
     def forget(self) -> None:
         """In a forked child: claim, ear and neighbour are the parent's; watch nothing."""
-        remove, ear = self._remove, self._ear
-        self._add = self._remove = self._ear = None
+        ear, self._ear = self._ear, None
         self.slot = self._assigned
-        self.table.before_close.discard(self._table_closes)
+        self.table.before_close.discard(self._on_close)
         if ear is not None:
-            if remove is not None:
-                for fd, _ in self._watched.values():
-                    remove(fd)
-                remove(ear.fileno())
+            self.rest()
+            self._remove(ear.fileno())
             ear.close()  # and nothing unregistered from it: the parent uses the same epoll set
         self._forget_neighbour()
-        self._watched.clear()
 
 
 class Poller(Protocol):
@@ -272,6 +301,11 @@ _locals: "weakref.WeakSet[LocalListener]" = weakref.WeakSet()
 
 
 def _after_fork() -> None:
+    if pollers:
+        # Until Python 3.12 a signal to the child would wake the parent's loop, which would take it
+        # for its own.
+        with suppress(ValueError):  # not the main thread
+            signal.set_wakeup_fd(-1)
     # In this order: what a child unregisters must not be the parent's registration.
     for poller in list(pollers):
         poller.renew()

@@ -105,7 +105,8 @@ class FastsocketSelector(selectors.EpollSelector):
             if fd in self._sources:
                 local, source = self._sources[fd]
                 if source == EAR:
-                    local.heed()
+                    if local.heed():
+                        local.activate()
                     continue
                 key, mask = self.get_key(local), selectors.EVENT_READ
             else:

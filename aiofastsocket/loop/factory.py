@@ -50,6 +50,13 @@ def run(
     slots: int | None = None,
 ) -> T:
     """As asyncio.run, on a `new_event_loop` with these options."""
+    try:
+        asyncio.get_running_loop()
+    except RuntimeError:
+        pass
+    else:
+        main.close()
+        raise RuntimeError("aiofastsocket.run() cannot be called from a running event loop")
     factory = partial(new_event_loop, loop, backend=backend, steer=steer, slots=slots)
     with asyncio.Runner(debug=debug, loop_factory=factory) as runner:
         return runner.run(main)

@@ -35,16 +35,29 @@ class Server(asyncio.Server):
     _sockets: list[socket.socket] | None
     _backlog: int
     _serving: bool
+    _protocol_factory: Callable[[], Any]
+    _ssl_context: Any
+    _ssl_handshake_timeout: float | None
+    _ssl_shutdown_timeout: float | None
 
     def _start_serving(self) -> None:
         if self._serving:
             return
         for sock in self._sockets or ():
             self._loop.check_free(sock)
+        self._serving = True
         try:
             for sock in self._sockets or ():
                 self._loop.listen(sock, self._backlog)
-            super()._start_serving()  # type: ignore[misc]
+                self._loop._start_serving(
+                    self._protocol_factory,
+                    sock,
+                    self._ssl_context,
+                    self,
+                    self._backlog,
+                    self._ssl_handshake_timeout,
+                    self._ssl_shutdown_timeout,
+                )
         except BaseException:
             self.close()
             raise
@@ -193,12 +206,16 @@ class Listening:
     def check_free(self, sock: socket.socket) -> None:
         """Raise RuntimeError if this loop serves the socket's table already."""
         serving = self._serving.get(sock.fileno())
-        if serving is not None and not serving.table.closed:
+        if isinstance(serving, Takers) and serving.idle:
+            self._serving.pop(sock.fileno())
+            serving.end()
+        elif serving is not None and not serving.table.closed:
             raise RuntimeError(f"{serving.table.address} is served by this loop already")
 
     def listen(self, sock: socket.socket, backlog: int) -> None:
         """Have a table for a server's socket: one that exists, or a new one."""
-        if table_of(sock) is None:
+        table = table_of(sock)
+        if table is None or table.closed:
             device = self._channel.backend == "device"
             if device:
                 self._channel.listen(sock, backlog)
@@ -255,10 +272,12 @@ class Listening:
 
     def _table_for(self, sock: Any) -> ListenTable | None:
         """The table that a user's argument stands for."""
-        if isinstance(sock, ListenTable):
-            sock.info()  # ValueError: it is closed
-            return sock
-        return table_of(sock) if isinstance(sock, socket.socket) else None
+        table = table_of(sock) if isinstance(sock, socket.socket) else sock
+        if not isinstance(table, ListenTable):
+            return None
+        if table.closed:
+            raise ValueError(f"the listen table of {table.address} is closed")
+        return table
 
     def _may_make_table(self, sock: Any) -> bool:
         """Is the listener to be made, or not listening yet, and nobody else's?"""

@@ -49,11 +49,20 @@ class SelectorLoop(Listening, asyncio.SelectorEventLoop):  # type: ignore[misc]
         def serve(fd: int, peer: Peer) -> None:
             address = peer.address()
             connection = socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
+            connection.setblocking(False)  # as it is; the object has to know
             if self.get_debug():
                 logger.debug("%r got a new connection from %r: %r", server, address, connection)
             self.create_task(connect(connection, {"peername": address}))
 
         return serve
+
+    def renew(self) -> None:
+        """See local.Poller."""
+        super().renew()
+        if self.is_running():
+            # What is ready now is the parent's to do.
+            for handle in cast(Any, self)._ready:
+                handle.cancel()
 
     def resume_after_fork(self) -> None:
         """See Listening: wake-ups and signals of parent and child must not mix."""

@@ -39,7 +39,7 @@ class ServerSide:
         serve: Callable[[int, Peer], None],
     ) -> None:
         self.table = table
-        self.local = LocalListener(table)
+        self.local = LocalListener(table, on_close=self._refuse)
         self._channel = channel
         self._acceptor = Acceptor(loop, self.local, serve)
         # asyncio's servers accept, and make protocols, in the context that started them.
@@ -56,6 +56,9 @@ class ServerSide:
         self._acceptor.stop()
         self.local.release()
 
+    def _refuse(self) -> None:
+        raise RuntimeError(f"{self.table.address} is served by a server: close that first")
+
 
 class _Loop(ListenLoop, Protocol):
     def create_future(self) -> "asyncio.Future[None]":
@@ -70,7 +73,7 @@ class Takers:
 
     def __init__(self, loop: _Loop, table: ListenTable) -> None:
         self.table = table
-        self.local = LocalListener(table)
+        self.local = LocalListener(table, on_close=self._closed)
         self._loop = loop
         self._watching = False
         self._waiting: deque[asyncio.Future[None]] = deque()
@@ -98,12 +101,16 @@ class Takers:
                 if waiter in self._waiting:
                     self._waiting.remove(waiter)
 
+    @property
+    def idle(self) -> bool:
+        """Nobody waits."""
+        return not self._waiting and not self._woken
+
     def begin(self) -> None:
         """See Serving."""
         if not self._waiting or self._watching:
             return
         self._watching = True
-        self.table.before_close.add(self._closed)
         self.local.claim()
         self.local.watch(self._add, self._loop.remove_reader)
         self._loop.when_listening(self.local.activate)
@@ -112,15 +119,18 @@ class Takers:
         """See Serving."""
         if self._watching:
             self._watching = False
-            self.table.before_close.discard(self._closed)
             self.local.unwatch()
             self.local.release()
 
     def _add(self, fd: int, source: int) -> None:
         if source == EAR:
-            self._loop.add_reader(fd, self.local.heed)
+            self._loop.add_reader(fd, self._heed)
         else:
             self._loop.add_listener(fd, self._ready)
+
+    def _heed(self) -> None:
+        if self.local.heed():
+            self._loop.when_listening(self.local.activate)
 
     def _ready(self) -> None:
         while self._waiting:

@@ -44,6 +44,7 @@ struct fs_slot_info {
     bool alive;
     bool used;
     uint64_t claims;
+    uint64_t epoch;
     uint64_t own;
     uint64_t stolen;
     uint64_t orphan;

@@ -224,7 +224,7 @@ int fs_table_activate(struct fs_table *t, int slot, bool live)
     if (rc)
         return rc;
     if (atomic_exchange(&s->live, live) != live) {
-        atomic_fetch_add(&t->page->generation, 1);
+        slot_changed(t->page, s);
         rc = table_steer(t);
     }
     table_unlock(t);

@@ -116,6 +116,12 @@ bool slot_alive(const struct slot_record *slot)
     }
 }
 
+void slot_changed(struct page *page, struct slot_record *slot)
+{
+    atomic_fetch_add(&slot->epoch, 1);
+    atomic_fetch_add(&page->generation, 1);
+}
+
 void slot_give(struct page *page, struct slot_record *slot, pid_t pid, pid_t tid, uint64_t start)
 {
     atomic_store(&slot->pid, 0);
@@ -123,12 +129,12 @@ void slot_give(struct page *page, struct slot_record *slot, pid_t pid, pid_t tid
     atomic_store(&slot->start, start);
     atomic_fetch_add(&slot->claims, 1);
     atomic_store(&slot->pid, pid);
-    atomic_fetch_add(&page->generation, 1);
+    slot_changed(page, slot);
 }
 
 void slot_clear(struct page *page, struct slot_record *slot)
 {
     atomic_store(&slot->live, false);
     atomic_store(&slot->pid, 0);
-    atomic_fetch_add(&page->generation, 1);
+    slot_changed(page, slot);
 }

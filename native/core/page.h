@@ -24,6 +24,7 @@ struct slot_record {
     _Atomic(int32_t) cpu;
     _Atomic(bool) live;
     _Atomic(uint64_t) claims;
+    _Atomic(uint64_t) epoch; /* moves with the owner and with `live` */
     _Atomic(uint64_t) own, stolen, orphan, global, arrived;
     _Atomic(uint64_t) reviewed; /* `arrived` at the last review of the steering */
 };
@@ -61,5 +62,6 @@ bool slot_alive(const struct slot_record *slot);
 /* Under the lock. */
 void slot_give(struct page *page, struct slot_record *slot, pid_t pid, pid_t tid, uint64_t start);
 void slot_clear(struct page *page, struct slot_record *slot);
+void slot_changed(struct page *page, struct slot_record *slot);
 
 #endif

@@ -339,6 +339,7 @@ int fs_table_read_slot(const struct fs_table *t, int slot, struct fs_slot_info *
         .live = atomic_load(&s->live),
         .alive = slot_alive(s),
         .claims = atomic_load(&s->claims),
+        .epoch = atomic_load(&s->epoch),
         .own = atomic_load(&s->own),
         .stolen = atomic_load(&s->stolen),
         .orphan = atomic_load(&s->orphan),

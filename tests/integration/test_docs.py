@@ -99,12 +99,15 @@ def test_the_gunicorn_worker(tmp_path: Path) -> None:
 
 
 def test_the_statistics(tmp_path: Path) -> None:
-    text = EXAMPLES[STATISTICS].replace("9000", str(free_port()))
-    done = subprocess.run(
-        [sys.executable, "-c", text], cwd=tmp_path, capture_output=True, text=True
-    )
-    assert done.returncode == 0, done.stderr
-    assert len(done.stdout.splitlines()) == 1 + 2 * len(os.sched_getaffinity(0))
+    with program(0, tmp_path) as (pid, port):
+        until(lambda: owners(pid), "it serves")
+        for _ in range(7):
+            ask(("127.0.0.1", port), b"line\n")
+        command = [sys.executable, "-c", EXAMPLES[STATISTICS], str(pid)]
+        out = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
+    lines = out.stdout.splitlines()
+    assert len(lines) == 1 + 2 * len(os.sched_getaffinity(0))
+    assert f"0 {pid} 7 0 0 0" in lines
 
 
 def test_no_example_is_left_out() -> None:

@@ -60,6 +60,7 @@ struct fs_slot_info {
     bool alive;       /* the owner is a running thread */
     bool used;        /* was claimed at least once */
     uint64_t claims;  /* times it changed hands */
+    uint64_t epoch;   /* moves whenever the owner or `live` changes, and back */
     uint64_t own;     /* accepted by this slot's owner from this slot, */
     uint64_t stolen;  /* ... from a slot that somebody else serves, */
     uint64_t orphan;  /* ... from a slot that nobody serves, */
