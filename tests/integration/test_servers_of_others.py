@@ -204,9 +204,10 @@ def test_gunicorns_uvicorn_worker() -> None:
         with running(command, "Application startup complete", 2) as server:
             address = server.address()
             seen.append(talk(address))
-            # HUP: new workers, and nobody is refused.
+            # HUP: new workers. A retiring uvicorn resets whom it has just accepted, on any loop.
             server.process.send_signal(signal.SIGHUP)
             until(partial(server.logged, "startup complete", 4), "new workers")
+            until(partial(server.logged, "Finished server process", 2), "the old ones are gone")
             seen[-1] += talk(address)
             seen[-1] += stop(server, address)
             logs.append(plain(server.log()))
