@@ -3,10 +3,12 @@
 import os
 import signal
 from collections.abc import Callable
+from pathlib import Path
 
 from support.balance import check_cpu, check_spread, listeners
 from support.client import OnCore, ask
 from support.service import Service, until
+from support.workers import helped
 
 Serve = Callable[..., Service]
 
@@ -47,3 +49,12 @@ def test_off_is_one_shared_listener(serve: Serve) -> None:
     assert service.info().shared
     assert sum(s.global_ for s in service.slots()) == 50
     assert "backend off" in service.log()
+
+
+def test_a_busy_worker_is_helped(serve: Serve) -> None:
+    """What arrives while its owner is in a slow handler is served by the others."""
+    app_dir = ("--app-dir", str(Path(__file__).parents[1]))
+    service = serve("support.workers:Who", "--workers", "3", "--steer", "spread", *app_dir)
+    arrived, by_sibling = helped(service.slot_of, service.address)
+    assert arrived >= 40
+    assert by_sibling >= 0.95 * arrived

@@ -13,6 +13,7 @@ from typing import cast
 
 import pytest
 from support.loops import Echo, ask
+from support.workers import fork
 
 pytestmark = pytest.mark.asyncio
 
@@ -183,5 +184,33 @@ async def test_context_variables() -> None:
     variable.set("somebody else's")
     assert await ask(server.sockets[0].getsockname(), b"x") == b"x"
     assert seen == ["the server's"]
+    server.close()
+    await server.wait_closed()
+
+
+async def test_fork_beside_a_running_loop() -> None:
+    """The child has a loop of its own, for a server at another address; its parent's goes on."""
+    loop = asyncio.get_running_loop()
+    kind = type(loop)
+    server = await loop.create_server(Echo, "127.0.0.1", 0)
+    read_end, write_end = os.pipe()
+
+    async def serve() -> None:
+        own = await asyncio.get_running_loop().create_server(Echo, "127.0.0.1", 0)
+        assert await ask(own.sockets[0].getsockname(), b"child") == b"child"
+        own.close()
+        await own.wait_closed()
+
+    def child() -> None:
+        with asyncio.Runner(loop_factory=kind) as runner:
+            runner.run(serve())
+        os.write(write_end, b"fine")
+
+    pid = fork(child)
+    os.close(write_end)
+    assert await loop.run_in_executor(None, os.waitpid, pid, 0) == (pid, 0)
+    assert os.read(read_end, 10) == b"fine"
+    os.close(read_end)
+    assert await ask(server.sockets[0].getsockname(), b"parent") == b"parent"
     server.close()
     await server.wait_closed()

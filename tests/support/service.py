@@ -135,6 +135,9 @@ class Service:
             view.close()
         return result
 
+    def slot_of(self, pid: int) -> SlotInfo:
+        return next(slot for slot in self.slots() if slot.pid == pid)
+
     def info(self, table: int = 0) -> TableInfo:
         views = list(tables_of(self.pid))
         result = views[table].info()

@@ -134,7 +134,9 @@ def shake(address: Any, connections: int, gap: float = 0.0, request: bytes = b"w
     return answers
 
 
-def helped(workers: Workers, address: Any, rounds: int = 4, most: int = 100) -> tuple[int, int]:
+def helped(
+    slot_of: Callable[[int], SlotInfo], address: Any, rounds: int = 4, most: int = 100
+) -> tuple[int, int]:
     """Connections that arrived at a slot while its owner was in a slow handler: how many, and how
     many of them a sibling served."""
     arrived = by_sibling = 0
@@ -144,14 +146,14 @@ def helped(workers: Workers, address: Any, rounds: int = 4, most: int = 100) -> 
             busy = int(slow.recv(100))
             slow.setblocking(False)
             for _ in range(most):
-                before = workers.slot_of(busy)
+                before = slot_of(busy)
                 with connect(address) as sock:
                     sock.sendall(b"who\n")
                     with suppress(BlockingIOError):
                         slow.recv(100)
                         break  # the handler is over
                     served_by = int(receive_all(sock))
-                if workers.slot_of(busy).arrived > before.arrived:
+                if slot_of(busy).arrived > before.arrived:
                     arrived += 1
                     by_sibling += served_by != busy
             slow.setblocking(True)
