@@ -232,6 +232,7 @@ class ListenTable(_TableView):
         self.sock.setblocking(False)
         self.first_is_slot = lib.fs_table_fd(table, 0) == self.sock.fileno()
         _tables[_cookie(self.sock)] = self
+        _open_tables.add(self)
 
     def __reduce__(self) -> tuple[Any, ...]:
         from multiprocessing.reduction import DupFd  # only who pickles pays for the import
@@ -254,6 +255,7 @@ class ListenTable(_TableView):
         for callback in list(self.before_close):
             callback()
         super().close()
+        _open_tables.discard(self)
         self.sock._decref_socketios()  # type: ignore[attr-defined]
         if self._owns_sock:
             self.sock.close()
@@ -339,7 +341,10 @@ class ListenTable(_TableView):
         return check(lib.fs_table_half_open(self._open()), "half open", self.address)
 
 
+# By the cookie of their sockets. Whoever has kept only the socket still has the table, until it is
+# closed.
 _tables: "weakref.WeakValueDictionary[int, ListenTable]" = weakref.WeakValueDictionary()
+_open_tables: "set[ListenTable]" = set()
 
 
 def _cookie(sock: socket.socket) -> int:

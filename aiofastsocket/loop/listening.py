@@ -112,7 +112,8 @@ class Listening:
         if base.is_running():
             # Whoever forks in a handler may well go on without the loop; not with it.
             self._forked_running = True
-            base.stop()
+            if self._runs_here():
+                base.stop()
 
     # -- asyncio's interface --
 
@@ -214,8 +215,7 @@ class Listening:
 
     def listen(self, sock: socket.socket, backlog: int) -> None:
         """Have a table for a server's socket: one that exists, or a new one."""
-        table = table_of(sock)
-        if table is None or table.closed:
+        if self._table_for(sock) is None:
             device = self._channel.backend == "device"
             if device:
                 self._channel.listen(sock, backlog)

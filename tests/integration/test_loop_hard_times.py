@@ -1,6 +1,7 @@
 """Our loops when something runs out, is closed under them, or is cancelled too early."""
 
 import asyncio
+import gc
 import os
 import signal
 import socket
@@ -19,6 +20,7 @@ from support.workers import Greeter, Who, Workers, bound, fork, serve_table, sha
 import aiofastsocket
 from aiofastsocket import ListenTable, LocalListener
 from aiofastsocket.acceptor import Acceptor
+from aiofastsocket.listeners import table_of
 from aiofastsocket.loop import LOOPS
 
 
@@ -383,3 +385,27 @@ def test_what_no_table_can_be_made_of() -> None:
         ListenTable(sock, slots=100_000)
     with socket.socket() as sock, ListenTable(sock, slots=1) as table:
         assert not table.address.endswith(":0")
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_who_kept_only_the_socket_has_the_table(loop: str) -> None:
+    async def main() -> None:
+        running = asyncio.get_running_loop()
+        sock = ListenTable(bound(), slots=2).sock
+        gc.collect()
+        server = await running.create_server(Echo, sock=sock, start_serving=False)
+        table = table_of(sock)
+        assert table is not None
+        await server.start_serving()
+        assert await ask(sock.getsockname(), b"x") == b"x"
+        assert table.slot(0).own == 1
+        server.close()
+        await server.wait_closed()
+        unstarted = await running.create_server(Echo, sock=sock, start_serving=False)
+        table.close()
+        with pytest.raises(ValueError, match="is closed"):
+            await unstarted.start_serving()
+        unstarted.close()
+        sock.close()
+
+    aiofastsocket.run(main(), loop=loop)
