@@ -5,6 +5,7 @@ happens when descriptors run out. What becomes of a connection is its maker's bu
 import asyncio
 import errno
 import logging
+import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
@@ -116,24 +117,27 @@ class Acceptor:
 
     def _take(self, source: int, most: int) -> bool:
         """Accept up to `most` connections; was there one?"""
+        local = self.local
         for taken in range(most):
-            try:
-                fd = self.local.accept_from(source)
-            except BlockingIOError:
+            fd = local.accept_from(source)
+            if fd >= 0:
+                self._serve(fd, local.peer)
+            elif fd == -errno.EAGAIN:
                 return taken > 0
-            except OSError as error:
-                if error.errno in _PASSING:
-                    continue
-                if error.errno in _EXHAUSTED:
-                    self._pause(error)
-                    return True
-                if error.errno == errno.EINVAL:  # accept(2): it does not listen any more
-                    logger.warning("%s was shut down", self.local.table.address)
-                    self.stop()
-                    return True
-                raise
-            self._serve(fd, self.local.peer)
+            elif -fd not in _PASSING:
+                self._failed(-fd)
+                return True
         return True
+
+    def _failed(self, number: int) -> None:
+        error = OSError(number, os.strerror(number))
+        if number in _EXHAUSTED:
+            self._pause(error)
+        elif number == errno.EINVAL:  # accept(2): it does not listen any more
+            logger.warning("%s was shut down", self.local.table.address)
+            self.stop()
+        else:
+            raise error
 
     def _pause(self, error: OSError) -> None:
         """Out of descriptors or memory: what waits in the queue is not lost, try again later."""

@@ -15,30 +15,6 @@ from .listeners import ListenTable, Peer
 logger = logging.getLogger("aiofastsocket")
 
 
-class Client:
-    """One open connection, with what asyncio.Server asks of a transport: close() and abort()."""
-
-    def __init__(self) -> None:
-        self.transport: Callable[[], Any] = lambda: None  # not to keep it alive
-        self.task: asyncio.Task[None] | None = None
-
-    def close(self) -> None:
-        """Close its transport once what is buffered is sent."""
-        transport = self.transport()
-        if transport is not None:
-            transport.close()
-        elif self.task is not None:
-            self.task.cancel()
-
-    def abort(self) -> None:
-        """Close its transport now."""
-        transport = self.transport()
-        if transport is not None:
-            transport.abort()
-        elif self.task is not None:
-            self.task.cancel()
-
-
 class _Connection(socket.socket):
     """A socket that tells when its transport is done with it.
 
@@ -46,7 +22,7 @@ class _Connection(socket.socket):
     after connection_lost, so it is known exactly which connections are still being served.
     """
 
-    left: Callable[[], None] | None = None
+    client: "Client | None" = None
 
     def detach(self) -> int:
         self._leave()
@@ -57,9 +33,44 @@ class _Connection(socket.socket):
         super().close()
 
     def _leave(self) -> None:
-        left, self.left = self.left, None
-        if left is not None:
-            left()
+        client, self.client = self.client, None
+        if client is not None:
+            client.connections.left(client)
+
+
+class Client:
+    """One open connection, with what asyncio.Server asks of a transport: close() and abort()."""
+
+    __slots__ = ("__weakref__", "connections", "failed", "task", "transport")
+
+    def __init__(self, connections: "Connections") -> None:
+        self.connections = connections
+        self.task: asyncio.Task[Any] | None = None  # until there is a transport
+        self.transport: Callable[[], Any] | None = None  # not to keep it alive
+        self.failed = False  # no protocol could be made
+
+    def close(self) -> None:
+        """Close its transport once what is buffered is sent."""
+        self._end("close")
+
+    def abort(self) -> None:
+        """Close its transport now."""
+        self._end("abort")
+
+    def _end(self, how: str) -> None:
+        if self.task is not None:
+            self.task.cancel()
+        elif self.transport is not None:
+            transport = self.transport()
+            if transport is not None:
+                getattr(transport, how)()
+
+    def make_protocol(self) -> asyncio.BaseProtocol:
+        """The factory's, noting if it fails: that is no client's doing."""
+        self.failed = True
+        protocol = self.connections.factory()
+        self.failed = False
+        return protocol
 
 
 class Connections:
@@ -75,60 +86,54 @@ class Connections:
         table: ListenTable,
         factory: Callable[[], asyncio.BaseProtocol],
         *,
-        opened: Callable[[Client], None] = lambda _: None,
-        closed: Callable[[Client], None] = lambda _: None,
+        opened: Callable[[Client], None] | None = None,
+        closed: Callable[[Client], None] | None = None,
         **options: Any,
     ) -> None:
         self.open: set[Client] = set()
+        self.factory = factory
         self._loop = loop
-        self._table = table
-        self._factory = factory
+        sock = table.sock
+        # With all three given, the constructor asks the kernel nothing.
+        self._kind = sock.family, sock.type, sock.proto
         self._opened, self._closed = opened, closed
-        self._options = options
+        self._options = {k: v for k, v in options.items() if v is not None}
 
     def begin(self, fd: int, _: Peer) -> None:
         """Serve a connection just accepted."""
-        # With all three given, the constructor asks the kernel nothing.
-        sock = self._table.sock
-        connection = _Connection(sock.family, sock.type, sock.proto, fileno=fd)
-        client = Client()
+        connection = _Connection(*self._kind, fileno=fd)
+        client = connection.client = Client(self)
         self.open.add(client)
-        self._opened(client)
+        if self._opened is not None:
+            self._opened(client)
+        client.task = self._loop.create_task(
+            self._loop.connect_accepted_socket(client.make_protocol, connection, **self._options)
+        )
+        client.task.add_done_callback(lambda task: self._connected(connection, task))
 
-        def left() -> None:
-            self.open.discard(client)
+    def left(self, client: Client) -> None:
+        """The connection has ended."""
+        self.open.discard(client)
+        if self._closed is not None:
             self._closed(client)
 
-        connection.left = left
-        client.task = self._loop.create_task(self._connect(connection, client))
-        # A task that is cancelled before it began runs nothing of its own.
-        client.task.add_done_callback(lambda task: connection.close() if task.cancelled() else None)
-
-    async def _connect(self, connection: _Connection, client: Client) -> None:
-        try:
-            protocol = self._factory()
-            try:
-                transport, _ = await self._loop.connect_accepted_socket(
-                    lambda: protocol, connection, **self._options
-                )
-            except (TimeoutError, OSError) as error:  # a failed TLS handshake is the client's
+    def _connected(self, connection: _Connection, task: "asyncio.Task[Any]") -> None:
+        client = connection.client
+        error = None if task.cancelled() else task.exception()
+        if client is None:  # over already
+            return
+        client.task = None
+        if task.cancelled() or error is not None:
+            if isinstance(error, OSError) and not client.failed:  # a failed TLS handshake, a reset
                 logger.debug("connection failed: %s", error)
-                connection.close()
-                return
-            if connection.left is None:  # over already
-                return
-            if self._options.get("ssl") is None:
-                # uvloop drops a transport whose connection_made raised, its socket untold.
-                client.transport = weakref.ref(transport, lambda _: connection.detach())
-            else:  # uvloop's can have no weak references; TLS's own connection_made does not raise
-                client.transport = lambda: transport
-        except Exception as error:
+            elif error is not None:
+                self._loop.call_exception_handler(
+                    {"message": "connection could not be served", "exception": error}
+                )
             connection.close()
-            self._loop.call_exception_handler(
-                {"message": "connection could not be served", "exception": error}
-            )
-        except BaseException:
-            connection.close()
-            raise
-        finally:
-            client.task = None
+        elif "ssl" not in self._options:
+            # uvloop drops a transport whose connection_made raised, its socket untold.
+            client.transport = weakref.ref(task.result()[0], lambda _: connection.detach())
+        else:  # uvloop's can have no weak references; TLS's own connection_made does not raise
+            transport = task.result()[0]
+            client.transport = lambda: transport

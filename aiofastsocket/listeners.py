@@ -24,6 +24,8 @@ from .errors import UsageError
 GLOBAL: int = lib.FS_GLOBAL
 """In the place of a slot number: the global listener, or a process without a slot."""
 
+_FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+
 PAGE_NAME = "/memfd:fastsocket-table"
 
 SO_COOKIE = 57  # socket(7): which socket it is; descriptors' numbers are used again
@@ -311,14 +313,15 @@ class ListenTable(_TableView):
         Returns the connection's descriptor, non-blocking and close-on-exec, and leaves the client's
         address in `peer`. Raises OSError as accept4(2); BlockingIOError if none waits.
         """
-        flags = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
-        if peer is None:
-            rc = lib.fs_table_accept(self._open(), slot, source, ffi.NULL, ffi.NULL, flags)
-        else:
-            peer.clear()
-            table = self._open()
-            rc = lib.fs_table_accept(table, slot, source, peer.pointer, peer.length, flags)
+        rc = self.try_accept(slot, source, peer)
         return rc if rc >= 0 else check(rc, "accept", self.address)
+
+    def try_accept(self, slot: int, source: int, peer: Peer | None = None) -> int:
+        """As accept, but returns -errno: most calls in a loop end with -EAGAIN."""
+        if peer is None:
+            return lib.fs_table_accept(self._open(), slot, source, ffi.NULL, ffi.NULL, _FLAGS)
+        peer.clear()
+        return lib.fs_table_accept(self._open(), slot, source, peer.pointer, peer.length, _FLAGS)
 
     def copy_options(self) -> None:
         """Copy the global listener's socket options to every slot, again."""

@@ -22,6 +22,7 @@ from collections.abc import Callable
 from contextlib import suppress
 from typing import NamedTuple, Protocol
 
+from ._native import check
 from .listeners import GLOBAL, Address, ListenTable, Peer, SlotInfo
 
 # Each connection visits every waiter in line that is busy, so a few must do; and each slot has as
@@ -250,30 +251,27 @@ class LocalListener:
     # -- connections --
 
     def accept_from(self, source: int) -> int:
-        """accept4(2) from one source: a non-blocking descriptor; `peer` tells the client's address.
+        """accept4(2) from one source: a non-blocking descriptor, or -errno; -EAGAIN if none waits.
 
-        Raises BlockingIOError if none waits there, else OSError as accept4(2).
+        `peer` has the client's address.
         """
-        return self.table.accept(self.slot, source, self.peer)
+        return self.table.try_accept(self.slot, source, self.peer)
 
     def accept(self) -> tuple[socket.socket, Address]:
         """As socket.accept(), from the first source where a connection waits; non-blocking.
 
         Raises BlockingIOError if none waits anywhere, else OSError as accept4(2).
         """
-        nothing: BlockingIOError | None = None
+        rc = -errno.EAGAIN
         for source in self.sources():
-            try:
-                fd = self.accept_from(source)
-            except BlockingIOError as error:
-                nothing = error
-            else:
-                sock = self.table.sock
-                connection = socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
-                connection.setblocking(False)  # as it is; the object has to know
-                return connection, self.peer.address()
-        assert nothing is not None
-        raise nothing
+            rc = self.accept_from(source)
+            if rc != -errno.EAGAIN:
+                break
+        fd = check(rc, "accept", self.table.address)
+        sock = self.table.sock
+        connection = socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
+        connection.setblocking(False)  # as it is; the object has to know
+        return connection, self.peer.address()
 
     # -- forks --
 

@@ -205,6 +205,13 @@ class Supervisor:
             for c in self._workers.values()
         )
 
+    def _overtaken(self, child: Child) -> bool:
+        """A newer generation serves its slot already: it replaced a dead one, and a reload came."""
+        return any(
+            c.slot == child.slot and c.ready and not c.stopping and c.generation > child.generation
+            for c in self._workers.values()
+        )
+
     def _put_in_charge(self, child: Child) -> None:
         for table in self._tables:
             with suppress(ProcessLookupError):  # it died already; its exit will be noticed
@@ -287,7 +294,7 @@ class Supervisor:
             if self._exit_code is not None:
                 # It started into a stop: it answers what waits, and ends.
                 child.end(quick=self._quick)
-            elif not child.stopping:
+            elif not child.stopping and not self._overtaken(child):
                 self._put_in_charge(child)
         if child.ready and not child.drained and child.told.endswith(b"stopping\n"):
             child.drained = True

@@ -122,7 +122,7 @@ def test_a_task_cancelled_before_it_began() -> None:
 
         def cancelled(loop: Any, coro: Any, **options: Any) -> Any:
             task = asyncio.Task(coro, loop=loop, **options)
-            if coro.__name__ == "_connect":
+            if coro.__name__ == "connect_accepted_socket":
                 task.cancel()
             return task
 

@@ -176,3 +176,14 @@ def test_a_thousand_events(serve: Serve) -> None:
         wanted += 1
     until(lambda: service.settled(2), "two workers")
     check_spread(service)
+
+
+def test_a_crash_just_before_a_reload(serve: Serve) -> None:
+    """The dead worker's successor and the new generation's worker become ready in any order."""
+    service = serve("targets:Who", "--workers", "2", "--steer", "spread")
+    for round_ in range(1, 13):
+        os.kill(service.owners()[0], signal.SIGKILL)
+        service.send(signal.SIGHUP)
+        service.wait_log("reloaded", round_)
+        until(lambda: service.settled(2), "the new workers are in charge", 10)
+    assert ask(service.address)
