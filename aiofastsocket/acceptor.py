@@ -90,7 +90,7 @@ class Acceptor:
         self.local.unwatch()
 
     def sweep(self) -> None:
-        """Accept once more what waits at the own slot."""
+        """Accept once more what waits at the own slot; before stop()."""
         self._take(GLOBAL if self.local.table.info().shared else self.local.slot, BURST)
 
     def idle(self) -> bool:
@@ -122,6 +122,8 @@ class Acceptor:
             fd = local.accept_from(source)
             if fd >= 0:
                 self._serve(fd, local.peer)
+                if not local.watching:  # it closed the server
+                    return True
             elif fd == -errno.EAGAIN:
                 return taken > 0
             elif -fd not in _PASSING:

@@ -1,6 +1,6 @@
 """Connections that were accepted by hand, from their descriptor to the end of their transport.
 
-For loops that cannot tell by themselves: uvloop's servers count their own connections only.
+They count from the moment they are accepted: whoever stops then still has them to serve.
 """
 
 import asyncio
@@ -10,7 +10,7 @@ import weakref
 from collections.abc import Callable
 from typing import Any
 
-from .listeners import ListenTable, Peer
+from .listeners import Address, ListenTable, Peer
 
 logger = logging.getLogger("aiofastsocket")
 
@@ -23,6 +23,11 @@ class _Connection(socket.socket):
     """
 
     client: "Client | None" = None
+    peer: Address
+
+    def getpeername(self) -> Address:
+        """What accept(2) told: after a reset, getpeername(2) tells nothing."""
+        return self.peer
 
     def detach(self) -> int:
         self._leave()
@@ -97,11 +102,15 @@ class Connections:
         # With all three given, the constructor asks the kernel nothing.
         self._kind = sock.family, sock.type, sock.proto
         self._opened, self._closed = opened, closed
+        # uvloop's transports own the descriptor and ask libuv; asyncio's use the socket.
+        self._owns = not isinstance(loop, asyncio.BaseEventLoop)
         self._options = {k: v for k, v in options.items() if v is not None}
 
-    def begin(self, fd: int, _: Peer) -> None:
+    def begin(self, fd: int, peer: Peer) -> None:
         """Serve a connection just accepted."""
         connection = _Connection(*self._kind, fileno=fd)
+        if not self._owns:
+            connection.peer = peer.address()
         client = connection.client = Client(self)
         self.open.add(client)
         if self._opened is not None:
@@ -133,7 +142,8 @@ class Connections:
             connection.close()
         elif "ssl" not in self._options:
             # uvloop drops a transport whose connection_made raised, its socket untold.
-            client.transport = weakref.ref(task.result()[0], lambda _: connection.detach())
+            dropped = connection.detach if self._owns else connection.close
+            client.transport = weakref.ref(task.result()[0], lambda _: dropped())
         else:  # uvloop's can have no weak references; TLS's own connection_made does not raise
             transport = task.result()[0]
             client.transport = lambda: transport

@@ -15,7 +15,7 @@ import weakref
 from collections.abc import Callable, Iterator
 from contextlib import suppress
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, Protocol
 
 from ._native import Handle, check, ffi, lib, text
 from .channel import STEERINGS, address_text
@@ -172,6 +172,12 @@ class _TableView(Handle):
             lib.fs_table_free(table)
 
 
+class _Watcher(Protocol):
+    """Who has the table's descriptors registered somewhere."""
+
+    before_close: Callable[[], None]
+
+
 class ListenTable(_TableView):
     """Listen on a bound socket, with `slots` local listeners beside it.
 
@@ -222,7 +228,7 @@ class ListenTable(_TableView):
         self._table = None
         self.sock = sock
         self.address = address_text(sock)
-        self.before_close: set[Callable[[], None]] = set()
+        self.watchers: weakref.WeakSet[_Watcher] = weakref.WeakSet()
         self._owns_sock = owned
 
     def _found(self, table: Any) -> None:
@@ -254,8 +260,8 @@ class ListenTable(_TableView):
         if self._table is None:
             return
         # An epoll registration outlives the descriptor while another process holds the socket.
-        for callback in list(self.before_close):
-            callback()
+        for watcher in list(self.watchers):
+            watcher.before_close()
         super().close()
         _open_tables.discard(self)
         self.sock._decref_socketios()  # type: ignore[attr-defined]

@@ -57,7 +57,7 @@ class LocalListener:
         on_close: Callable[[], None] | None = None,
     ) -> None:
         self.table = table
-        self._on_close = on_close or self._leave
+        self.before_close = on_close or self._leave
         self.slot = slot
         self._assigned = slot
         self.peer = Peer()
@@ -71,6 +71,14 @@ class LocalListener:
         self._undead = 0  # pid of a neighbour whose end its slot does not show
         _locals.add(self)
 
+    def __del__(self) -> None:
+        # Dropped with its poller while it watched: nobody serves the slot any more.
+        if getattr(self, "_ear", None) is not None:
+            if self._neighbour is not None:
+                os.close(self._neighbour[1])
+            if not self.table.closed:
+                self.release()
+
     def __repr__(self) -> str:
         part = "global listener" if self.slot == GLOBAL else f"slot {self.slot}"
         return f"<LocalListener {self.table.address} {part}>"
@@ -83,6 +91,8 @@ class LocalListener:
 
     def claim(self) -> bool:
         """listen_spawn: take a free slot, if there is one. Nothing arrives there yet."""
+        if self.slot != GLOBAL:
+            return True
         self.table.reap()
         try:
             self.slot = self.table.claim()
@@ -107,8 +117,13 @@ class LocalListener:
         """Give the slot up: connections go elsewhere, siblings serve those that are there."""
         if self.slot != self._assigned:
             slot, self.slot = self.slot, self._assigned
-            with suppress(PermissionError):  # somebody took it, thinking us dead
+            try:
                 self.table.release(slot)
+            except PermissionError:
+                # Somebody took it, thinking us dead; or another thread of ours has claimed it, and
+                # keeps it until it ends.
+                if self.table.slot(slot).pid == os.getpid():
+                    self.table.activate(slot, False)
 
     # -- what is to be polled --
 
@@ -127,7 +142,7 @@ class LocalListener:
         self._ear, self._add, self._remove = ear, add, remove
         self._thread = threading.get_ident()
         self._resting = False
-        self.table.before_close.add(self._on_close)
+        self.table.watchers.add(self)
         add(ear.fileno(), EAR)
         self.sync()
 
@@ -135,7 +150,7 @@ class LocalListener:
         """Stop: `remove(fd)` everything."""
         if self._ear is None:
             return
-        self.table.before_close.discard(self._on_close)
+        self.table.watchers.discard(self)
         self.rest()
         self._remove(self._ear.fileno())
         self._forget_neighbour()
@@ -164,7 +179,7 @@ class LocalListener:
                 self._undead = self._neighbour[0]
                 self._forget_neighbour()
                 self.table.reap()  # steers away from the dead, and tells everybody
-        claimed = self.slot == GLOBAL and self.claim()
+        claimed = self.slot == GLOBAL and not self._resting and self.claim()
         self.sync()
         return claimed
 
@@ -279,7 +294,7 @@ class LocalListener:
         """In a forked child: claim, ear and neighbour are the parent's; watch nothing."""
         ear, self._ear = self._ear, None
         self.slot = self._assigned
-        self.table.before_close.discard(self._on_close)
+        self.table.watchers.discard(self)
         if ear is not None:
             self.rest()
             self._remove(ear.fileno())

@@ -109,8 +109,10 @@ class FastsocketSelector(selectors.EpollSelector):
                         local.activate()
                     continue
                 key, mask = self.get_key(local), selectors.EVENT_READ
+            elif (found := self.get_map().get(fd)) is None:
+                continue  # no longer watched, since a claim changed in this very batch
             else:
-                key = self.get_key(fd)
+                key = found
                 read = selectors.EVENT_READ if event & ~select.EPOLLOUT else 0
                 write = selectors.EVENT_WRITE if event & ~select.EPOLLIN else 0
                 mask = (read | write) & key.events
@@ -121,10 +123,14 @@ class FastsocketSelector(selectors.EpollSelector):
     # -- claims --
 
     def _begin(self, local: LocalListener) -> None:
-        local.claim()
-        local.watch(partial(self._add, local), self._remove)
-        local.activate()
         self._begun.add(local)
+        try:
+            local.claim()
+            local.watch(partial(self._add, local), self._remove)
+            local.activate()
+        except BaseException:
+            self._end(local)
+            raise
 
     def _end(self, local: LocalListener) -> None:
         if local in self._begun:

@@ -8,14 +8,16 @@ import asyncio
 import logging
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from ..channel import STEERINGS, Channel, address_text
+from ..connections import Client, Connections
 from ..errors import UsageError
-from ..listeners import ListenTable, Peer, table_of
+from ..listeners import ListenTable, table_of
 from ..local import pollers
 from .serving import ServerSide, Serving, Takers
 from .shared import holder_of
@@ -43,11 +45,13 @@ class Server(asyncio.Server):
     def _start_serving(self) -> None:
         if self._serving:
             return
-        for sock in self._sockets or ():
+        if self._sockets is None:
+            raise RuntimeError(f"server {self!r} is closed")
+        for sock in self._sockets:
             self._loop.check_free(sock)
         self._serving = True
         try:
-            for sock in self._sockets or ():
+            for sock in self._sockets:
                 self._loop.listen(sock, self._backlog)
                 self._loop._start_serving(
                     self._protocol_factory,
@@ -65,7 +69,15 @@ class Server(asyncio.Server):
     def close(self) -> None:
         """As asyncio.Server.close. Raises RuntimeError in another thread than the loop's."""
         self._loop.check_thread("Server.close")
+        if not self._serving and self._sockets is not None:
+            # Never started: a table's socket is the table's, and may be served by another server.
+            self._sockets = [sock for sock in self._sockets if table_of(sock) is None]
         super().close()
+
+
+def _counted(client: Client) -> tuple[Client, ...]:
+    """Arguments of asyncio.Server._attach: until Python 3.12 it counts, then it remembers."""
+    return (client,) if sys.version_info >= (3, 13) else ()
 
 
 class Listening:
@@ -94,13 +106,7 @@ class Listening:
         self._steer, self._slots = steer, slots
         pollers.add(self)
 
-    # -- what each loop has its own way for --
-
-    def serve_with(
-        self, server: Any, table: ListenTable, factory: Callable[[], Any], options: dict[str, Any]
-    ) -> Callable[[int, Peer], None]:
-        """What an acceptor does with a connection of `server`. options: ssl and its timeouts."""
-        raise NotImplementedError
+    # -- forks --
 
     def resume_after_fork(self) -> None:
         """In a forked child, before an inherited loop runs."""
@@ -242,27 +248,34 @@ class Listening:
             return
         table = table_of(sock)
         assert table is not None
-        options = {
-            "ssl": sslcontext,
-            "ssl_handshake_timeout": ssl_handshake_timeout,
-            "ssl_shutdown_timeout": ssl_shutdown_timeout,
-        }
-        serve = self.serve_with(server, table, protocol_factory, options)
-        serving = ServerSide(cast(Any, self), self._channel, table, serve)
+        counting: Any = server
+        connections = Connections(
+            cast(Any, self),
+            table,
+            protocol_factory,
+            opened=lambda client: counting._attach(*_counted(client)),
+            closed=lambda client: counting._detach(*_counted(client)),
+            ssl=sslcontext,
+            ssl_handshake_timeout=ssl_handshake_timeout,
+            ssl_shutdown_timeout=ssl_shutdown_timeout,
+        )
+        serving = ServerSide(cast(Any, self), self._channel, table, connections.begin)
         self._serving[sock.fileno()] = serving
         serving.begin()
 
     def _stop_serving(self, sock: socket.socket) -> None:
         """asyncio.Server asks for it, once for each socket."""
         serving = self._serving.pop(sock.fileno(), None)
-        if serving is None:  # a unix server, or one whose start failed
+        table = table_of(sock)
+        if table is None or (serving is None and table.closed):
+            # A unix server, one whose start failed, or one whose loop was closed before.
             getattr(super(), "_stop_serving", socket.socket.close)(sock)
             return
-        if not serving.table.closed:
+        if serving is not None and not table.closed:
             serving.end()
-        if serving.table in self._own:
-            self._own.discard(serving.table)
-            serving.table.close()
+        if table in self._own:
+            self._own.discard(table)
+            table.close()
             sock.close()
 
     def _open(self) -> list[Serving]:

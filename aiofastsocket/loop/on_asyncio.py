@@ -3,11 +3,9 @@
 import asyncio
 import signal
 import socket
-from asyncio.log import logger
 from collections.abc import Callable
 from typing import Any, cast
 
-from ..listeners import ListenTable, Peer
 from ..selector import FastsocketSelector
 from .listening import Listening
 
@@ -30,31 +28,6 @@ class SelectorLoop(Listening, asyncio.SelectorEventLoop):  # type: ignore[misc]
     def when_listening(self, callback: Callable[[], object]) -> None:
         """See ListenLoop."""
         callback()
-
-    def serve_with(
-        self, server: Any, table: ListenTable, factory: Callable[[], Any], options: dict[str, Any]
-    ) -> Callable[[int, Peer], None]:
-        """See Listening: as asyncio's selector loop goes on after its own accept()."""
-        loop, sock = cast(Any, self), table.sock
-        context = options["ssl"]
-        # asyncio's own defaults, if none are given.
-        timeouts = {k: v for k, v in options.items() if k != "ssl" and v is not None}
-
-        async def connect(connection: socket.socket, extra: dict[str, Any]) -> None:
-            await loop._accept_connection2(factory, connection, extra, context, server, **timeouts)
-            # If no transport could be made, asyncio leaves the socket to the garbage collector.
-            if connection.fileno() >= 0 and connection.fileno() not in loop._transports:
-                connection.close()
-
-        def serve(fd: int, peer: Peer) -> None:
-            address = peer.address()
-            connection = socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
-            connection.setblocking(False)  # as it is; the object has to know
-            if self.get_debug():
-                logger.debug("%r got a new connection from %r: %r", server, address, connection)
-            self.create_task(connect(connection, {"peername": address}))
-
-        return serve
 
     def renew(self) -> None:
         """See local.Poller."""

@@ -12,7 +12,6 @@ registered yet is left alone and tried again later.
 import asyncio
 import errno
 import logging
-import sys
 from collections.abc import Callable
 from typing import Any
 
@@ -20,9 +19,7 @@ import uvloop
 
 from .._native import lib
 from .._native.libuv import uv_loop_fork
-from ..connections import Client, Connections
 from ..errors import SetupError
-from ..listeners import ListenTable, Peer
 from .listening import Listening
 
 logger = logging.getLogger("aiofastsocket")
@@ -97,22 +94,6 @@ class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
         for callback in callbacks:
             callback()
 
-    # -- connections --
-
-    def serve_with(
-        self, server: Any, table: ListenTable, factory: Callable[[], Any], options: dict[str, Any]
-    ) -> Callable[[int, Peer], None]:
-        """See Listening: uvloop's transports do not count themselves in a server of asyncio's."""
-
-        def opened(client: Client) -> None:
-            server._attach(*_counted(client))
-
-        def closed(client: Client) -> None:
-            server._detach(*_counted(client))
-
-        connections = Connections(self, table, factory, opened=opened, closed=closed, **options)
-        return connections.begin
-
     # -- forks --
 
     def renew(self) -> None:
@@ -131,8 +112,3 @@ class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
                 "this uvloop cannot go on in a forked child: make a new loop there "
                 "(aiofastsocket.run), or use the asyncio loop"
             )
-
-
-def _counted(client: Client) -> tuple[Client, ...]:
-    """Arguments of asyncio.Server._attach: until Python 3.12 it counts, then it remembers."""
-    return (client,) if sys.version_info >= (3, 13) else ()

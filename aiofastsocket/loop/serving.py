@@ -111,8 +111,12 @@ class Takers:
         if not self._waiting or self._watching:
             return
         self._watching = True
-        self.local.claim()
-        self.local.watch(self._add, self._loop.remove_reader)
+        try:
+            self.local.claim()
+            self.local.watch(self._add, self._loop.remove_reader)
+        except BaseException:
+            self.end()
+            raise
         self._loop.when_listening(self.local.activate)
 
     def end(self) -> None:
