@@ -1,6 +1,7 @@
 """Our loops when something runs out, is closed under them, or is cancelled too early."""
 
 import asyncio
+import contextlib
 import gc
 import os
 import signal
@@ -20,7 +21,7 @@ from support.workers import Greeter, Who, Workers, bound, fork, serve_table, sha
 import aiofastsocket
 from aiofastsocket import ListenTable, LocalListener
 from aiofastsocket.acceptor import Acceptor
-from aiofastsocket.listeners import table_of
+from aiofastsocket.listeners import Peer, table_of
 from aiofastsocket.loop import LOOPS
 
 
@@ -409,3 +410,78 @@ def test_who_kept_only_the_socket_has_the_table(loop: str) -> None:
         sock.close()
 
     aiofastsocket.run(main(), loop=loop)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_server_closed_in_the_turn_of_an_accept(loop: str) -> None:
+    """Whom it accepted it serves; whom it did not is left for others."""
+
+    async def main() -> None:
+        running = asyncio.get_running_loop()
+        with bound() as sock, ListenTable(sock, slots=2) as table:
+            server = await running.create_server(Greeter, sock=sock)
+            await asyncio.sleep(0.01)
+            running.call_later(0.01, server.close)
+            clients = [socket.create_connection(sock.getsockname()) for _ in range(10)]
+            time.sleep(0.05)  # now both are due
+            await asyncio.sleep(0.2)
+            accepted = sum(slot.accepted for slot in table.slots())
+            answered = 0
+            for client in clients:
+                client.setblocking(False)
+                with contextlib.suppress(BlockingIOError):
+                    assert client.recv(100) == b"%d\n" % os.getpid()
+                    answered += 1
+                client.close()
+            assert answered == accepted
+            await server.wait_closed()
+
+    aiofastsocket.run(main(), loop=loop)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_server_that_was_refused_stops_nobody(loop: str) -> None:
+    async def main() -> None:
+        running = asyncio.get_running_loop()
+        with bound() as sock, ListenTable(sock, slots=2):
+            first = await running.create_server(Echo, sock=sock)
+            second = await running.create_server(Echo, sock=sock, start_serving=False)
+            with pytest.raises(RuntimeError, match="served by this loop already"):
+                await second.serve_forever()
+            second.close()
+            await second.wait_closed()
+            assert await ask(sock.getsockname(), b"x") == b"x"
+            with pytest.raises(RuntimeError, match="is closed"):
+                await second.start_serving()
+            first.close()
+            await first.wait_closed()
+            assert sock.fileno() >= 0
+
+    aiofastsocket.run(main(), loop=loop)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_burst_ends_with_its_acceptor(loop: str) -> None:
+    """As with eager tasks (Python 3.12), where a factory may close its server in the burst."""
+    served: list[int] = []
+
+    async def main() -> None:
+        running: Any = asyncio.get_running_loop()
+        with bound() as sock, ListenTable(sock, slots=2) as table:
+
+            def serve(fd: int, _: Peer) -> None:
+                os.close(fd)
+                served.append(fd)
+                if len(served) == 3:
+                    acceptor.stop()
+
+            acceptor = Acceptor(running, LocalListener(table), serve)
+            acceptor.spawn()
+            await asyncio.sleep(0.01)
+            for _ in range(10):
+                socket.create_connection(sock.getsockname()).close()
+            await asyncio.sleep(0.05)
+            acceptor.local.release()
+
+    aiofastsocket.run(main(), loop=loop)
+    assert len(served) == 3

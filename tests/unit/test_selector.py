@@ -1,10 +1,12 @@
 """FastsocketSelector by itself. What every selector does, CPython's own tests look at."""
 
+import gc
 import os
 import select
 import selectors
 import signal
 import socket
+import threading
 from collections.abc import Iterator
 from functools import partial
 
@@ -152,3 +154,62 @@ def test_a_forked_child_has_an_epoll_set_of_its_own() -> None:
         assert [key.fileobj for key, _ in selector.select(5)] == [one]
         # And what the child inherited works there.
         assert os.waitpid(fork(lambda: selector.select(5)[0]), 0)[1] == 0
+
+
+def test_a_claim_and_a_connection_in_one_batch(table: ListenTable) -> None:
+    """The slot that a connection waits at is claimed, and no longer ours to look after."""
+    pid = fork(partial(serve, table))
+    until(lambda: table.slot(0).live, "the first serves")
+    with FastsocketSelector() as selector:
+        selector.register(LocalListener(table), selectors.EVENT_READ)
+        selector.select(0)
+        table.steer("spread")
+        os.kill(pid, signal.SIGSTOP)
+        clients = [socket.create_connection(table.sock.getsockname()) for _ in range(20)]
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+        table.reap()
+        table.claim(0)  # by a successor that is not live yet: this one
+        assert len(selector.select(5)) <= 1
+        for client in clients:
+            client.close()
+        table.release(0)
+
+
+def test_dropped_or_closed_elsewhere_it_gives_the_slot_up(table: ListenTable) -> None:
+    selector: FastsocketSelector | None = FastsocketSelector()
+    assert selector is not None
+    selector.register(LocalListener(table), selectors.EVENT_READ)
+    selector.select(0)
+    assert table.slot(0).live
+    selector = None
+    gc.collect()
+    assert not any(slot.live for slot in table.slots())
+
+    selector = FastsocketSelector()
+    selector.register(LocalListener(table), selectors.EVENT_READ)
+    selector.select(0)
+    assert any(slot.live for slot in table.slots())
+    thread = threading.Thread(target=selector.close)
+    thread.start()
+    thread.join()
+    assert not any(slot.live for slot in table.slots())
+
+
+def test_a_first_select_that_fails_keeps_nothing(
+    table: ListenTable, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    with FastsocketSelector() as selector:
+        selector.register(LocalListener(table), selectors.EVENT_READ)
+        with monkeypatch.context() as patch:
+            patch.setattr(LocalListener, "watch", fails)
+            for _ in range(3):
+                with pytest.raises(OSError, match="none left"):
+                    selector.select(0)
+                assert not any(slot.pid for slot in table.slots())
+        selector.select(0)
+        assert sum(slot.live for slot in table.slots()) == 1
+
+
+def fails(*_: object) -> None:
+    raise OSError(24, "none left")
