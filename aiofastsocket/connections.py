@@ -8,7 +8,7 @@ import logging
 import socket
 import weakref
 from collections.abc import Callable
-from typing import Any
+from typing import Any, cast
 
 from .listeners import Address, ListenTable, Peer
 
@@ -102,9 +102,14 @@ class Connections:
         # With all three given, the constructor asks the kernel nothing.
         self._kind = sock.family, sock.type, sock.proto
         self._opened, self._closed = opened, closed
-        # uvloop's transports own the descriptor and ask libuv; asyncio's use the socket.
-        self._owns = not isinstance(loop, asyncio.BaseEventLoop)
         self._options = {k: v for k, v in options.items() if v is not None}
+        # uvloop's transports own the descriptor and ask libuv; asyncio's use the socket, and are
+        # made at once, as asyncio's own servers do, but without a task.
+        self._owns = not isinstance(loop, asyncio.BaseEventLoop)
+        plain = not self._owns and "ssl" not in self._options
+        self._make_transport: Callable[..., asyncio.BaseTransport] | None = (
+            cast(Any, loop)._make_socket_transport if plain else None
+        )
 
     def begin(self, fd: int, peer: Peer) -> None:
         """Serve a connection just accepted."""
@@ -115,6 +120,9 @@ class Connections:
         self.open.add(client)
         if self._opened is not None:
             self._opened(client)
+        if self._make_transport is not None:
+            self._connect(self._make_transport, connection, client)
+            return
         client.task = self._loop.create_task(
             self._loop.connect_accepted_socket(client.make_protocol, connection, **self._options)
         )
@@ -126,6 +134,15 @@ class Connections:
         if self._closed is not None:
             self._closed(client)
 
+    def _connect(
+        self, make: Callable[..., asyncio.BaseTransport], connection: _Connection, client: Client
+    ) -> None:
+        try:
+            transport = make(connection, self.factory(), extra={"peername": connection.peer})
+            client.transport = weakref.ref(transport)
+        except Exception as error:
+            self._failed(connection, error)
+
     def _connected(self, connection: _Connection, task: "asyncio.Task[Any]") -> None:
         client = connection.client
         error = None if task.cancelled() else task.exception()
@@ -136,9 +153,7 @@ class Connections:
             if isinstance(error, OSError) and not client.failed:  # a failed TLS handshake, a reset
                 logger.debug("connection failed: %s", error)
             elif error is not None:
-                self._loop.call_exception_handler(
-                    {"message": "connection could not be served", "exception": error}
-                )
+                self._failed(connection, error)
             connection.close()
         elif "ssl" not in self._options:
             # uvloop drops a transport whose connection_made raised, its socket untold.
@@ -147,3 +162,9 @@ class Connections:
         else:  # uvloop's can have no weak references; TLS's own connection_made does not raise
             transport = task.result()[0]
             client.transport = lambda: transport
+
+    def _failed(self, connection: _Connection, error: BaseException) -> None:
+        connection.close()
+        self._loop.call_exception_handler(
+            {"message": "connection could not be served", "exception": error}
+        )
