@@ -79,7 +79,7 @@ def test_wildcards_of_both_families_side_by_side(serve: Serve) -> None:
     assert ask(("127.0.0.1", port))
     assert ask(("::1", port))
     assert [service.info(table).others for table in range(2)] == [0, 0]
-    assert [sum(s.own for s in service.slots(table)) for table in range(2)] == [1, 1]
+    assert [sum(s.arrived for s in service.slots(table)) for table in range(2)] == [1, 1]
 
 
 def test_a_dead_servers_socket_file_is_replaced(serve: Serve, tmp_path: Path) -> None:
