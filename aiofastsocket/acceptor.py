@@ -9,8 +9,9 @@ import os
 from collections.abc import Callable
 from typing import Any, Protocol
 
-from .listeners import GLOBAL, Peer
+from .listeners import GLOBAL
 from .local import EAR, LocalListener
+from .peer import Peer
 
 logger = logging.getLogger("aiofastsocket")
 

@@ -10,7 +10,8 @@ import weakref
 from collections.abc import Callable
 from typing import Any, cast
 
-from .listeners import Address, ListenTable, Peer
+from .listeners import ListenTable
+from .peer import Address, Peer
 
 logger = logging.getLogger("aiofastsocket")
 
@@ -23,11 +24,11 @@ class _Connection(socket.socket):
     """
 
     client: "Client | None" = None
-    peer: Address
+    peer: Address | None = None
 
     def getpeername(self) -> Address:
         """What accept(2) told: after a reset, getpeername(2) tells nothing."""
-        return self.peer
+        return super().getpeername() if self.peer is None else self.peer
 
     def detach(self) -> int:
         self._leave()

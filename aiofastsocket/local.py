@@ -23,7 +23,8 @@ from contextlib import suppress
 from typing import NamedTuple, Protocol
 
 from ._native import check
-from .listeners import GLOBAL, Address, ListenTable, Peer, SlotInfo
+from .listeners import GLOBAL, ListenTable, SlotInfo
+from .peer import Address, Peer
 
 # Each connection visits every waiter in line that is busy, so a few must do; and each slot has as
 # many watchers as its owner watches siblings.

@@ -109,8 +109,7 @@ class Listening:
     # -- forks --
 
     def resume_after_fork(self) -> None:
-        """In a forked child, before an inherited loop runs."""
-        raise NotImplementedError
+        """In a forked child, before an inherited loop runs: each loop has its own way."""
 
     def renew(self) -> None:
         """In a forked child, at once: see local.Poller."""

@@ -12,8 +12,9 @@ from typing import Protocol
 
 from ..acceptor import Acceptor, ListenLoop
 from ..channel import Channel
-from ..listeners import Address, ListenTable, Peer
+from ..listeners import ListenTable
 from ..local import EAR, LocalListener
+from ..peer import Address, Peer
 
 
 class Serving(Protocol):

@@ -19,6 +19,7 @@ ORDER = (
     "selector",
     "local",
     "listeners",
+    "peer",
     "channel",
     "_native",
     "errors",

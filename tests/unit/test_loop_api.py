@@ -4,14 +4,13 @@ import asyncio
 import contextvars
 import os
 import socket
-import subprocess
-import sys
 import threading
 from collections.abc import Callable
 from typing import cast
 
 import pytest
 import uvloop
+from support.service import program
 from support.workers import Who, bound, shake
 
 import aiofastsocket
@@ -20,14 +19,6 @@ from aiofastsocket.loop import LOOPS, SelectorLoop, UvloopLoop
 
 FACTORIES = [asyncio.SelectorEventLoop, uvloop.new_event_loop, SelectorLoop, UvloopLoop]
 KINDS = {"uvloop": UvloopLoop, "asyncio": SelectorLoop}
-
-
-def program(text: str) -> str:
-    """Run a program to its end; what it printed."""
-    command = [sys.executable, "-c", text]
-    done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=60)
-    assert done.returncode == 0, done.stderr
-    return done.stdout.strip()
 
 
 @pytest.mark.parametrize("name", LOOPS)
