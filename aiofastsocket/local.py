@@ -91,12 +91,16 @@ class LocalListener:
     # -- claims --
 
     def claim(self) -> bool:
-        """listen_spawn: take a free slot, if there is one. Nothing arrives there yet."""
+        """listen_spawn: take a free slot, if there is one. Nothing arrives there yet.
+
+        Who may run on one core only gets that core's, for `cpu` steering.
+        """
         if self.slot != GLOBAL:
             return True
         self.table.reap()
+        cores = os.sched_getaffinity(0)
         try:
-            self.slot = self.table.claim()
+            self.slot = self.table.claim(cpu=cores.pop() if len(cores) == 1 else -1)
         except OSError as error:
             if error.errno != errno.EBUSY:
                 raise

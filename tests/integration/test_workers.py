@@ -11,6 +11,7 @@ from functools import partial
 from typing import Any
 
 import pytest
+from support.client import OnCore
 from support.service import until
 from support.workers import (
     Greeter,
@@ -201,5 +202,28 @@ def test_more_workers_than_slots(loop: str) -> None:
         until(lambda: table.slot(0).live and table.slot(0).pid in pids, "a successor has the slot")
         assert set(shake(sock.getsockname(), 200)) <= set(pids)
         for pid in pids:
+            os.kill(pid, signal.SIGTERM)
+            assert os.waitpid(pid, 0)[1] == 0
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_pinned_worker_gets_its_cores_slot(loop: str) -> None:
+    """Under cpu steering it serves the clients of its core."""
+    cores = sorted(os.sched_getaffinity(0))
+    assert len(cores) > 1, "the machine for these tests has two cores"
+
+    def pinned(shared: ListenTable, core: int) -> None:
+        os.sched_setaffinity(0, {core})
+        serve_table(shared, loop)
+
+    with bound() as sock, ListenTable(sock, slots=2 * len(cores), steer="cpu") as table:
+        pids = {core: fork(partial(pinned, table, core)) for core in reversed(cores[:2])}
+        until(lambda: sum(slot.live for slot in table.slots()) == 2, "both serve")
+        for core, pid in pids.items():
+            assert next(slot.cpu for slot in table.slots() if slot.pid == pid) == core
+            with OnCore(core):
+                answers = shake(sock.getsockname(), 100, gap=0.002)
+            assert answers.count(pid) >= 95
+        for pid in pids.values():
             os.kill(pid, signal.SIGTERM)
             assert os.waitpid(pid, 0)[1] == 0
