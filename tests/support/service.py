@@ -1,6 +1,7 @@
 """A running `aiofastsocket serve` and what a test asks of it."""
 
 import os
+import random
 import re
 import signal
 import subprocess
@@ -8,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from contextlib import suppress
 from pathlib import Path
 from typing import IO
 
@@ -156,6 +158,14 @@ class Service:
     def owners(self) -> list[int]:
         """Process ids of the live slots' owners."""
         return [s.pid for s in self.slots() if s.live]
+
+    def kill_an_owner(self) -> int:
+        """Kill one at random; its process id. Who died just now may still stand in the page."""
+        while True:
+            with suppress(ProcessLookupError, IndexError):
+                pid = random.choice(self.owners())
+                os.kill(pid, signal.SIGKILL)
+                return pid
 
     def accepted(self) -> int:
         return sum(s.accepted for s in self.slots()) + self.info().others
