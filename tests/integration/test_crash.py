@@ -30,7 +30,7 @@ def test_queued_connections_survive_their_worker(serve: Serve, workers: int) -> 
     assert all(answers)
     assert b"%d\n" % victim not in answers
     until(lambda: service.settled(workers), "the worker was replaced")
-    assert service.accepted() == 100
+    until(lambda: service.accepted() == 100, "each is counted, once")
     # There was a queue: its owner was stopped before the first of them arrived.
     assert service.slots()[0].arrived >= (100 if workers == 1 else 20)
 
