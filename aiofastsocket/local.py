@@ -163,7 +163,7 @@ class LocalListener:
         self._ear = None
 
     def rest(self) -> None:
-        """Watch nothing but the claims, until `sync` with `resume`."""
+        """Watch nothing but the claims, until `resume`."""
         self._resting = True
         for source in self._watched.values():
             self._remove(source.fd)

@@ -27,6 +27,7 @@ class FastsocketSelector(selectors.EpollSelector):
         super().__init__()
         self._exclusive: set[int] = set()
         self._sources: dict[int, tuple[LocalListener, int]] = {}  # descriptor -> where it belongs
+        self._registered: set[LocalListener] = set()
         self._begun: set[LocalListener] = set()
         self._empty = False  # after a fork, until it is used
         pollers.add(self)
@@ -46,7 +47,9 @@ class FastsocketSelector(selectors.EpollSelector):
             return super().register(fileobj, events, data)
         if events != selectors.EVENT_READ:
             raise ValueError("a LocalListener can be registered for EVENT_READ only")
-        return selectors._BaseSelectorImpl.register(self, fileobj, events, data)
+        key = selectors._BaseSelectorImpl.register(self, fileobj, events, data)
+        self._registered.add(fileobj)
+        return key
 
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
         """As selectors.BaseSelector.unregister; a LocalListener gives its slot up."""
@@ -55,6 +58,7 @@ class FastsocketSelector(selectors.EpollSelector):
             self._exclusive.discard(key.fd)
             return key
         key = selectors._BaseSelectorImpl.unregister(self, fileobj)
+        self._registered.discard(fileobj)
         self._end(fileobj)
         return key
 
@@ -80,11 +84,9 @@ class FastsocketSelector(selectors.EpollSelector):
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
         """As selectors.BaseSelector.select; a LocalListener comes once, wherever one waits."""
         self._refill()
-        map_ = self.get_map()
-        waiting = {key.fileobj for key in map_.values() if isinstance(key.fileobj, LocalListener)}
-        if not waiting:
+        if not self._registered:  # as in an asyncio loop, whose every turn comes here
             return super().select(timeout)
-        for local in waiting - self._begun:
+        for local in self._registered - self._begun:
             self._begin(local)
         deadline = None if timeout is None else time.monotonic() + max(timeout, 0)
         while True:
