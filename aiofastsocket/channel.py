@@ -127,5 +127,10 @@ def address_text(sock: bsd.socket) -> str:
         return f"fd {sock.fileno()}"
     if sock.family == bsd.AF_UNIX:
         return f"unix:{os.fsdecode(name)}"
+    return host_port(name)
+
+
+def host_port(name: tuple[str, int] | tuple[str, int, int, int]) -> str:
+    """An IP address and port as a person writes them."""
     host, port = name[:2]
-    return f"[{host}]:{port}" if sock.family == bsd.AF_INET6 else f"{host}:{port}"
+    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -1,4 +1,4 @@
-"""The `aiofastsocket` command: arguments -> config -> serve, and errors -> one line, exit code.
+"""The `aiofastsocket` command: arguments -> serve, exec, stats; errors -> one line, exit code.
 
 Exit codes: 0 stopped as told, 1 the environment will not have it, 2 the arguments are wrong.
 """
@@ -7,13 +7,15 @@ import argparse
 import sys
 import traceback
 from collections.abc import Sequence
-from typing import NoReturn
+from typing import Any, NoReturn
 
 from .channel import BACKENDS, STEERINGS
 from .errors import SetupError, UsageError
+from .preload import execute, preload_path
 from .serve.bind import Bind
 from .serve.config import INTERFACES, LOG_LEVELS, LOOPS, PINS, Config
 from .serve.run import serve
+from .stats import show
 
 
 class _Parser(argparse.ArgumentParser):
@@ -49,6 +51,50 @@ def _parser() -> _Parser:
         "--version", action=_Version, nargs=0, dest=argparse.SUPPRESS, help="print it and exit"
     )
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
+    _serve_arguments(commands)
+    _exec_arguments(commands)
+    _stats_arguments(commands)
+    commands.add_parser(
+        "preload-path",
+        help="print where libfsocket.so is",
+        description="Print where libfsocket.so is: LD_PRELOAD=$(aiofastsocket preload-path) nginx",
+    )
+    return parser
+
+
+def _exec_arguments(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    e = commands.add_parser(
+        "exec",
+        help="run nginx, HAProxy or any epoll server with a local listener for every worker",
+        usage="%(prog)s [options] -- program [arguments]",
+        description="Run an unmodified epoll server with libfsocket.so preloaded.",
+    )
+    e.add_argument("--backend", choices=BACKENDS, help="way to the kernel (auto)")
+    e.add_argument("--steer", choices=STEERINGS, help="where new connections go (auto)")
+    e.add_argument("--pin", action="store_true", help="bind each worker to its slot's core")
+    e.add_argument("--slots", type=int, metavar="N", help="local listeners (2 a core, at least 8)")
+    e.add_argument("--defer-accept", action="store_true", help="accept when first bytes are there")
+    e.add_argument("--ports", metavar="LIST", help="only these: 80,443,8000-8100 (all)")
+    e.add_argument(
+        "--log",
+        metavar="LEVEL[:FILE]",
+        help="off, error, info or debug; into a file by its full path (error)",
+    )
+    e.add_argument("program", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
+
+
+def _stats_arguments(commands: "argparse._SubParsersAction[_Parser]") -> None:
+    t = commands.add_parser(
+        "stats",
+        help="who accepts what: per listener and worker",
+        description="Show listeners and slots of running programs: `serve`, `exec`, our loops.",
+    )
+    t.add_argument("which", nargs="?", type=int, metavar="PID|port", help="(all that may be seen)")
+    t.add_argument("--watch", action="store_true", help="again every second")
+    t.add_argument("--json", action="store_true", dest="as_machine", help="for machines")
+
+
+def _serve_arguments(commands: "argparse._SubParsersAction[_Parser]") -> None:
     s = commands.add_parser(
         "serve",
         help="serve a Python program, one worker a core",
@@ -101,7 +147,6 @@ def _parser() -> _Parser:
     add("--group", help="run workers as this group")
     add("--pid-file", metavar="FILE", help="write the supervisor's process id here")
     add("--log-level", choices=LOG_LEVELS, default="info", help="(info)")
-    return parser
 
 
 def _binds(args: argparse.Namespace) -> tuple[Bind, ...]:
@@ -114,16 +159,32 @@ def _binds(args: argparse.Namespace) -> tuple[Bind, ...]:
     return tuple(Bind.parse(text) for text in args.bind or ())
 
 
+def _serve(options: dict[str, Any], args: argparse.Namespace) -> int:
+    binds = _binds(args)
+    for name in ("bind", "host", "port"):
+        options.pop(name)
+    return serve(Config(binds=binds, **options))
+
+
+def _run(command: str, options: dict[str, Any], args: argparse.Namespace) -> int:
+    if command == "serve":
+        return _serve(options, args)
+    if command == "stats":
+        return show(**options)
+    if command == "preload-path":
+        print(preload_path())
+        return 0
+    program = options.pop("program")
+    execute(program[1:] if program[:1] == ["--"] else program, **options)
+
+
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command's entry point."""
     args = _parser().parse_args(arguments)
     options = vars(args)
     command = options.pop("command")
     try:
-        binds = _binds(args)
-        for name in ("bind", "host", "port"):
-            options.pop(name)
-        return serve(Config(binds=binds, **options))
+        return _run(command, options, args)
     except UsageError as error:
         print(f"aiofastsocket {command}: error: {error}", file=sys.stderr)
         return 2

@@ -17,9 +17,9 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ._native import Handle, check, ffi, lib, text
-from .channel import STEERINGS, address_text
+from .channel import STEERINGS, address_text, host_port
 from .errors import UsageError
-from .peer import Peer
+from .peer import Peer, parse
 
 GLOBAL: int = lib.FS_GLOBAL
 """In the place of a slot number: the global listener, or a process without a slot."""
@@ -38,8 +38,10 @@ def default_slots() -> int:
 
 @dataclass(frozen=True)
 class TableInfo:
-    """What holds for the whole table at one moment."""
+    """What holds for the whole table at one moment. others: connections accepted by processes
+    without a slot. cookie: SO_COOKIE of the global listener."""
 
+    address: str
     slots: int
     shared: bool
     stopping: bool
@@ -47,6 +49,7 @@ class TableInfo:
     steer: str
     generation: int
     others: int
+    cookie: int
     why: str
 
 
@@ -56,7 +59,7 @@ class SlotInfo:
 
     claims: times it changed hands. epoch: moves whenever its owner or `live` changes, and back.
     own, stolen, orphan, global_: accepted by this slot's owner, by where from. arrived: taken out
-    of this slot's queue, by whomever.
+    of this slot's queue, by whomever. cookie: SO_COOKIE of its socket.
     """
 
     slot: int
@@ -71,6 +74,7 @@ class SlotInfo:
     stolen: int
     orphan: int
     global_: int
+    cookie: int
     arrived: int
 
     @property
@@ -98,7 +102,9 @@ class _TableView(Handle):
         """The table's state now."""
         i = ffi.new("struct fs_table_info *")
         lib.fs_table_read(self._open(), i)
+        name = parse(ffi.buffer(ffi.addressof(i.address))[: i.address_len])
         return TableInfo(
+            host_port(name) if isinstance(name, tuple) else "unix",
             i.slots,
             i.shared,
             i.stopping,
@@ -106,6 +112,7 @@ class _TableView(Handle):
             STEERINGS[i.steer],
             i.generation,
             i.others,
+            i.cookie,
             text(i.why),
         )
 
@@ -126,6 +133,7 @@ class _TableView(Handle):
             i.stolen,
             i.orphan,
             getattr(i, "global"),
+            i.cookie,
             i.arrived,
         )
 

@@ -10,6 +10,19 @@ Address = tuple[str, int] | tuple[str, int, int, int] | str
 """As socket.accept() gives it: IPv4, IPv6, or '' for a unix socket."""
 
 
+def parse(raw: bytes) -> Address:
+    """A struct sockaddr in the form of socket.accept(): (host, port[, flow, scope]) or ''."""
+    family = int.from_bytes(raw[:2], sys.byteorder)
+    if family == socket.AF_INET:
+        (port,) = struct.unpack_from("!H", raw, 2)
+        return socket.inet_ntop(family, raw[4:8]), port
+    if family == socket.AF_INET6:
+        port, flow = struct.unpack_from("!HI", raw, 2)
+        (scope,) = struct.unpack_from("=I", raw, 24)
+        return socket.inet_ntop(family, raw[8:24]), port, flow, scope
+    return ""
+
+
 class Peer:
     """Room for the address that accept4(2) writes; to be used by one thread."""
 
@@ -26,13 +39,4 @@ class Peer:
 
     def address(self) -> Address:
         """The address in the form of socket.accept(): (host, port[, flow, scope]) or ''."""
-        raw = bytes(self._bytes[: self.length[0]])
-        family = int.from_bytes(raw[:2], sys.byteorder)
-        if family == socket.AF_INET:
-            (port,) = struct.unpack_from("!H", raw, 2)
-            return socket.inet_ntop(family, raw[4:8]), port
-        if family == socket.AF_INET6:
-            port, flow = struct.unpack_from("!HI", raw, 2)
-            (scope,) = struct.unpack_from("=I", raw, 24)
-            return socket.inet_ntop(family, raw[8:24]), port, flow, scope
-        return ""
+        return parse(bytes(self._bytes[: self.length[0]]))

@@ -1,12 +1,16 @@
 """The only importer of compiled code: the cffi library, and where -errno becomes OSError."""
 
 import os
+from pathlib import Path
 from types import TracebackType
 from typing import Self
 
 from ._ffi import ffi, lib
 
-__all__ = ["Handle", "check", "ffi", "lib", "text"]
+__all__ = ["PRELOAD_LIBRARY", "Handle", "check", "ffi", "lib", "text"]
+
+PRELOAD_LIBRARY = Path(__file__).parent / "libfsocket.so"
+"""For LD_PRELOAD. Never loaded here: its constructor would run in every importer."""
 
 
 class Handle:

@@ -32,7 +32,10 @@ struct fs_table_info {
     enum fs_steer steer;
     uint64_t generation;
     uint64_t others;
+    uint64_t cookie;
     char why[...];
+    struct sockaddr_storage address;
+    socklen_t address_len;
     ...;
 };
 struct fs_slot_info {
@@ -49,6 +52,7 @@ struct fs_slot_info {
     uint64_t stolen;
     uint64_t orphan;
     uint64_t global;
+    uint64_t cookie;
     uint64_t arrived;
     ...;
 };

@@ -194,23 +194,72 @@ int fs_table_release(struct fs_table *t, int slot)
     return rc;
 }
 
-int fs_table_reap(struct fs_table *t)
+static bool slot_died(const struct slot_record *slot)
+{
+    return atomic_load(&slot->pid) != 0 && !slot_alive(slot);
+}
+
+static bool slot_is_my_process(const struct slot_record *slot)
+{
+    return atomic_load(&slot->pid) == getpid();
+}
+
+static int clear_where(struct fs_table *t, bool (*chosen)(const struct slot_record *))
 {
     int rc = table_lock(t);
     if (rc)
         return rc;
-    int reaped = 0;
+    int cleared = 0;
     for (uint32_t i = 0; i < t->page->slots; i++) {
         struct slot_record *s = &t->page->slot[i];
-        if (atomic_load(&s->pid) != 0 && !slot_alive(s)) {
+        if (chosen(s)) {
             slot_clear(t->page, s);
-            reaped++;
+            cleared++;
         }
     }
-    if (reaped)
+    if (cleared)
         rc = table_steer(t);
     table_unlock(t);
-    return rc ? rc : reaped;
+    return rc ? rc : cleared;
+}
+
+int fs_table_reap(struct fs_table *t)
+{
+    return clear_where(t, slot_died);
+}
+
+int fs_table_leave(struct fs_table *t)
+{
+    return clear_where(t, slot_is_my_process);
+}
+
+int fs_table_ungroup(struct fs_table *t)
+{
+    int none = 0;
+    int rc = table_lock(t);
+    if (rc)
+        return rc;
+    if (setsockopt(t->global, SOL_SOCKET, SO_DETACH_REUSEPORT_BPF, &none, sizeof none) < 0)
+        rc = -errno;
+    table_unlock(t);
+    return rc;
+}
+
+int fs_table_relisten(struct fs_table *t, int backlog)
+{
+    int rc = table_lock(t);
+    if (rc)
+        return rc;
+    /* In this order, so that members that had left get their old numbers. */
+    if (listen(t->global, backlog) < 0)
+        rc = -errno;
+    for (uint32_t i = t->own_from; !rc && i < t->made; i++)
+        if (listen(t->fds[i], backlog) < 0)
+            rc = -errno;
+    if (!rc)
+        rc = table_steer(t);
+    table_unlock(t);
+    return rc;
 }
 
 /* ---- steering ---- */

@@ -14,6 +14,7 @@
 #include "table.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <stdio.h>
@@ -22,19 +23,38 @@
 #include <sys/eventfd.h>
 #include <unistd.h>
 
-static int slot_open(int global, const struct sockaddr *address, socklen_t len, int backlog)
+uint64_t table_cookie(int fd)
+{
+    uint64_t cookie = 0;
+    socklen_t len = sizeof cookie;
+    return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) < 0 ? 0 : cookie;
+}
+
+int table_place(const struct fs_table *t, int fd)
+{
+    int placed = fd < 0 || fd >= t->lowest_fd ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, t->lowest_fd);
+    if (placed < 0)
+        return fd;
+    close(fd);
+    return placed;
+}
+
+static int slot_open(const struct fs_table *t, const struct fs_table_options *o)
 {
     int on = 1;
+    const struct page *page = t->page;
+    const struct sockaddr *address = (const struct sockaddr *)&page->address;
     int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
     if (fd < 0)
         return -errno;
-    int rc = options_copy_before_bind(global, fd);
+    fd = table_place(t, fd);
+    int rc = options_copy_before_bind(t->global, fd);
     if (!rc && (setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0 ||
-                bind(fd, address, len) < 0))
+                bind(fd, address, page->address_len) < 0))
         rc = -errno;
     if (!rc)
-        rc = options_copy(global, fd);
-    if (!rc && listen(fd, backlog) < 0)
+        rc = options_copy(t->global, fd);
+    if (!rc && listen(fd, o->backlog) < 0)
         rc = -errno;
     if (rc) {
         close(fd);
@@ -45,19 +65,22 @@ static int slot_open(int global, const struct sockaddr *address, socklen_t len, 
 
 static void close_slots(struct fs_table *t)
 {
-    for (uint32_t i = t->own_from; i < t->made; i++)
+    for (uint32_t i = t->own_from; i < t->made; i++) {
         close(t->fds[i]);
+        t->fds[i] = -1;
+    }
 }
 
 static int make_slots(struct fs_table *t, const struct fs_table_options *o)
 {
     struct page *page = t->page;
     for (uint32_t i = t->own_from; i < page->slots; i++) {
-        int fd =
-            slot_open(t->global, (struct sockaddr *)&page->address, page->address_len, o->backlog);
+        int fd = slot_open(t, o);
         if (fd < 0)
             return fd;
         t->fds[i] = fd;
+        page->slot[i].cookie = table_cookie(fd);
+        page->slot[i].fd = fd;
         t->made = i + 1;
         /* From the first sibling on the kernel would hash over all: nothing may stray. */
         int rc = table_steer(t);
@@ -144,8 +167,10 @@ static int convert(struct fs_table *t, const struct fs_table_options *o, bool li
     bool alone = reuseport == 0;
     if (!listening) {
         int rc = listen_global(t, o->backlog, &alone);
-        if (rc)
+        if (rc) {
+            set_reuseport(t->global, reuseport);
             return rc;
+        }
     }
     if (!alone) {
         snprintf(page->why, FS_WHY_MAX, "it may be one of several with SO_REUSEPORT");
@@ -190,9 +215,13 @@ int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options
     }
     struct page *page = t->page;
     t->global = fd;
+    t->lowest_fd = o->lowest_fd;
+    page->cookie = table_cookie(fd);
+    t->memfd = table_place(t, t->memfd);
     t->bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
     if (t->bell < 0)
         rc = -errno;
+    page->bell = t->bell = table_place(t, t->bell);
     for (uint32_t i = 0; i < records; i++)
         t->fds[i] = -1;
     page->shared = slots == 0;
@@ -203,6 +232,8 @@ int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options
     if (!rc && slots) {
         page->first_is_slot = o->flags & FS_FIRST_IS_SLOT;
         t->own_from = t->made = place_global(t);
+        if (page->first_is_slot)
+            page->slot[0].cookie = page->cookie;
         table_choose_steering(t, o->steer);
         rc = convert(t, o, listening);
         if (rc == 1) {
@@ -260,6 +291,7 @@ int fs_table_adopt(struct fs_table **out, int memfd, int bell, int global, const
     }
     t->page = page;
     t->memfd = memfd;
+    t->lowest_fd = memfd; /* what is made later belongs beside what was received */
     t->bell = bell;
     t->global = global;
     for (uint32_t i = 0; i < page->slots; i++)
@@ -270,15 +302,22 @@ int fs_table_adopt(struct fs_table **out, int memfd, int bell, int global, const
     return 0;
 }
 
-void fs_table_free(struct fs_table *t)
+void fs_table_close(struct fs_table *t)
 {
-    if (!t)
-        return;
     close_slots(t);
-    page_unmap(t->page);
+    t->made = t->own_from;
     if (t->memfd >= 0)
         close(t->memfd);
     if (t->bell >= 0)
         close(t->bell);
+    t->memfd = t->bell = -1;
+}
+
+void fs_table_free(struct fs_table *t)
+{
+    if (!t)
+        return;
+    fs_table_close(t);
+    page_unmap(t->page);
     free(t);
 }

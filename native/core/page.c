@@ -9,7 +9,7 @@
 #include <unistd.h>
 
 #define PAGE_MAGIC   0x66736f63u /* "fsoc" */
-#define PAGE_VERSION 2u
+#define PAGE_VERSION 3u
 
 static size_t page_size(uint32_t slots)
 {

@@ -27,6 +27,8 @@ struct slot_record {
     _Atomic(uint64_t) epoch; /* moves with the owner and with `live` */
     _Atomic(uint64_t) own, stolen, orphan, global, arrived;
     _Atomic(uint64_t) reviewed; /* `arrived` at the last review of the steering */
+    uint64_t cookie;            /* SO_COOKIE of the socket, by which sock_diag(7) knows it too */
+    int32_t fd;                 /* its number, where the table was made and in the forks of that */
 };
 
 struct page {
@@ -39,6 +41,8 @@ struct page {
     _Atomic(uint64_t) generation;
     uint64_t rung; /* the generation that all have been told of; under the lock */
     _Atomic(uint64_t) others;
+    int32_t bell;    /* number of the eventfd, likewise */
+    uint64_t cookie; /* SO_COOKIE of the global listener: whoever receives it finds its table */
     pthread_mutex_t lock;
     char why[FS_WHY_MAX]; /* written under the lock; a torn read is a torn sentence */
     struct sockaddr_storage address;

@@ -46,10 +46,21 @@ void fs_table_read(const struct fs_table *t, struct fs_table_info *info)
         .steer = (enum fs_steer)atomic_load(&page->steer),
         .generation = atomic_load(&page->generation),
         .others = atomic_load(&page->others),
+        .cookie = page->cookie,
         .address = page->address,
         .address_len = page->address_len,
     };
     memcpy(info->why, page->why, sizeof info->why - 1);
+}
+
+uint32_t fs_table_slots(const struct fs_table *t)
+{
+    return t->page->shared ? 0 : t->page->slots;
+}
+
+bool fs_table_claimed(const struct fs_table *t)
+{
+    return atomic_load_explicit(&t->page->generation, memory_order_relaxed) != 0;
 }
 
 int fs_table_read_slot(const struct fs_table *t, int slot, struct fs_slot_info *info)
@@ -66,6 +77,7 @@ int fs_table_read_slot(const struct fs_table *t, int slot, struct fs_slot_info *
         .alive = slot_alive(s),
         .claims = atomic_load(&s->claims),
         .epoch = atomic_load(&s->epoch),
+        .cookie = s->cookie,
         .own = atomic_load(&s->own),
         .stolen = atomic_load(&s->stolen),
         .orphan = atomic_load(&s->orphan),
@@ -109,6 +121,24 @@ int fs_table_accept(struct fs_table *t, int slot, int source, struct sockaddr *a
     if (source != FS_GLOBAL)
         atomic_fetch_add(&t->page->slot[source].arrived, 1);
     return connection;
+}
+
+int fs_table_accept_any(struct fs_table *t, int slot, struct sockaddr *address, socklen_t *length,
+                        int flags)
+{
+    const struct page *page = t->page;
+    int fd = slot == FS_GLOBAL ? -EAGAIN : fs_table_accept(t, slot, slot, address, length, flags);
+    for (int served = 0; served < 2; served++) {
+        int siblings = 0;
+        for (uint32_t i = 0; fd == -EAGAIN && i < page->slots && !page->shared; i++) {
+            const struct slot_record *s = &page->slot[i];
+            if ((int)i == slot || atomic_load(&s->claims) == 0 ||
+                (atomic_load(&s->pid) != 0) != served || (served && siblings++ == FS_SIBLINGS))
+                continue;
+            fd = fs_table_accept(t, slot, (int)i, address, length, flags);
+        }
+    }
+    return fd == -EAGAIN ? fs_table_accept(t, slot, FS_GLOBAL, address, length, flags) : fd;
 }
 
 int fs_table_copy_options(struct fs_table *t)

@@ -16,6 +16,7 @@ struct fs_table {
     uint32_t first_member; /* group number of slot 0: 0 if it is the global listener, else 1 */
     uint32_t own_from;     /* fds[own_from..made) were made here */
     uint32_t made;
+    int lowest_fd; /* where descriptors that we make belong */
     int fds[];
 };
 
@@ -24,6 +25,11 @@ static inline struct slot_record *table_slot(const struct fs_table *t, int slot)
 {
     return slot >= 0 && (uint32_t)slot < t->page->slots ? &t->page->slot[slot] : NULL;
 }
+
+/* `fd` with a number that is out of the program's way, or as it is where there is none left. */
+int table_place(const struct fs_table *t, int fd);
+
+uint64_t table_cookie(int fd); /* SO_COOKIE, 0 if it has none */
 
 /* Attach the program that fits the live set (claims.c). */
 int table_steer(struct fs_table *t);

@@ -11,6 +11,9 @@ PACKAGE = Path(__file__).parents[2] / "aiofastsocket"
 ORDER = (
     "__main__",
     "cli",
+    "stats",
+    "diag",
+    "preload",
     "serve",
     "policy",
     "loop",

@@ -20,6 +20,10 @@
 #define FS_SLOTS_MAX                                                                               \
     512 /* slots of one table: at most six instructions each, of 4096 (linux/bpf_common.h) */
 #define FS_GLOBAL        (-1) /* in the place of a slot number: the global listener */
+/* Siblings' slots that a thread looks after beside its own. Each connection visits every waiter in
+ * line that is busy, so there must not be too many; but where workers take one connection at a
+ * time, one that waits is found only by those who watch its slot. */
+#define FS_SIBLINGS 16
 #define FS_ANY_SLOT      (-1) /* fs_table_claim: any free slot */
 #define FS_FIRST_IS_SLOT 0x1u /* fs_table_options.flags: slot 0 is the global listener itself */
 
@@ -36,6 +40,7 @@ struct fs_table_options {
     int backlog;      /* listen(2) */
     enum fs_steer steer;
     uint32_t flags;
+    int lowest_fd; /* descriptors that are made get at least this number, out of a program's way */
 };
 
 struct fs_table_info {
@@ -46,6 +51,7 @@ struct fs_table_info {
     enum fs_steer steer;  /* in force: FS_STEER_CPU or FS_STEER_SPREAD */
     uint64_t generation;  /* moves whenever a claim or the live set changes */
     uint64_t others;      /* connections accepted by processes without a slot */
+    uint64_t cookie;      /* SO_COOKIE of the global listener */
     char why[FS_WHY_MAX]; /* why this steering, or why shared */
     struct sockaddr_storage address;
     socklen_t address_len;
@@ -65,6 +71,7 @@ struct fs_slot_info {
     uint64_t stolen;  /* ... from a slot that somebody else serves, */
     uint64_t orphan;  /* ... from a slot that nobody serves, */
     uint64_t global;  /* ... from the global listener */
+    uint64_t cookie;  /* SO_COOKIE of its socket, by which sock_diag(7) knows it too */
     uint64_t arrived; /* taken out of this slot's queue, by whomever */
 };
 
@@ -80,12 +87,18 @@ int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options
  */
 int fs_table_adopt(struct fs_table **out, int memfd, int bell, int global, const int *slots,
                    uint32_t count);
+/* The same, out of process `pid`, which has it: pidfd_getfd(2), which needs the right to trace that
+ * process. `memfd` is the page's number there, `global` the listener, received from wherever.
+ * -ENOENT: it is another listener's page. */
+int fs_table_take(struct fs_table **out, pid_t pid, int memfd, int global);
 
 /* A read-only view of another process's table: `memfd` is its page. Only the readers work on it. */
 int fs_table_attach(struct fs_table **out, int memfd);
 
 /* Close this process's hold on the slots and the page. Claims stay: they end with their owner. */
 void fs_table_free(struct fs_table *table);
+/* Its first half, all descriptors: another thread may still call the table, and gets -EBADF. */
+void fs_table_close(struct fs_table *table);
 
 int fs_table_fd(const struct fs_table *table, int slot); /* descriptor of a slot or FS_GLOBAL */
 int fs_table_page_fd(const struct fs_table *table);
@@ -93,6 +106,9 @@ int fs_table_page_fd(const struct fs_table *table);
  * each watches it by EPOLLET, so that one write wakes all of them. */
 int fs_table_bell(const struct fs_table *table);
 void fs_table_read(const struct fs_table *table, struct fs_table_info *info);
+uint32_t fs_table_slots(const struct fs_table *table);
+/* Anybody has ever claimed a slot: until then all connections arrive at the global listener. */
+bool fs_table_claimed(const struct fs_table *table);
 int fs_table_read_slot(const struct fs_table *table, int slot, struct fs_slot_info *info);
 
 /* Claim a slot for the calling thread, until it releases it or ends; an exec does not end a claim,
@@ -103,6 +119,8 @@ int fs_table_claim(struct fs_table *table, int slot, int cpu);
 int fs_table_hand_over(struct fs_table *table, int slot, pid_t pid);
 /* Give up the calling thread's claim and steer away; -EPERM if somebody else has it. */
 int fs_table_release(struct fs_table *table, int slot);
+/* Give up whatever any thread of this process has claimed. Returns how many slots that were. */
+int fs_table_leave(struct fs_table *table);
 /* Clear the claims of dead owners and steer away from them. Returns how many there were. */
 int fs_table_reap(struct fs_table *table);
 
@@ -113,10 +131,22 @@ int fs_table_steer(struct fs_table *table, enum fs_steer wanted);
 /* Under FS_STEER_AUTO: leave `cpu` if the cores' shares turn out uneven. 1: it changed. */
 int fs_table_review(struct fs_table *table);
 
+/* The kernel is to choose among the members of the group as if we were not there: when the table
+ * is given up before anybody claimed a slot of it. */
+int fs_table_ungroup(struct fs_table *table);
+
+/* listen(2) again on all members: a new backlog, or after a shutdown(2), which is undone. */
+int fs_table_relisten(struct fs_table *table, int backlog);
+
 /* accept4(2) from slot `source` (or FS_GLOBAL) on behalf of the owner of `slot` (FS_GLOBAL: of a
  * process without one), counted in the page before the call returns. */
 int fs_table_accept(struct fs_table *table, int slot, int source, struct sockaddr *address,
                     socklen_t *length, int flags);
+
+/* The same from the first source where a connection waits: the own slot, slots that nobody serves,
+ * a few that others serve, the global listener. -EAGAIN: none does. */
+int fs_table_accept_any(struct fs_table *table, int slot, struct sockaddr *address,
+                        socklen_t *length, int flags);
 
 /* Copy the global listener's socket options to every slot, again: they may have changed. */
 int fs_table_copy_options(struct fs_table *table);
@@ -130,6 +160,44 @@ int fs_table_shutdown(struct fs_table *table);
 int fs_table_queued(const struct fs_table *table, int slot);
 /* Handshakes under way at the table's port. */
 int fs_table_half_open(const struct fs_table *table);
+
+/* ---- one thread's part in a table ---------------------------------------------------------- */
+
+#define FS_BELL      (-2) /* in the place of a source: claims may have changed, */
+#define FS_NEIGHBOUR (-3) /* ... the next owner is dead */
+
+/* Who polls: `add` has `fd` polled for reading, one waiter woken at a time (EPOLLEXCLUSIVE; the
+ * bell by EPOLLET), until `remove`. */
+struct fs_poller {
+    int (*add)(void *context, int fd, int source);
+    void (*remove)(void *context, int fd, int source);
+};
+
+/* A thread that polls the table's global listener itself, and has everything else that is its to
+ * accept from polled by `poller`: its own slot, slots that nobody serves, siblings' slots. To be
+ * used by one thread at a time, which has the claim. The table stays the caller's. */
+struct fs_local;
+
+int fs_local_open(struct fs_local **out, struct fs_table *table, const struct fs_poller *poller,
+                  void *context);
+/* Nothing is polled any more, the slot is given up. */
+void fs_local_close(struct fs_local *local);
+/* The same where the poller is another process's or gone: nothing is removed, nothing given up. */
+void fs_local_forget(struct fs_local *local);
+
+/* Claims have changed since the last sync. */
+bool fs_local_stale(const struct fs_local *local);
+/* Claim a slot if there is a free one, have polled what is to be polled now, and only then let
+ * connections arrive at the slot. */
+int fs_local_sync(struct fs_local *local);
+/* FS_BELL or FS_NEIGHBOUR is readable; then sync. */
+void fs_local_heed(struct fs_local *local, int source);
+/* Before the first sync: the slot only counts what this thread accepts; nothing arrives there. */
+void fs_local_park(struct fs_local *local);
+/* Keep the claim, but have nothing polled until the next sync. Not for a slot that is live. */
+void fs_local_rest(struct fs_local *local);
+
+int fs_local_slot(const struct fs_local *local); /* FS_GLOBAL: there was none left */
 
 /* ---- the channel --------------------------------------------------------------------------- */
 

@@ -1,0 +1,171 @@
+"""`aiofastsocket stats`: what the listen tables of running programs say, for people and machines.
+
+It reads the pages that the programs share, without disturbing them; any program's: one with the
+preload library, `serve`, or a loop of ours.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from .diag import listen_queues
+from .errors import SetupError
+from .listeners import SlotInfo, TableInfo, tables_of
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table at one moment, and the first of the processes that hold it."""
+
+    pid: int
+    info: TableInfo
+    slots: list[SlotInfo]
+    queue: int | None
+    """Connections waiting at the global listener; None where that cannot be seen."""
+    queues: list[int | None]
+    """The same at each slot."""
+
+
+def _comm(pid: int) -> str:
+    with suppress(OSError):
+        return Path(f"/proc/{pid}/comm").read_text().strip()
+    return "?"
+
+
+def _of_process(pid: int, queues: dict[int, int]) -> Iterable[Table]:
+    for view in tables_of(pid):
+        with view:
+            info, slots = view.info(), view.slots()
+        yield Table(
+            pid, info, slots, queues.get(info.cookie), [queues.get(s.cookie) for s in slots]
+        )
+
+
+def collect(pids: Iterable[int]) -> list[Table]:
+    """The tables that these processes hold, each once. Who may not be looked at is passed over."""
+    queues: dict[int, int] = {}
+    with suppress(OSError):
+        queues = listen_queues()
+    found: dict[int, Table] = {}
+    for pid in pids:
+        with suppress(OSError):
+            for table in _of_process(pid, queues):
+                found.setdefault(table.info.cookie, table)
+    return sorted(found.values(), key=lambda table: (table.pid, table.info.address))
+
+
+def _all_pids() -> list[int]:
+    return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
+
+
+def select(which: int | None) -> list[Table]:
+    """The tables of a port or process id; None: all that may be seen.
+
+    Raises SetupError if there are none.
+    """
+    if which is None:
+        tables = collect(_all_pids())
+        if not tables:
+            raise SetupError("no process that you may look at has a listen table")
+        return tables
+    tables = [t for t in collect(_all_pids()) if t.info.address.endswith(f":{which}")]
+    tables = tables or collect([which])
+    if not tables:
+        raise SetupError(
+            f"neither port nor process {which} has a listen table"
+            " (or you may not look at it: try as root)"
+        )
+    return tables
+
+
+def as_json(tables: list[Table]) -> str:
+    """A list of objects, one a table."""
+
+    def slot(table: Table, s: SlotInfo) -> dict[str, Any]:
+        return {
+            "slot": s.slot,
+            "pid": s.pid or None,
+            "program": _comm(s.pid) if s.pid else None,
+            "core": s.cpu,
+            "live": s.live,
+            "own": s.own,
+            "stolen": s.stolen,
+            "orphan": s.orphan,
+            "global": s.global_,
+            "queue": table.queues[s.slot],
+        }
+
+    return json.dumps(
+        [
+            {
+                "address": t.info.address,
+                "pid": t.pid,
+                "program": _comm(t.pid),
+                "shared": t.info.shared,
+                "steering": t.info.steer,
+                "why": t.info.why,
+                "queue": t.queue,
+                "without_slot": t.info.others,
+                "slots": [slot(t, s) for s in t.slots],
+            }
+            for t in tables
+        ]
+    )
+
+
+def _number(value: int | None) -> str:
+    return "?" if value is None else str(value)
+
+
+def as_text(tables: list[Table]) -> str:
+    """A paragraph for each table."""
+    lines = []
+    for t in tables:
+        kind = "shared" if t.info.shared else f"{len(t.slots)} slots, steering {t.info.steer}"
+        lines.append(f"{t.info.address}  {_comm(t.pid)} (process {t.pid})")
+        lines.append(f"  {kind}: {t.info.why}")
+        rows = [("slot", "core", "owner", "own", "stolen", "orphan", "global", "queue")]
+        for s in t.slots:
+            if not s.used and not s.accepted:
+                continue
+            owner = f"{_comm(s.pid)} {s.pid}" if s.pid else "nobody"
+            core = str(s.cpu) if s.cpu >= 0 else "-"
+            counts = (s.own, s.stolen, s.orphan, s.global_)
+            rows.append(
+                (str(s.slot), core, owner, *map(str, counts), _number(t.queues[s.slot]))
+            )
+        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+        for row in rows if len(rows) > 1 else ():
+            cells = (
+                cell.ljust(width) if i == 2 else cell.rjust(width)
+                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+            )
+            lines.append("  " + "  ".join(cells).rstrip())
+        unused = sum(not s.used for s in t.slots)
+        rest = f"{unused} slots not used yet; " if unused and not t.info.shared else ""
+        lines.append(
+            f"  {rest}{t.info.others} accepted without a slot;"
+            f" {_number(t.queue)} waiting at the program's own socket"
+        )
+    return "\n".join(lines)
+
+
+def show(which: int | None, *, as_machine: bool, watch: bool) -> int:
+    """Print them once, or every second until interrupted. Returns the exit code."""
+    while True:
+        tables = select(which)
+        body = as_json(tables) if as_machine else as_text(tables)
+        clear = "\x1b[H\x1b[2J" if watch and not as_machine and sys.stdout.isatty() else ""
+        print(clear + body, flush=True)
+        if not watch:
+            return 0
+        try:
+            time.sleep(1)
+        except KeyboardInterrupt:
+            return 0

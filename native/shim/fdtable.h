@@ -1,0 +1,52 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What we know of each descriptor of this process: one word, read without a lock by every call
+ * that is interposed. It knows nothing of what the words mean but their kinds.
+ */
+#ifndef FS_SHIM_FDTABLE_H
+#define FS_SHIM_FDTABLE_H
+
+#include <stdatomic.h>
+#include <stddef.h>
+#include <stdint.h>
+
+enum fd_kind {
+    FD_PLAIN,    /* not ours to look at */
+    FD_LISTENER, /* a struct listener's global listener, or a duplicate of it */
+    FD_POLLSET,  /* an epoll set that a listener was added to: struct pollset */
+    FD_HIDDEN,   /* a slot, page, bell or pidfd of ours: the program does not know it */
+};
+
+enum { FD_CHUNK = 4096, FD_CHUNKS = 4096 }; /* more than fs.nr_open can be raised to sensibly */
+
+extern _Atomic(_Atomic(uintptr_t) *) fdtable_chunk[FD_CHUNKS];
+
+static inline uintptr_t fdtable_word(int fd)
+{
+    unsigned number = (unsigned)fd;
+    if (number >= (unsigned)FD_CHUNK * FD_CHUNKS)
+        return 0;
+    _Atomic(uintptr_t) *chunk =
+        atomic_load_explicit(&fdtable_chunk[number / FD_CHUNK], memory_order_acquire);
+    return chunk ? atomic_load_explicit(&chunk[number % FD_CHUNK], memory_order_acquire) : 0;
+}
+
+static inline enum fd_kind fdtable_kind(int fd)
+{
+    return (enum fd_kind)(fdtable_word(fd) & 3);
+}
+
+/* The object, if `fd` is of that kind; else NULL. */
+static inline void *fdtable_get(int fd, enum fd_kind kind)
+{
+    uintptr_t word = fdtable_word(fd);
+    return (word & 3) == (uintptr_t)kind ? (void *)(word & ~(uintptr_t)3) : NULL;
+}
+
+/* 0 or -ENOMEM / -EBADF. The object is aligned to 4 bytes at least. FD_PLAIN forgets. */
+int fdtable_set(int fd, enum fd_kind kind, void *object);
+
+/* The next descriptor from `first` to `last` that is not FD_PLAIN, or -1. */
+int fdtable_next(unsigned first, unsigned last);
+
+#endif

@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The program's listening sockets that have a listen table, from listen(2) to the last close(2).
+ */
+#ifndef FS_SHIM_LISTENER_H
+#define FS_SHIM_LISTENER_H
+
+#include <fastsocket/fs.h>
+#include <stdatomic.h>
+
+struct listener {
+    _Atomic(struct fs_table *) table; /* NULL: not in use */
+    int references;                   /* descriptors of the global listener in this process */
+    bool asked_reuseport;             /* the program set SO_REUSEPORT itself */
+    uint64_t cookie;                  /* SO_COOKIE: a descriptor's number may be used again */
+    char name[64];                    /* its address, for people */
+    struct listener *next;
+};
+
+/* The listener behind a descriptor, or NULL: one look-up. */
+struct listener *listener_of(int fd);
+/* The same, but sure: the descriptor may have been closed behind our back. */
+struct listener *listener_check(int fd);
+
+/* Someone has claimed a slot at least once: connections may be elsewhere than in the global one. */
+bool listener_claimed(const struct listener *listener);
+
+uint64_t listener_cookie(int fd);
+
+/* Under the lock: take a table into use that was made, inherited or received. 0 or -ENOMEM. */
+int listener_enter(int fd, struct fs_table *table, bool asked_reuseport);
+/* Under the lock: `to` is a duplicate of `fd`. */
+void listener_duplicate(int fd, int to);
+/* Under the lock: `fd` is about to be closed. */
+void listener_leave(int fd);
+/* Under the lock: do without local listeners from now on. */
+void listener_dissolve(struct listener *listener);
+/* The same for the one that descriptor `hidden` belongs to. */
+void listener_dissolve_hidden(int hidden);
+
+int shim_listen(int fd, int backlog);
+int shim_shutdown(int fd, int how);
+int shim_setsockopt(int fd, int level, int name, const void *value, socklen_t length);
+int shim_getsockopt(int fd, int level, int name, void *value, socklen_t *length);
+int shim_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags);
+
+#endif

@@ -1,0 +1,297 @@
+/* SPDX-License-Identifier: MIT */
+#include "pass.h"
+#include "fdtable.h"
+#include "listener.h"
+#include "log.h"
+#include "real.h"
+#include "state.h"
+
+#include <dirent.h>
+#include <dlfcn.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <limits.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/un.h>
+#include <time.h>
+#include <unistd.h>
+
+/* FSOCKET_TABLES=listener:asked:page:bell:slot,slot,...;... */
+static const char variable[] = "FSOCKET_TABLES=";
+
+enum { DIGITS = 11 }; /* of a descriptor, with what follows it */
+
+/* What preloads us here, to be kept for a program that gets our listeners but not the environment
+ * (nginx executes its successor with a few variables only). */
+static char preload[PATH_MAX + 16];
+
+/* ---- to the program that follows ---- */
+
+/* The first descriptor of each listener that survives an exec, as the program wants it. */
+static int next_passed(int after, struct listener **l)
+{
+    for (int fd = after; (fd = fdtable_next((unsigned)fd + 1, UINT_MAX)) >= 0;) {
+        *l = listener_of(fd);
+        int flags = *l && atomic_load(&(*l)->table) ? real_fcntl(fd, F_GETFD) : -1;
+        if (flags >= 0 && !(flags & FD_CLOEXEC) && (*l)->cookie == listener_cookie(fd))
+            return fd;
+    }
+    return -1;
+}
+
+static bool starts(const char *text, const char *with)
+{
+    return strncmp(text, with, strlen(with)) == 0;
+}
+
+void pass_size(char *const envp[], size_t *text, size_t *pointers)
+{
+    struct listener *l;
+    *text = sizeof variable + sizeof preload;
+    for (int fd = -1; (fd = next_passed(fd, &l)) >= 0;)
+        *text += (fs_table_slots(atomic_load(&l->table)) + 4) * DIGITS;
+    for (*pointers = 0; envp && envp[*pointers];)
+        ++*pointers;
+    *pointers += 3;
+}
+
+static void set_cloexec(struct fs_table *table, int flag)
+{
+    for (uint32_t i = 0; i < fs_table_slots(table); i++)
+        real_fcntl(fs_table_fd(table, (int)i), F_SETFD, flag);
+    real_fcntl(fs_table_page_fd(table), F_SETFD, flag);
+    real_fcntl(fs_table_bell(table), F_SETFD, flag);
+}
+
+/* Decimal digits and one more character; no stdio, for a vfork child shares its parent's. */
+static char *put(char *at, int number, char after)
+{
+    char digits[DIGITS];
+    int count = 0;
+    do
+        digits[count++] = (char)('0' + number % 10);
+    while (number /= 10);
+    while (count)
+        *at++ = digits[--count];
+    *at++ = after;
+    return at;
+}
+
+void pass_prepare(struct pass *pass, char *const envp[], char *text, size_t size, char **pointers)
+{
+    struct listener *l;
+    char *at = text + sizeof variable - 1;
+    size_t count = 0;
+    bool preloaded = false;
+    memcpy(text, variable, sizeof variable);
+    *pass = (struct pass){.envp = pointers, .text = text};
+    for (int fd = -1; (fd = next_passed(fd, &l)) >= 0;) {
+        struct fs_table *table = atomic_load(&l->table);
+        if ((size_t)(at - text) + (fs_table_slots(table) + 4) * DIGITS + sizeof preload > size)
+            break; /* another thread listens meanwhile */
+        at = put(put(at, fd, ':'), l->asked_reuseport, ':');
+        at = put(put(at, fs_table_page_fd(table), ':'), fs_table_bell(table), ':');
+        for (uint32_t i = 0; i < fs_table_slots(table); i++)
+            at = put(at, fs_table_fd(table, (int)i), ',');
+        at[-1] = ';';
+        set_cloexec(table, 0);
+        pass->clear++;
+    }
+    *at++ = '\0';
+    for (size_t i = 0; envp && envp[i]; i++) {
+        if (starts(envp[i], variable))
+            continue;
+        preloaded = preloaded || starts(envp[i], "LD_PRELOAD=");
+        pointers[count++] = envp[i];
+    }
+    if (pass->clear) {
+        pointers[count++] = text;
+        if (!preloaded)
+            pointers[count++] = preload;
+    }
+    pointers[count] = NULL;
+}
+
+void pass_failed(const struct pass *pass)
+{
+    struct listener *l;
+    for (int fd = -1; pass->clear && (fd = next_passed(fd, &l)) >= 0;)
+        set_cloexec(atomic_load(&l->table), FD_CLOEXEC);
+}
+
+/* ---- from the program before ---- */
+
+static int number(char **at, char after)
+{
+    char *end;
+    long value = strtol(*at, &end, 10);
+    if (end == *at || *end != after || value < 0 || value > INT_MAX)
+        return -1;
+    *at = end + 1;
+    return (int)value;
+}
+
+/* One table's part of the variable; false if it is not understood. */
+static bool receive(char *part)
+{
+    int fd = number(&part, ':'), asked = number(&part, ':'), page = number(&part, ':'),
+        bell = number(&part, ':');
+    int slots[FS_SLOTS_MAX];
+    uint32_t count = 0;
+    if (fd < 0 || asked < 0 || page < 0 || bell < 0)
+        return false;
+    for (char *end; *part && count < FS_SLOTS_MAX; part = *end ? end + 1 : end) {
+        slots[count++] = (int)strtol(part, &end, 10);
+        if (end == part)
+            return false;
+    }
+    struct fs_table *table;
+    struct fs_table_info info;
+    if (fs_table_adopt(&table, page, bell, fd, slots, count))
+        return false;
+    fs_table_read(table, &info);
+    set_cloexec(table, FD_CLOEXEC);
+    if (info.cookie != listener_cookie(fd) || listener_enter(fd, table, asked))
+        fs_table_free(table);
+    else
+        log_line(LOG_INFO, "%s: has its %u slots from the program before", listener_of(fd)->name,
+                 count);
+    return true;
+}
+
+void pass_receive(void)
+{
+    Dl_info self;
+    const char *before = getenv("LD_PRELOAD");
+    if (before || !dladdr((void *)(uintptr_t)&pass_receive, &self))
+        snprintf(preload, sizeof preload, "LD_PRELOAD=%s", before ? before : "");
+    else
+        snprintf(preload, sizeof preload, "LD_PRELOAD=%s", self.dli_fname);
+    char name[sizeof variable];
+    snprintf(name, sizeof name, "%.*s", (int)sizeof variable - 2, variable);
+    char *text = getenv(name), *saved = NULL;
+    char *copy = text && state.on ? strdup(text) : NULL;
+    for (char *part = copy ? strtok_r(copy, ";", &saved) : NULL; part;
+         part = strtok_r(NULL, ";", &saved))
+        if (!receive(part))
+            log_line(LOG_ERROR, "%s%.80s is not understood", variable, part);
+    free(copy);
+    unsetenv(name);
+}
+
+/* ---- out of another process ---- */
+
+int pass_guard(uint64_t cookie)
+{
+    const struct timespec pause = {.tv_nsec = 5000000};
+    struct sockaddr_un name = {.sun_family = AF_UNIX};
+    /* An abstract name belongs to whoever has it bound, and ends with him: unix(7). */
+    int length = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "fsocket-listen-%llx",
+                          (unsigned long long)cookie);
+    int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
+    for (int turn = 0; fd >= 0 && turn < 100; turn++) {
+        if (bind(fd, (struct sockaddr *)&name,
+                 (socklen_t)(sizeof name.sun_family + 1 + (size_t)length)) == 0)
+            return fd;
+        if (errno != EADDRINUSE)
+            break;
+        nanosleep(&pause, NULL);
+    }
+    if (fd >= 0)
+        close(fd);
+    return -1;
+}
+
+static int take_from(pid_t pid, int fd)
+{
+    char path[64], link[64];
+    snprintf(path, sizeof path, "/proc/%d/fd", pid);
+    DIR *dir = opendir(path);
+    int rc = -ENOENT;
+    if (!dir)
+        return rc;
+    for (struct dirent *entry; rc && (entry = readdir(dir));) {
+        ssize_t length = readlinkat(dirfd(dir), entry->d_name, link, sizeof link - 1);
+        if (length < 0)
+            continue;
+        link[length] = '\0';
+        struct fs_table *table;
+        if (!starts(link, "/memfd:fastsocket-table"))
+            continue;
+        int found = fs_table_take(&table, pid, atoi(entry->d_name), fd);
+        if (found == 0 && (found = listener_enter(fd, table, false)))
+            fs_table_free(table);
+        if (found != -ENOENT)
+            rc = found;
+        if (found && found != -ENOENT)
+            break;
+    }
+    closedir(dir);
+    return rc;
+}
+
+int pass_take_over(int fd)
+{
+    DIR *dir = opendir("/proc");
+    int rc = -ENOENT;
+    for (struct dirent *entry; dir && rc && (entry = readdir(dir));) {
+        pid_t pid = atoi(entry->d_name);
+        if (pid <= 0 || pid == state.pid)
+            continue;
+        int found = take_from(pid, fd);
+        if (found != -ENOENT)
+            rc = found; /* -EPERM here need not be so with the next who has it */
+    }
+    if (dir)
+        closedir(dir);
+    if (rc == 0)
+        log_line(LOG_INFO, "%s: shares its slots with the process it came from",
+                 listener_of(fd)->name);
+    else if (rc != -ENOENT)
+        log_line(LOG_ERROR, "listener %d: its slots cannot be had from the process it came from: %s",
+                 fd, strerror(-rc));
+    return rc;
+}
+
+static void received(int fd)
+{
+    int listens = 0, shares = 0;
+    socklen_t length = sizeof listens;
+    if (real_getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0 || !listens ||
+        real_getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &shares, &length) < 0 || !shares)
+        return;
+    uint64_t cookie = listener_cookie(fd);
+    sigset_t saved;
+    state_lock(&saved);
+    int known = -1;
+    while ((known = fdtable_next((unsigned)known + 1, UINT_MAX)) >= 0) {
+        struct listener *l = listener_of(known);
+        if (known != fd && l && l->cookie == cookie && atomic_load(&l->table))
+            break;
+    }
+    if (known >= 0)
+        listener_duplicate(known, fd);
+    else
+        pass_take_over(fd);
+    state_unlock(&saved);
+}
+
+void pass_message(const struct msghdr *message)
+{
+    struct msghdr copy = *message;
+    int error = errno;
+    for (struct cmsghdr *c = CMSG_FIRSTHDR(&copy); c; c = CMSG_NXTHDR(&copy, c)) {
+        if (c->cmsg_level != SOL_SOCKET || c->cmsg_type != SCM_RIGHTS)
+            continue;
+        size_t count = (c->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (size_t i = 0; i < count; i++) {
+            int fd;
+            memcpy(&fd, CMSG_DATA(c) + i * sizeof fd, sizeof fd);
+            if (state.on && state_mine())
+                received(fd);
+        }
+    }
+    errno = error;
+}

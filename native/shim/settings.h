@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The FSOCKET_* environment, read once. It says what is right when something is wrong.
+ */
+#ifndef FS_SHIM_SETTINGS_H
+#define FS_SHIM_SETTINGS_H
+
+#include <fastsocket/fs.h>
+#include <limits.h>
+
+enum level { LOG_OFF, LOG_ERROR, LOG_INFO, LOG_DEBUG };
+
+struct settings {
+    enum fs_backend backend;
+    enum fs_steer steer;
+    bool pin;
+    bool defer_accept;
+    uint32_t slots;    /* 0: two a core, and at least eight */
+    const char *ports; /* "80,443,8000-8100"; NULL: every port */
+    enum level level;
+    const char *log_file; /* NULL: standard error */
+};
+
+/* 0, or -EINVAL with `wrong` saying which value is not understood and what would be right. */
+int settings_read(struct settings *out, char *wrong, size_t size);
+
+bool settings_port(const struct settings *settings, unsigned port);
+
+#endif

@@ -1,0 +1,37 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What this process has: its settings, its listeners, and the lock of everything that is not read
+ * on every call. Signals are blocked while the lock is held, because close(2) and others may be
+ * called by a signal handler.
+ */
+#ifndef FS_SHIM_STATE_H
+#define FS_SHIM_STATE_H
+
+#include "settings.h"
+
+#include <signal.h>
+
+struct listener; /* listener.h */
+struct pollset;  /* pollset.h */
+
+struct state {
+    bool on; /* the settings were understood, and the backend is not off */
+    struct settings settings;
+    struct fs_channel *device;  /* the kernel module's, if that is the backend */
+    pid_t pid;                  /* of the process that all this belongs to */
+    struct listener *listeners; /* never freed, used again */
+    struct pollset *pollsets;   /* the same */
+};
+
+extern struct state state;
+
+void state_lock(sigset_t *saved);
+void state_unlock(const sigset_t *saved);
+
+/* False in a vfork child, which has its own descriptors but our memory: nothing may be written. */
+bool state_mine(void);
+
+/* Whoever calls before the constructor ran has it done now. */
+void state_start(void);
+
+#endif

@@ -1,0 +1,34 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Who waits for connections by other means than epoll: poll, select and an accept that blocks.
+ * They claim nothing. As long as nobody else does, the kernel serves them as without us; from then
+ * on they look at what the claimers leave, too.
+ */
+#ifndef FS_SHIM_WAIT_H
+#define FS_SHIM_WAIT_H
+
+#include "listener.h"
+
+#include <poll.h>
+#include <signal.h>
+#include <sys/select.h>
+#include <time.h>
+
+/* timeout NULL: for ever */
+int shim_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+               const sigset_t *mask);
+bool wait_polls(struct pollfd *fds, nfds_t count);
+/* Whether a set for select(2) has a listener in it that somebody has claimed a slot of. */
+bool wait_selects(int count, const fd_set *read);
+int shim_pselect(int count, fd_set *read, fd_set *write, fd_set *except,
+                 const struct timespec *timeout, const sigset_t *mask);
+
+/* accept4(2) by somebody whom no wait has told where: any source, then as the listener's O_NONBLOCK
+ * says. A descriptor or -errno. */
+int wait_accept(int fd, struct fs_table *table, struct sockaddr *address, socklen_t *length,
+                int flags);
+
+void wait_deadline(const struct timespec *timeout, struct timespec *deadline);
+void wait_left(const struct timespec *deadline, struct timespec *left);
+
+#endif
