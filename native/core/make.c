@@ -6,11 +6,12 @@
  * - a member's number is the order in which it began to listen; when one closes, the last takes
  *   its place. So slots are made at once, stay open as long as the table, and never renumber;
  * - the program is the group's, may be attached again through any listening member, and needs no
- *   privilege; before the group exists the kernel says EINVAL;
+ *   privilege;
  * - siblings need the same uid and the right to the port: so slots are made where listen() is
  *   called, before anybody drops privileges.
  */
 #include "options.h"
+#include "steer.h"
 #include "table.h"
 
 #include <errno.h>
@@ -115,24 +116,51 @@ static int set_reuseport(int fd, int on)
     return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0 ? -errno : 0;
 }
 
-/* Listen, and find out whether somebody else's sockets are in the group already: then the numbers
- * of our slots would be wrong. A program that sets the option itself may be alone with it: without
- * it, listen(2) fails exactly if there are others. */
-static int listen_global(struct fs_table *t, int backlog, bool *alone)
+/* The group and its program, with the global listener alone, before it listens: a program can be
+ * attached to a socket with SO_REUSEPORT that is not hashed yet (reuseport_attach_prog), so no
+ * connection ever goes anywhere else. */
+static int group_ahead(struct fs_table *t)
 {
-    bool asked = socket_option(t->global, SO_REUSEPORT) > 0;
-    /* Otherwise it is set after bind(2), so that a second server on this address still got
-     * EADDRINUSE, and before listen(2), so that the group exists from the first connection. */
-    int rc = set_reuseport(t->global, !asked);
+    struct sock_filter program[STEER_PROGRAM_MAX(0)];
+    int rc = set_reuseport(t->global, 1);
+    return rc ? rc
+              : steer_attach(t->global, program, steer_program(program, FS_STEER_SPREAD, NULL, 0));
+}
+
+/* Whether nobody listens at the global listener's address: a bind(2) with SO_REUSEADDR alone is
+ * refused exactly beside a socket that listens, or that is without the option, which ours then
+ * must not be (inet_bind_conflict, net/ipv4/inet_connection_sock.c). */
+static bool nobody_listens(int global)
+{
+    struct sockaddr_storage address;
+    socklen_t len = sizeof address;
+    int on = 1, reuse = socket_option(global, SO_REUSEADDR);
+    if (getsockname(global, (struct sockaddr *)&address, &len) < 0)
+        return false;
+    int probe = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
+    setsockopt(global, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
+    bool nobody = probe >= 0 && options_copy_before_bind(global, probe) == 0 &&
+                  bind(probe, (struct sockaddr *)&address, len) == 0;
+    setsockopt(global, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse);
+    if (probe >= 0)
+        close(probe);
+    return nobody;
+}
+
+/* Listen, in a group of our own. A program that set SO_REUSEPORT itself may be in a group with
+ * others already, where our slots would get other numbers than we think: *alone tells. To one that
+ * did not set it, the kernel says EADDRINUSE as it would without us: it listens without. */
+static int listen_global(struct fs_table *t, int backlog, bool asked, bool *alone)
+{
+    *alone = !asked || nobody_listens(t->global);
+    int rc = *alone ? group_ahead(t) : 0;
+    if (!rc && !asked)
+        rc = set_reuseport(t->global, 0);
     if (!rc && listen(t->global, backlog) < 0)
         rc = -errno;
-    *alone = !(asked && rc == -EADDRINUSE);
-    int again = set_reuseport(t->global, 1);
-    if (!*alone)
-        return listen(t->global, backlog) < 0 ? -errno : 0;
     if (!rc && !asked)
-        rc = table_steer(t);
-    return rc ? rc : again;
+        rc = set_reuseport(t->global, 1);
+    return rc;
 }
 
 /* Put slots beside the listening global socket, or leave it alone and say why. `late`: there was
@@ -166,7 +194,7 @@ static int convert(struct fs_table *t, const struct fs_table_options *o, bool li
     int reuseport = socket_option(t->global, SO_REUSEPORT);
     bool alone = reuseport == 0;
     if (!listening) {
-        int rc = listen_global(t, o->backlog, &alone);
+        int rc = listen_global(t, o->backlog, reuseport > 0, &alone);
         if (rc) {
             set_reuseport(t->global, reuseport);
             return rc;
@@ -180,7 +208,7 @@ static int convert(struct fs_table *t, const struct fs_table_options *o, bool li
     page->address_len = sizeof page->address;
     if (getsockname(t->global, (struct sockaddr *)&page->address, &page->address_len) < 0)
         return -errno;
-    return add_slots(t, o, listening || reuseport, reuseport);
+    return add_slots(t, o, listening, reuseport);
 }
 
 /* Where the global listener stands: slot 0 itself, or before all slots. Slots that it takes. */

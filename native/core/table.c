@@ -174,10 +174,13 @@ int fs_table_shutdown(struct fs_table *t)
 {
     if (t->read_only)
         return -EROFS;
-    int rc = shutdown(t->global, SHUT_RDWR) < 0 ? -errno : 0;
+    /* Once only: on a socket that does not listen any more it would leave a mark that connections
+     * inherit, should it listen again (inet_shutdown). */
+    if (shutdown(t->global, SHUT_RDWR) < 0)
+        return -errno;
     for (uint32_t i = t->own_from; i < t->made; i++)
         shutdown(t->fds[i], SHUT_RDWR);
-    return rc;
+    return 0;
 }
 
 int fs_table_queued(const struct fs_table *t, int slot)

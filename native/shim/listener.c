@@ -359,13 +359,15 @@ int shim_listen(int fd, int backlog)
 
 int shim_shutdown(int fd, int how)
 {
-    int rc = real_shutdown(fd, how);
-    struct listener *l = rc == 0 ? listener_check(fd) : NULL;
+    struct listener *l = listener_check(fd);
     struct fs_table *table = l ? atomic_load(&l->table) : NULL;
-    /* inet_shutdown (net/ipv4/af_inet.c): only the receiving side ends a listener. */
-    if (table && how != SHUT_WR)
-        fs_table_shutdown(table);
-    return rc;
+    /* inet_shutdown (net/ipv4/af_inet.c): only the receiving side ends a listener, but wholly. */
+    if (!table || (how != SHUT_RD && how != SHUT_RDWR))
+        return real_shutdown(fd, how);
+    int rc = fs_table_shutdown(table);
+    if (rc)
+        errno = -rc;
+    return rc ? -1 : 0;
 }
 
 int shim_setsockopt(int fd, int level, int name, const void *value, socklen_t length)

@@ -1,0 +1,50 @@
+/* Signals while it waits: a handler that restarts, one that does not. */
+#include "call.h"
+
+static volatile sig_atomic_t caught;
+static int fd;
+
+static void handler(int number)
+{
+    (void)number;
+    caught++;
+}
+
+static void *later(void *argument)
+{
+    usleep(50000);
+    pthread_kill(*(pthread_t *)argument, SIGUSR1);
+    usleep(50000);
+    printf("%s\n", answer(client_of(fd)));
+    return NULL;
+}
+
+int main(void)
+{
+    pthread_t self = pthread_self(), thread;
+    struct sigaction action = {.sa_handler = handler, .sa_flags = SA_RESTART};
+    sigaction(SIGUSR1, &action, NULL);
+    fd = listener(0);
+    pthread_create(&thread, NULL, later, &self);
+    serve(MUST(accept(fd, NULL, NULL)), "restarted");
+    pthread_join(thread, NULL);
+    printf("caught %d\n", caught);
+    action.sa_flags = 0;
+    sigaction(SIGUSR1, &action, NULL);
+    pthread_create(&thread, NULL, later, &self);
+    printf("%d %d\n", accept(fd, NULL, NULL), errno == EINTR);
+    serve(MUST(accept(fd, NULL, NULL)), "again");
+    pthread_join(thread, NULL);
+    printf("caught %d\n", caught);
+    int epfd = MUST(epoll_create1(0));
+    MUST(fcntl(fd, F_SETFL, O_NONBLOCK));
+    MUST(watch(epfd, fd, EPOLLIN, 1));
+    show_wait(epfd, 10);
+    pthread_create(&thread, NULL, later, &self);
+    show_wait(epfd, 5000);
+    printf("%d\n", errno == EINTR);
+    show_wait(epfd, 5000);
+    printf("served %d\n", serve_all(fd, "epoll"));
+    pthread_join(thread, NULL);
+    printf("caught %d\n", caught);
+}
