@@ -29,8 +29,9 @@ struct watch {
     int fd;
     uint32_t events;
     epoll_data_t data;
-    bool wanted; /* the program has it registered for reading */
-    bool rests;
+    _Atomic(bool) wanted;  /* the program has it registered for reading, */
+    _Atomic(bool) applied; /* ... and what else is to be polled is, */
+    _Atomic(bool) stale;   /* ... but claims have changed since */
     unsigned outs;
     struct fs_local *local;
     _Atomic(int) slot;
@@ -42,7 +43,7 @@ struct pollset {
     int epfd;
     int references;   /* descriptors; 0: not in use */
     bool inherited;   /* the parent's too */
-    _Atomic(bool) dirty; /* what is registered does not fit what is asked for */
+    _Atomic(bool) dirty; /* some watch may not be as it is wanted */
     _Atomic(pid_t) waiter;
     _Atomic(struct watch *) watches;
     struct pollset *next;
@@ -131,7 +132,7 @@ static struct watch *watch_new(struct pollset *set, int fd, struct listener *l)
         atomic_store(&set->watches, w);
     }
     w->fd = fd;
-    w->wanted = w->rests = false;
+    w->wanted = w->applied = w->stale = false;
     w->outs = 0;
     w->local = NULL;
     atomic_store(&w->slot, FS_GLOBAL);
@@ -146,17 +147,18 @@ static void give_up(struct watch *w)
     else if (w->local)
         fs_local_close(w->local);
     w->local = NULL;
+    atomic_store(&w->applied, false);
     atomic_store(&w->slot, FS_GLOBAL);
 }
 
 /* The program does not want connections now. */
 static void rest(struct watch *w)
 {
-    if (!w->local || w->rests)
+    if (!w->applied)
         return;
     if (w->outs > IN_AND_OUT) {
         fs_local_rest(w->local);
-        w->rests = true;
+        w->applied = false;
     } else {
         w->outs++;
         give_up(w);
@@ -194,9 +196,10 @@ static void take_part(struct watch *w)
             fs_local_park(w->local);
         }
     }
-    w->rests = false;
+    w->stale = false;
     int before = w->slot, rc = fs_local_sync(w->local);
     atomic_store(&w->slot, fs_local_slot(w->local));
+    atomic_store(&w->applied, true);
     if (w->slot != before && w->slot != FS_GLOBAL) {
         log_line(LOG_INFO, "%s: thread %d has slot %d", w->listener->name, gettid(), w->slot);
         if (state.settings.pin)
@@ -206,11 +209,15 @@ static void take_part(struct watch *w)
         log_line(LOG_ERROR, "%s: steering: %s", w->listener->name, strerror(-rc));
 }
 
+static bool in_order(const struct watch *w)
+{
+    return !w->listener || (w->wanted == w->applied && !w->stale);
+}
+
 static void set_sync(struct pollset *set)
 {
-    atomic_store(&set->dirty, false);
     for (struct watch *w = atomic_load(&set->watches); w; w = w->next) {
-        if (!w->listener)
+        if (in_order(w))
             continue;
         if (w->wanted)
             take_part(w);
@@ -326,6 +333,31 @@ static void thread_key_make(void)
 
 /* ---- epoll_ctl(2) ---- */
 
+static void want(struct watch *w, int op, const struct epoll_event *event)
+{
+    /* One shot: the program says for each connection when it wants the next. */
+    w->wanted =
+        op != EPOLL_CTL_DEL && event->events & EPOLLIN && !(event->events & EPOLLONESHOT);
+    atomic_store(&w->set->dirty, true);
+}
+
+/* The thread that waits takes its listener out, or in again as it was (nginx does at every 16th
+ * connection): nobody else is concerned, and nothing is done before the next wait. */
+static bool changed_by_waiter(int epfd, int op, int fd, const struct epoll_event *event)
+{
+    struct pollset *set = fdtable_get(epfd, FD_POLLSET);
+    if (!set || set != thread.set || set->inherited || atomic_load(&set->waiter) != thread.tid)
+        return false;
+    struct watch *w = watch_find(set, fd);
+    if (!w || w->listener != listener_of(fd))
+        return false;
+    if (op != EPOLL_CTL_DEL &&
+        (w->events != event->events || w->data.u64 != event->data.u64))
+        return false;
+    want(w, op, event);
+    return true;
+}
+
 static void changed(int epfd, int op, int fd, struct listener *l, const struct epoll_event *event)
 {
     struct pollset *set = fdtable_get(epfd, FD_POLLSET);
@@ -343,17 +375,13 @@ static void changed(int epfd, int op, int fd, struct listener *l, const struct e
         w = watch_new(set, fd, l);
     if (!w)
         return;
-    if (op == EPOLL_CTL_DEL) {
-        w->wanted = false;
-    } else {
+    if (op != EPOLL_CTL_DEL) {
         if (w->local && (w->events ^ event->events) & EPOLLET)
             give_up(w);
         w->events = event->events;
         w->data = event->data;
-        /* One shot: the program says for each connection when it wants the next. */
-        w->wanted = (event->events & EPOLLIN) && !(event->events & EPOLLONESHOT);
     }
-    atomic_store(&set->dirty, true);
+    want(w, op, event);
     /* Another thread may be waiting there now, and must not be told of what is not wanted. */
     pid_t waiter = atomic_load(&set->waiter);
     if (!w->wanted && waiter && waiter != gettid())
@@ -363,7 +391,7 @@ static void changed(int epfd, int op, int fd, struct listener *l, const struct e
 int shim_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
     int rc = real_epoll_ctl(epfd, op, fd, event);
-    if (rc < 0 || !listener_of(fd))
+    if (rc < 0 || changed_by_waiter(epfd, op, fd, event))
         return rc;
     int error = errno;
     sigset_t saved;
@@ -391,12 +419,17 @@ static void prepare(struct pollset *set)
         return;
     if (atomic_load_explicit(&set->waiter, memory_order_relaxed) != thread.tid)
         atomic_store(&set->waiter, thread.tid);
-    if (atomic_load_explicit(&set->dirty, memory_order_acquire)) {
-        sigset_t saved;
-        state_lock(&saved);
-        set_sync(set);
-        state_unlock(&saved);
-    }
+    if (!atomic_load_explicit(&set->dirty, memory_order_acquire))
+        return;
+    atomic_store(&set->dirty, false);
+    for (struct watch *w = atomic_load(&set->watches); w; w = w->next)
+        if (!in_order(w)) {
+            sigset_t saved;
+            state_lock(&saved);
+            set_sync(set);
+            state_unlock(&saved);
+            return;
+        }
 }
 
 static void remember(struct watch *w, int source)
@@ -418,6 +451,7 @@ static void heed(struct watch *w, int source)
     state_lock(&saved);
     if (w->local)
         fs_local_heed(w->local, source);
+    atomic_store(&w->stale, true);
     atomic_store(&w->set->dirty, true);
     state_unlock(&saved);
 }
