@@ -167,15 +167,15 @@ def _serve(options: dict[str, Any], args: argparse.Namespace) -> int:
 
 
 def _run(command: str, options: dict[str, Any], args: argparse.Namespace) -> int:
-    if command == "serve":
-        return _serve(options, args)
+    if command == "exec":
+        program = options.pop("program")
+        execute(program[1:] if program[:1] == ["--"] else program, **options)
     if command == "stats":
         return show(**options)
     if command == "preload-path":
         print(preload_path())
         return 0
-    program = options.pop("program")
-    execute(program[1:] if program[:1] == ["--"] else program, **options)
+    return _serve(options, args)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

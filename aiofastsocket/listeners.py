@@ -28,6 +28,8 @@ _FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 PAGE_NAME = "/memfd:fastsocket-table"
 
+_ADDRESS = ffi.offsetof("struct fs_table_info", "address")
+
 SO_COOKIE = 57  # socket(7): which socket it is; descriptors' numbers are used again
 
 
@@ -102,7 +104,7 @@ class _TableView(Handle):
         """The table's state now."""
         i = ffi.new("struct fs_table_info *")
         lib.fs_table_read(self._open(), i)
-        name = parse(ffi.buffer(ffi.addressof(i.address))[: i.address_len])
+        name = parse(bytes(ffi.buffer(i))[_ADDRESS : _ADDRESS + i.address_len])
         return TableInfo(
             host_port(name) if isinstance(name, tuple) else "unix",
             i.slots,

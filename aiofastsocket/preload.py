@@ -44,8 +44,9 @@ def _read_elf(path: Path) -> _Elf | None:
             return None
         if head[4] != 2:
             return _Elf((head[4], struct.unpack_from("=H", head, 18)[0]), True, False)
-        machine, offset, sections = struct.unpack_from("=H", head, 18)[0], *struct.unpack_from(
-            "=QQ", head, 32
+        machine, offset, sections = (
+            struct.unpack_from("=H", head, 18)[0],
+            *struct.unpack_from("=QQ", head, 32),
         )
         size, count, section_size, section_count, names = struct.unpack_from("=HHHHH", head, 54)
         file.seek(offset)

@@ -130,16 +130,16 @@ def as_text(tables: list[Table]) -> str:
         kind = "shared" if t.info.shared else f"{len(t.slots)} slots, steering {t.info.steer}"
         lines.append(f"{t.info.address}  {_comm(t.pid)} (process {t.pid})")
         lines.append(f"  {kind}: {t.info.why}")
-        rows = [("slot", "core", "owner", "own", "stolen", "orphan", "global", "queue")]
+        rows: list[tuple[str, ...]] = [
+            ("slot", "core", "owner", "own", "stolen", "orphan", "global", "queue")
+        ]
         for s in t.slots:
             if not s.used and not s.accepted:
                 continue
             owner = f"{_comm(s.pid)} {s.pid}" if s.pid else "nobody"
             core = str(s.cpu) if s.cpu >= 0 else "-"
             counts = (s.own, s.stolen, s.orphan, s.global_)
-            rows.append(
-                (str(s.slot), core, owner, *map(str, counts), _number(t.queues[s.slot]))
-            )
+            rows.append((str(s.slot), core, owner, *map(str, counts), _number(t.queues[s.slot])))
         widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
         for row in rows if len(rows) > 1 else ():
             cells = (

@@ -3,10 +3,10 @@ SO_REUSEPORT, in turns.
 
     python benchmarks/preload.py nginx haproxy lighttpd --rounds 15 --seconds 1
 
-Server on one core, client (wrk, `Connection: close`) on another; CPU time is the scheduler's, of the
-server's processes alone (/proc/PID/task/*/schedstat). Every round runs every variant once, in an
-order that turns; printed are the medians, and of each variant's ratio to `plain` in the same round
-the median and the quartiles, which is the noise.
+Server on one core, client (wrk, `Connection: close`) on another; CPU time is the scheduler's, of
+the server's processes alone (/proc/PID/task/*/schedstat). Every round runs every variant once, in
+an order that turns; printed are the medians, and of the ratios to `plain` in the same round the
+median and the quartiles, which is the noise.
 """
 
 import argparse

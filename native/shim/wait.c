@@ -7,7 +7,8 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
-/* Nobody tells these waiters of changed claims: they look for themselves, once a second. */
+/* Once there are claims, nobody tells these waiters of further changes: they look for themselves,
+ * once a second. */
 static const struct timespec slice = {.tv_sec = 1};
 
 enum { NANO = 1000000000 };
@@ -30,19 +31,24 @@ void wait_left(const struct timespec *deadline, struct timespec *left)
     *left = (struct timespec){.tv_sec = nanoseconds / NANO, .tv_nsec = nanoseconds % NANO};
 }
 
-static struct fs_table *claimed_table(int fd)
+static struct fs_table *table_of(int fd)
 {
     struct listener *l = listener_of(fd);
-    return l && listener_claimed(l) ? atomic_load(&l->table) : NULL;
+    return l ? atomic_load_explicit(&l->table, memory_order_acquire) : NULL;
 }
 
 /* ---- poll(2) ---- */
+
+static struct fs_table *polled_table(const struct pollfd *entry)
+{
+    return entry->events & (POLLIN | POLLRDNORM) ? table_of(entry->fd) : NULL;
+}
 
 static nfds_t count_slots(const struct pollfd *fds, nfds_t count)
 {
     nfds_t slots = 0;
     for (nfds_t i = 0; i < count; i++) {
-        struct fs_table *table = fds[i].events & POLLIN ? claimed_table(fds[i].fd) : NULL;
+        struct fs_table *table = polled_table(&fds[i]);
         slots += table ? fs_table_slots(table) : 0;
     }
     return slots;
@@ -53,31 +59,53 @@ bool wait_polls(struct pollfd *fds, nfds_t count)
     return count_slots(fds, count) != 0;
 }
 
-/* Once, with everything that a claimed listener's connections may be in; what is found there is
- * found in the listener. */
+/* What else is to be polled for a listener: the slots, once somebody has claimed one; until then
+ * the bell, which rings for the first claim. */
+static nfds_t add_others(struct pollfd *all, struct fs_table *table, bool claimed)
+{
+    if (!claimed) {
+        *all = (struct pollfd){.fd = fs_table_bell(table), .events = POLLIN};
+        return 1;
+    }
+    fs_table_reap(table); /* connections would go on arriving where nobody is */
+    for (uint32_t s = 0; s < fs_table_slots(table); s++)
+        all[s] = (struct pollfd){.fd = fs_table_fd(table, (int)s), .events = POLLIN};
+    return fs_table_slots(table);
+}
+
+/* Once; what is found in a slot is found in its listener. 0, before the time is over: look again. */
 static int poll_all(struct pollfd *fds, nfds_t count, struct pollfd *all,
-                    const struct timespec *timeout, const sigset_t *mask)
+                    const struct timespec *left, const sigset_t *mask)
 {
     nfds_t total = count;
+    bool any = false;
+    struct others {
+        nfds_t owner, first, end;
+    } others[8]; /* of listeners; who polls more of them does so without claimers */
+    int several = 0;
     for (nfds_t i = 0; i < count; i++) {
+        struct fs_table *table = polled_table(&fds[i]);
         all[i] = fds[i];
-        struct fs_table *table = fds[i].events & POLLIN ? claimed_table(fds[i].fd) : NULL;
-        if (!table)
+        if (!table || several == sizeof others / sizeof *others)
             continue;
-        fs_table_reap(table); /* whose connections would arrive where nobody is */
-        for (uint32_t s = 0; s < fs_table_slots(table); s++)
-            all[total++] = (struct pollfd){.fd = fs_table_fd(table, (int)s), .events = POLLIN};
+        bool claimed = fs_table_claimed(table);
+        nfds_t added = add_others(all + total, table, claimed);
+        if (claimed)
+            others[several++] = (struct others){i, total, total + added};
+        any = any || claimed;
+        total += added;
     }
-    int ready = real_ppoll(all, total, timeout, mask);
+    const struct timespec *time = any && (!left || left->tv_sec >= slice.tv_sec) ? &slice : left;
+    int ready = real_ppoll(all, total, time, mask);
     if (ready <= 0)
         return ready;
-    nfds_t at = count;
+    for (int o = 0; o < several; o++)
+        for (nfds_t s = others[o].first; s < others[o].end; s++)
+            if (all[s].revents & POLLIN)
+                all[others[o].owner].revents |= fds[others[o].owner].events & (POLLIN | POLLRDNORM);
     ready = 0;
     for (nfds_t i = 0; i < count; i++) {
-        struct fs_table *table = fds[i].events & POLLIN ? claimed_table(fds[i].fd) : NULL;
         fds[i].revents = all[i].revents;
-        for (uint32_t s = 0; table && s < fs_table_slots(table) && at < total; s++)
-            fds[i].revents |= all[at++].revents & POLLIN;
         ready += fds[i].revents != 0;
     }
     return ready;
@@ -87,23 +115,18 @@ int shim_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
                const sigset_t *mask)
 {
     nfds_t slots = count_slots(fds, count);
-    if (slots == 0)
-        return real_ppoll(fds, count, timeout, mask);
-    struct pollfd *all = malloc((count + slots) * sizeof *all);
+    struct pollfd *all = slots ? malloc((count + slots) * sizeof *all) : NULL;
     if (!all)
         return real_ppoll(fds, count, timeout, mask);
-    struct timespec deadline, left = slice;
+    struct timespec deadline, left;
     if (timeout)
         wait_deadline(timeout, &deadline);
     int ready;
-    bool last = false;
     do {
-        if (timeout) {
+        if (timeout)
             wait_left(&deadline, &left);
-            last = left.tv_sec < slice.tv_sec;
-        }
-        ready = poll_all(fds, count, all, last ? &left : &slice, mask);
-    } while (ready == 0 && !last);
+        ready = poll_all(fds, count, all, timeout ? &left : NULL, mask);
+    } while (ready == 0 && (!timeout || left.tv_sec || left.tv_nsec));
     int error = errno;
     free(all);
     errno = error;
@@ -117,7 +140,7 @@ int shim_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
 bool wait_selects(int count, const fd_set *read)
 {
     for (int fd = 0; read && fd < count; fd++)
-        if (FD_ISSET(fd, read) && claimed_table(fd))
+        if (FD_ISSET(fd, read) && table_of(fd))
             return true;
     return false;
 }

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * Who waits for connections by other means than epoll: poll, select and an accept that blocks.
- * They claim nothing. As long as nobody else does, the kernel serves them as without us; from then
- * on they look at what the claimers leave, too.
+ * They claim nothing. As long as nobody else does, all arrives where they look; from then on they
+ * look at what the claimers leave, too.
  */
 #ifndef FS_SHIM_WAIT_H
 #define FS_SHIM_WAIT_H
@@ -18,7 +18,7 @@
 int shim_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
                const sigset_t *mask);
 bool wait_polls(struct pollfd *fds, nfds_t count);
-/* Whether a set for select(2) has a listener in it that somebody has claimed a slot of. */
+/* Whether a set for select(2) has a listener in it. */
 bool wait_selects(int count, const fd_set *read);
 int shim_pselect(int count, fd_set *read, fd_set *write, fd_set *except,
                  const struct timespec *timeout, const sigset_t *mask);

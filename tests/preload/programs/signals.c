@@ -3,6 +3,7 @@
 
 static volatile sig_atomic_t caught;
 static int fd;
+static char got[64];
 
 static void handler(int number)
 {
@@ -15,7 +16,7 @@ static void *later(void *argument)
     usleep(50000);
     pthread_kill(*(pthread_t *)argument, SIGUSR1);
     usleep(50000);
-    printf("%s\n", answer(client_of(fd)));
+    strcpy(got, answer(client_of(fd)));
     return NULL;
 }
 
@@ -28,6 +29,7 @@ int main(void)
     pthread_create(&thread, NULL, later, &self);
     serve(MUST(accept(fd, NULL, NULL)), "restarted");
     pthread_join(thread, NULL);
+    printf("%s\n", got);
     printf("caught %d\n", caught);
     action.sa_flags = 0;
     sigaction(SIGUSR1, &action, NULL);
@@ -35,6 +37,7 @@ int main(void)
     printf("%d %d\n", accept(fd, NULL, NULL), errno == EINTR);
     serve(MUST(accept(fd, NULL, NULL)), "again");
     pthread_join(thread, NULL);
+    printf("%s\n", got);
     printf("caught %d\n", caught);
     int epfd = MUST(epoll_create1(0));
     MUST(fcntl(fd, F_SETFL, O_NONBLOCK));
@@ -46,5 +49,6 @@ int main(void)
     show_wait(epfd, 5000);
     printf("served %d\n", serve_all(fd, "epoll"));
     pthread_join(thread, NULL);
+    printf("%s\n", got);
     printf("caught %d\n", caught);
 }

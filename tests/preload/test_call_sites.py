@@ -1,0 +1,115 @@
+"""Small programs of one idea each print the same plain and preloaded."""
+
+import os
+import resource
+import subprocess
+from pathlib import Path
+
+import pytest
+
+from .conftest import PROGRAMS, SHIM, run
+
+# Name and arguments, tables that it makes, and whether a slot of one is claimed: without this, a
+# library that does nothing would pass.
+CALL_SITES = [
+    ("accept_blocking", 1, False),
+    ("poll_select", 1, False),
+    ("epoll_modes level", 1, True),
+    ("epoll_modes edge", 1, True),
+    ("epoll_modes oneshot", 1, False),
+    ("epoll_modes exclusive", 1, True),
+    ("epoll_modes rdhup", 1, True),
+    ("epoll_calls", 1, True),
+    ("dup_listener", 1, True),
+    ("scm_rights", 1, True),
+    ("fork_workers", 1, True),
+    ("fork_shapes", 2, True),
+    ("spawn", 1, True),
+    ("exec_self", 1, True),
+    ("close_shapes", 4, True),
+    ("many_listeners", 30, True),
+    ("families", 2, True),
+    ("early", 2, True),
+    ("high_fd", 1, True),
+    ("low_limit", 1, True),
+    ("low_limit hard", 1, True),
+    ("shutdown", 1, True),
+    ("options", 1, True),
+    ("second_server", 3, False),
+    ("signals", 1, True),
+    ("threads", 1, True),
+    ("thread_roles", 1, True),
+    ("mixed", 1, True),
+]
+
+
+def test_every_program_is_run() -> None:
+    helpers = {"early_library", "deny"}
+    assert {p.stem for p in PROGRAMS.glob("*.c")} - helpers == {
+        name.split()[0] for name, _, _ in CALL_SITES
+    }
+
+
+@pytest.mark.parametrize("library", ["shim", "sanitized"])
+@pytest.mark.parametrize(("call", "tables", "claims"), CALL_SITES, ids=[c[0] for c in CALL_SITES])
+def test_prints_the_same(
+    call: str,
+    tables: int,
+    claims: bool,
+    library: str,
+    programs: Path,
+    tmp_path: Path,
+    request: pytest.FixtureRequest,
+) -> None:
+    limit = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
+    if call == "high_fd" and limit < 70100:
+        pytest.skip(f"the hard limit of descriptors is {limit} here")
+    name, *arguments = call.split()
+    command = [str(programs / name), *arguments]
+    log = tmp_path / "log"
+    preload = request.getfixturevalue("sanitized") if library == "sanitized" else None
+    # What the programs themselves leave is not the question.
+    env = {"FSOCKET_LOG": f"debug:{log}", "ASAN_OPTIONS": "detect_leaks=0"}
+    plain = run(command, preload="")
+    ours = run(command, preload=preload, env=env)
+    assert (ours.stdout, ours.returncode) == (plain.stdout, plain.returncode), ours.stderr
+    assert plain.returncode == 0
+    assert ours.stderr == plain.stderr
+    said = log.read_text()
+    assert said.count("slots, steering") == tables
+    assert ("has slot" in said) == claims
+
+
+@pytest.mark.parametrize("backend", ["off", "device"])
+def test_switched_off(backend: str, programs: Path, tmp_path: Path) -> None:
+    """The same without tables: `off` is silent, and a device that is not there is said once."""
+    if backend == "device" and os.path.exists("/dev/fastsocket"):
+        pytest.skip("/dev/fastsocket is there")
+    for call, _, _ in CALL_SITES:
+        if call in ("high_fd", "threads", "mixed"):
+            continue
+        name, *arguments = call.split()
+        command = [str(programs / name), *arguments]
+        plain = run(command, preload="")
+        ours = run(command, env={"FSOCKET_BACKEND": backend})
+        assert ours.stdout == plain.stdout
+        said = ours.stderr.splitlines()
+        if backend == "off":
+            assert said == []
+        else:
+            assert said
+            assert all("does not exist: the kernel module is not loaded" in line for line in said)
+            assert call in ("exec_self", "fork_shapes", "scm_rights") or len(said) == 1
+
+
+def test_builds_alone(tmp_path: Path) -> None:
+    """`make -C native/shim` needs no Python; what is exported is libc's names and ours."""
+    out = tmp_path / "libfsocket.so"
+    subprocess.run(["make", "-s", "-C", SHIM, f"OUT={out}", "CFLAGS=-O2 -Werror"], check=True)
+    text = subprocess.run(
+        ["nm", "-D", "--defined-only", out], capture_output=True, text=True, check=True
+    ).stdout
+    exported = {line.split()[-1] for line in text.splitlines()}
+    wanted = {"listen", "accept4", "epoll_wait", "execve", "syscall", "close_range", "recvmsg"}
+    assert wanted <= exported
+    assert not [name for name in exported if name.startswith(("fs_", "real_", "shim_", "__wrap"))]

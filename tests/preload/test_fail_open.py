@@ -1,0 +1,138 @@
+"""Where the kernel or a sandbox refuses something, the program runs on as plain, with one line."""
+
+import os
+import platform
+import shutil
+from pathlib import Path
+
+import pytest
+
+from .conftest import run
+
+# x86-64, aarch64: asm/unistd.h
+NUMBERS = {
+    "x86_64": {"setsockopt": 54, "memfd_create": 319, "pidfd_open": 434, "io_uring_setup": 425},
+    "aarch64": {"setsockopt": 208, "memfd_create": 279, "pidfd_open": 434, "io_uring_setup": 425},
+}[platform.machine()]
+SO_REUSEPORT, SO_ATTACH_REUSEPORT_CBPF = 15, 51
+
+
+def lines(text: str) -> list[str]:
+    return [line for line in text.splitlines() if line.startswith("fsocket[")]
+
+
+@pytest.mark.parametrize(
+    "refused",
+    [
+        f"setsockopt:{SO_REUSEPORT}",
+        f"setsockopt:{SO_ATTACH_REUSEPORT_CBPF}",
+        "memfd_create",
+    ],
+)
+def test_sandbox(refused: str, programs: Path) -> None:
+    call, _, option = refused.partition(":")
+    number = str(NUMBERS[call]) + (f":{option}" if option else "")
+    deny = [str(programs / "deny"), number, "--"]
+    for program in ("epoll_modes level", "fork_workers"):
+        name, *arguments = program.split()
+        command = [str(programs / name), *arguments]
+        plain = run(command, preload="")
+        ours = run([*deny, *command])
+        assert (ours.stdout, ours.returncode) == (plain.stdout, 0)
+        assert len(lines(ours.stderr)) == 1
+        assert "no local listeners: " in ours.stderr
+        assert "Operation not permitted" in ours.stderr
+
+
+@pytest.mark.parametrize("refused", ["pidfd_open", "io_uring_setup"])
+def test_sandbox_refuses_a_convenience(refused: str, programs: Path) -> None:
+    """What can be done without is not worth a line; a worker's death is noticed all the same."""
+    command = [str(programs / "fork_workers")]
+    plain = run(command, preload="")
+    ours = run([str(programs / "deny"), str(NUMBERS[refused]), "--", *command])
+    assert (ours.stdout, ours.returncode, ours.stderr) == (plain.stdout, 0, "")
+
+
+def test_no_descriptors_left(programs: Path) -> None:
+    command = [str(programs / "epoll_modes"), "level"]
+    plain = run(command, preload="")
+    few = ["prlimit", "--nofile=12:12", *command]
+    ours = run(few)
+    assert (ours.stdout, ours.returncode) == (plain.stdout, 0)
+    assert len(lines(ours.stderr)) == 1
+    assert "no local listeners: " in ours.stderr
+
+
+def test_forbidden_device(programs: Path) -> None:
+    """A device that this user may not open: `auto` does without it, `device` says so."""
+    if os.path.exists("/dev/fastsocket"):
+        pytest.skip("/dev/fastsocket is there")
+    command = [str(programs / "epoll_modes"), "level"]
+    # In a mount namespace of its own, where /dev is another one.
+    inside = (
+        "mount -t tmpfs none /dev && touch /dev/fastsocket && chmod 600 /dev/fastsocket"
+        ' && exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"'
+    )
+    assert os.geteuid() == 0, "needs root"
+    for folder in [programs, *programs.parents[:2]]:
+        folder.chmod(0o755)
+    plain = run(command, preload="")
+    namespace = ["unshare", "--mount", "sh", "-c", inside, "sh", "env"]
+    from aiofastsocket.preload import preload_path
+
+    library = shutil.copy(preload_path(), programs / "readable.so")
+    for backend in ("auto", "device"):
+        settings = [f"LD_PRELOAD={library}", f"FSOCKET_BACKEND={backend}"]
+        ours = run([*namespace, *settings, *command], preload="")
+        assert ours.stdout == plain.stdout, ours.stderr
+        said = lines(ours.stderr)
+        if backend == "auto":
+            assert said == []
+        else:
+            assert len(said) == 1
+            assert "/dev/fastsocket may not be opened by uid 65534" in said[0]
+
+
+@pytest.mark.parametrize(
+    ("name", "value", "right"),
+    [
+        ("BACKEND", "kernel", "auto, device, reuseport or off"),
+        ("STEER", "random", "auto, cpu or spread"),
+        ("PIN", "yes", "0 or 1"),
+        ("SLOTS", "0", "a number from 1 to 512"),
+        ("SLOTS", "8x", "a number from 1 to 512"),
+        ("DEFER_ACCEPT", "on", "0 or 1"),
+        ("PORTS", "80,", "ports and ranges, as 80,443,8000-8100"),
+        ("PORTS", "90-80", "ports and ranges, as 80,443,8000-8100"),
+        ("LOG", "verbose", "off, error, info or debug"),
+        ("LOG", "info:here", "the full path of a file"),
+    ],
+)
+def test_wrong_setting(name: str, value: str, right: str, programs: Path) -> None:
+    command = [str(programs / "epoll_modes"), "level"]
+    plain = run(command, preload="")
+    ours = run(command, env={f"FSOCKET_{name}": value})
+    assert (ours.stdout, ours.returncode) == (plain.stdout, 0)
+    (line,) = ours.stderr.splitlines()
+    assert f"FSOCKET_{name}={value} is not understood: it may be " in line
+    assert right in line
+
+
+def test_ports(programs: Path, tmp_path: Path) -> None:
+    """A port that is not in the list is left alone; port 0 of many_listeners is none of these."""
+    command = [str(programs / "epoll_modes"), "level"]
+    log = tmp_path / "log"
+    for ports, tables in (("1-1023,65535", 0), ("1-65535", 1)):
+        log.unlink(missing_ok=True)
+        done = run(command, env={"FSOCKET_PORTS": ports, "FSOCKET_LOG": f"info:{log}"})
+        assert done.returncode == 0
+        assert log.read_text().count("slots, steering") == tables
+
+
+def test_slots_and_steering(programs: Path, tmp_path: Path) -> None:
+    log = tmp_path / "log"
+    env = {"FSOCKET_SLOTS": "3", "FSOCKET_STEER": "cpu", "FSOCKET_LOG": f"info:{log}"}
+    plain = run([str(programs / "fork_workers")], preload="")
+    done = run([str(programs / "fork_workers")], env=env)
+    assert done.stdout == plain.stdout
+    assert "3 slots, steering cpu: asked for" in log.read_text()
