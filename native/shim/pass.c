@@ -26,6 +26,9 @@ enum { DIGITS = 11 }; /* of a descriptor, with what follows it */
 /* What preloads us here, to be kept for a program that gets our listeners but not the environment
  * (nginx executes its successor with a few variables only). */
 static char preload[PATH_MAX + 16];
+/* The same for our settings: FSOCKET_... as they were when this program started. */
+static char *kept[16];
+static size_t kept_count;
 
 /* ---- to the program that follows ---- */
 
@@ -54,7 +57,7 @@ void pass_size(char *const envp[], size_t *text, size_t *pointers)
         *text += (fs_table_slots(atomic_load(&l->table)) + 4) * DIGITS;
     for (*pointers = 0; envp && envp[*pointers];)
         ++*pointers;
-    *pointers += 3;
+    *pointers += 3 + kept_count;
 }
 
 static void set_cloexec(struct fs_table *table, int flag)
@@ -108,8 +111,11 @@ void pass_prepare(struct pass *pass, char *const envp[], char *text, size_t size
     }
     if (pass->clear) {
         pointers[count++] = text;
+        /* A cleaned environment has nothing of ours; one that has the library is as it is meant. */
         if (!preloaded)
             pointers[count++] = preload;
+        for (size_t i = 0; !preloaded && i < kept_count; i++)
+            pointers[count++] = kept[i];
     }
     pointers[count] = NULL;
 }
@@ -161,9 +167,19 @@ static bool receive(char *part)
     return true;
 }
 
+static void keep_settings(void)
+{
+    for (char **e = environ; e && *e && kept_count < sizeof kept / sizeof *kept; e++) {
+        char *copy = starts(*e, "FSOCKET_") && !starts(*e, variable) ? strdup(*e) : NULL;
+        if (copy)
+            kept[kept_count++] = copy;
+    }
+}
+
 void pass_receive(void)
 {
     Dl_info self;
+    keep_settings();
     const char *before = getenv("LD_PRELOAD");
     if (before || !dladdr((void *)(uintptr_t)&pass_receive, &self))
         snprintf(preload, sizeof preload, "LD_PRELOAD=%s", before ? before : "");

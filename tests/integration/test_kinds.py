@@ -11,7 +11,7 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.client import ask, connect, outcome, receive_all
+from support.client import WHO, ask, connect, outcome, receive_all
 from support.service import APP, Service, until
 
 Serve = Callable[..., Service]
@@ -111,7 +111,9 @@ def test_tls(serve: Serve, tmp_path: Path) -> None:
             tls.sendall(b"who\n")
             assert receive_all(tls).strip().isdigit()
     # Somebody who speaks no TLS is turned away, and bothers nobody.
-    assert outcome(service.address, b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n") == "reset"
+    assert (
+        outcome(service.address, (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", WHO[1])) == "reset"
+    )
     assert "Traceback" not in service.log()
     assert service.stop() == 0
 

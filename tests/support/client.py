@@ -1,6 +1,7 @@
 """Clients: one short connection, many of them, and what became of each."""
 
 import os
+import re
 import socket
 import threading
 import time
@@ -34,8 +35,13 @@ def ask(address: Address | str, request: bytes = b"who\n") -> bytes:
         return receive_all(sock)
 
 
-def outcome(address: Address, request: bytes = b"who\n") -> str:
+WHO = (b"who\n", re.compile(rb"\d+\s*"))
+HTTP = (b"GET / HTTP/1.0\r\n\r\n", re.compile(rb"HTTP/1.[01] 200 .*\S\s*", re.DOTALL))
+
+
+def outcome(address: Address, kind: tuple[bytes, re.Pattern[bytes]] = WHO) -> str:
     """ "answered", "refused", "reset" (also: ended without an answer) or "timeout"."""
+    request, answer = kind
     try:
         sock = connect(address)
     except ConnectionRefusedError:
@@ -47,7 +53,7 @@ def outcome(address: Address, request: bytes = b"who\n") -> str:
     with sock:
         try:
             sock.sendall(request)
-            return "answered" if receive_all(sock).strip().isdigit() else "reset"
+            return "answered" if answer.fullmatch(receive_all(sock)) else "reset"
         except (ConnectionResetError, BrokenPipeError):
             return "reset"
         except TimeoutError:
@@ -57,9 +63,15 @@ def outcome(address: Address, request: bytes = b"who\n") -> str:
 class Load:
     """Short connections, one after the other, from several threads until told to stop."""
 
-    def __init__(self, address: Address, threads: int = 6) -> None:
+    def __init__(
+        self,
+        address: Address,
+        threads: int = 6,
+        kind: tuple[bytes, re.Pattern[bytes]] = WHO,
+    ) -> None:
         self.outcomes: Counter[str] = Counter()
         self._address = address
+        self._kind = kind
         self._end = threading.Event()
         self._lock = threading.Lock()
         self._threads = [threading.Thread(target=self._run) for _ in range(threads)]
@@ -76,7 +88,7 @@ class Load:
 
     def _run(self) -> None:
         while not self._end.is_set():
-            result = outcome(self._address)
+            result = outcome(self._address, self._kind)
             with self._lock:
                 self.outcomes[result] += 1
             if result == "refused":

@@ -1,0 +1,158 @@
+"""Workers die, configurations are reloaded and binaries replaced under load: no more failures than
+plain, and what fails is accounted for."""
+
+import os
+import signal
+import time
+from collections import Counter
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from support.client import HTTP, Load, listen_counters
+from support.programs import Program, alive
+from support.service import until
+
+from .conftest import Start
+from .servers import haproxy, nginx
+
+pytestmark = pytest.mark.programs
+
+
+def test_every_reset_is_accounted_for(start: Start) -> None:
+    """One of four nginx workers is killed, 20 times. Connections lost = connections that a killed
+    worker had accepted, by the page's counters: one reset in a queue would be one that nobody had
+    counted. A kill between counting and accepting leaves one too many.
+    """
+    kills = 20
+    program = start(nginx, True, workers=4)
+    until(lambda: len(program.owners()) == 4, "every worker has a slot")
+    counters = listen_counters()
+    before = program.accepted()
+    with Load(program.address, kind=HTTP) as load:
+        for i in range(kills):
+            load.more(100)
+            victim = program.owners()[i % 4]
+            os.kill(victim, signal.SIGKILL)
+            load.more(20)
+            until(
+                lambda v=victim: v not in program.owners() and len(program.owners()) == 4,
+                "the worker was replaced",
+            )
+    accepted = program.accepted() - before
+    total = load.outcomes.total()
+    print("outcomes", load.outcomes, "accepted", accepted)
+    assert load.outcomes.keys() <= {"answered", "reset"}, load.outcomes
+    assert total <= accepted <= total + kills
+    assert listen_counters() == counters
+    assert program.stop(signal.SIGQUIT) == 0
+
+
+def test_plain_nginx_killed(start: Start) -> None:
+    """The same without the library, for comparison: there is one queue, which outlives workers."""
+    program = start(nginx, False, workers=4)
+    with Load(program.address, kind=HTTP) as load:
+        for _ in range(20):
+            load.more(100)
+            victim = max(program.pids())
+            os.kill(victim, signal.SIGKILL)
+            load.more(20)
+            until(lambda v=victim: not alive(v) and len(program.pids()) == 5, "it was replaced")
+    print("outcomes", load.outcomes)
+    assert program.stop(signal.SIGQUIT) == 0
+
+
+def reloaded(program: Program, times: int, number: int) -> Counter[str]:
+    """Reload under load; what became of the connections."""
+    fds = []
+    with Load(program.address, kind=HTTP) as load:
+        for _ in range(times):
+            load.more(100)
+            before = set(program.pids())
+            os.kill(program.pid, number)
+            until(lambda b=before: set(program.pids()) - b, "a new generation")
+            load.more(100)
+            until(
+                lambda b=before: set(program.pids()) & b <= {program.pid},
+                "the old generation went",
+                seconds=60,
+            )
+            fds.append(program.fds()[program.pid])
+    assert fds[-1] <= fds[0], f"descriptors of the first process: {fds}"
+    return load.outcomes
+
+
+def failures(outcomes: Counter[str]) -> int:
+    return outcomes.total() - outcomes["answered"]
+
+
+def compare(start: Start, make: object, times: int, number: int, **options: object) -> Program:
+    """The same number of reloads plain and preloaded; the preloaded server, still running."""
+    plain = start(make, False, **options)
+    before = reloaded(plain, times, number)
+    assert plain.stop(signal.SIGTERM) == 0
+    program = start(make, True, **options)
+    ours = reloaded(program, times, number)
+    print("plain:", dict(before), "preloaded:", dict(ours))
+    assert failures(ours) <= failures(before)
+    return program
+
+
+def test_nginx_reload(start: Start) -> None:
+    program = compare(start, nginx, 10, signal.SIGHUP, workers=2)
+    until(lambda: len(program.owners()) == 2, "the last generation has slots")
+    assert program.accepted() > 1000
+    assert program.stop(signal.SIGQUIT) == 0
+
+
+def test_haproxy_reload(start: Start) -> None:
+    """`-W`: the master executes itself, and the new worker gets the listener by SCM_RIGHTS."""
+    program = compare(
+        start,
+        haproxy,
+        5,
+        signal.SIGUSR2,
+        threads=2,
+        stats="stats socket {folder}/socket expose-fd listeners",
+        arguments=("-W",),
+    )
+    until(lambda: len(program.owners()) == 2, "the last generation has slots")
+    before = program.accepted()
+    with Load(program.address, kind=HTTP) as load:
+        load.more(500)
+    assert program.accepted() - before >= 500
+    assert program.stop(signal.SIGTERM) == 0
+
+
+def read_pid(path: Path) -> int:
+    """0 while it is renamed or written."""
+    with suppress(FileNotFoundError):
+        return int(path.read_text().strip() or 0)
+    return 0
+
+
+@pytest.mark.parametrize("preloaded", [False, True], ids=["plain", "preloaded"])
+def test_nginx_binary_upgrade(start: Start, preloaded: bool, tmp_path: Path) -> None:
+    """USR2, then QUIT to the old master: the new one has executed with a cleaned environment."""
+    program = start(nginx, preloaded, workers=2, daemon=True)
+    pid_file = tmp_path / "nginx.pid"
+    with Load(program.address, kind=HTTP) as load:
+        for _ in range(3):
+            load.more(200)
+            old = program.pid
+            workers = set(program.pids()) - {old}
+            os.kill(old, signal.SIGUSR2)
+            until(lambda o=old: read_pid(pid_file) not in (0, o), "the new master")
+            program.pid = read_pid(pid_file)
+            until(lambda: len(program.pids()) == 3, "its workers")
+            load.more(200)
+            os.kill(old, signal.SIGQUIT)
+            until(lambda o=old, w=workers: not any(map(alive, {o} | w)), "the old ones went", 60)
+            load.more(200)
+    print("outcomes", load.outcomes)
+    assert failures(load.outcomes) == 0
+    if preloaded:
+        until(lambda: len(program.owners()) == 2, "the new workers have slots")
+        assert program.log.read_text().count("from the program before") == 3
+    time.sleep(0.1)
+    program.stop(signal.SIGQUIT)
