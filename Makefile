@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 SOURCES := $(shell find aiofastsocket native pyproject.toml LICENSE README.md -type f \
              -not -path '*/__pycache__/*' -not -path 'native/tests/*')
 
-.PHONY: serve test test-native test-python lint format clean
+.PHONY: serve test test-native test-python test-programs lint format clean
 
 serve: $(VENV)/installed
 	@echo "In another terminal:  curl http://$(HOST):$(PORT)/        (and again: the workers take turns)"
@@ -33,13 +33,28 @@ test-native: $(VENV)/tools
 test-python: $(VENV)/installed $(VENV)/tools packages
 	$(BIN)/pytest $(PYTEST_ARGS)
 
+# Other people's servers, plain and with libfsocket.so: minutes, so not part of `test`.
+test-programs: $(VENV)/installed $(VENV)/tools
+	@$(call install,nginx haproxy lighttpd apache2 redis-server redis-benchmark memcached node pgbench ab, \
+	  nginx-light haproxy lighttpd apache2 redis-server redis-tools memcached nodejs postgresql apache2-utils)
+	$(BIN)/pytest tests/programs -m programs $(PYTEST_ARGS)
+
+# Debian packages (2) for programs (1), unless all are there; a server that a package would start is
+# not: policy-rc.d says so while it is installed.
+define install
+( PATH="$$PATH:/usr/sbin"; for program in $(1); do command -v $$program || exit 1; done ) >/dev/null || \
+  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
+    policy=/usr/sbin/policy-rc.d; mine=; \
+    [ -e $$policy ] || { printf '#!/bin/sh\nexit 101\n' >$$policy && chmod +x $$policy && mine=1; }; \
+    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
+      --no-install-recommends $(2) >/dev/null; result=$$?; \
+    [ -z "$$mine" ] || rm -f $$policy; exit $$result; fi
+endef
+
 # The programs that tests call, where Debian packages may be installed; without, those tests fail.
 .PHONY: packages
 packages:
-	@( for program in ss curl openssl setpriv; do command -v $$program || exit 1; done ) >/dev/null || \
-	  if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
-	    apt-get update -qq && DEBIAN_FRONTEND=noninteractive apt-get install -y -qq \
-	      --no-install-recommends iproute2 curl openssl util-linux >/dev/null; fi
+	@$(call install,ss curl openssl setpriv gosu,iproute2 curl openssl util-linux gosu)
 
 lint: $(VENV)/installed $(VENV)/lint
 	$(BIN)/ruff check .

@@ -1,0 +1,208 @@
+"""`aiofastsocket exec`, `preload-path` and `stats`, as a user calls them."""
+
+import json
+import os
+import shutil
+import signal
+import socket
+import stat
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from pathlib import Path
+
+import pytest
+from support.client import ask
+from support.programs import free_port
+from support.service import COMMAND, Service, run, until
+
+from aiofastsocket.preload import preload_path
+from aiofastsocket.stats import collect, select
+
+from .conftest import cc
+
+Serve = Callable[..., Service]
+
+# A server as simple as can be, for the library to help: two workers, each with its epoll set.
+SERVER = """
+import os, select, socket, sys
+listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+listener.setblocking(False)
+children = []
+while len(children) < 2:
+    pid = os.fork()
+    if pid == 0:
+        break
+    children.append(pid)
+if len(children) == 2:
+    os.waitpid(children[0], 0)
+else:
+    poll = select.epoll()
+    poll.register(listener.fileno(), select.EPOLLIN)
+    while True:
+        poll.poll()
+        try:
+            connection, _ = listener.accept()
+        except BlockingIOError:
+            continue
+        connection.send(b"%d" % os.getpid())
+        connection.close()
+"""
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[int, int]]:
+    """Process id and port of a forking server, started by `exec`."""
+    program = tmp_path / "server.py"
+    program.write_text(SERVER)
+    port = free_port()
+    options = ["--steer", "spread", "--slots", "4", "--log", f"info:{tmp_path}/log"]
+    command = [COMMAND, "exec", *options, "--", sys.executable, program, str(port)]
+    process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
+    until(
+        lambda: [s for t in collect([process.pid]) for s in t.slots if s.live][1:],
+        "two workers have slots",
+    )
+    yield process.pid, port
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+
+
+def test_exec_and_stats(server: tuple[int, int], tmp_path: Path) -> None:
+    pid, port = server
+    served: dict[int, int] = {}
+    for _ in range(200):
+        worker = int(ask(("127.0.0.1", port), b""))
+        served[worker] = served.get(worker, 0) + 1
+    assert len(served) == 2
+    for which in (port, pid):
+        (table,) = json.loads(run("stats", "--json", str(which), cwd=tmp_path).stdout)
+        assert (table["address"], table["pid"]) == (f"127.0.0.1:{port}", pid)
+        assert (table["steering"], table["why"], table["queue"]) == ("spread", "asked for", 0)
+        slots = {s["pid"]: s for s in table["slots"] if s["pid"]}
+        assert {p: s["own"] + s["stolen"] for p, s in slots.items()} == served
+        assert all(s["queue"] == 0 and s["live"] for s in slots.values())
+        assert len(table["slots"]) == 4
+    text = run("stats", str(port), cwd=tmp_path).stdout.splitlines()
+    name = Path(f"/proc/{pid}/comm").read_text().strip()
+    assert text[0] == f"127.0.0.1:{port}  {name} (process {pid})"
+    assert text[1] == "  4 slots, steering spread: asked for"
+    assert text[2].split() == [
+        "slot",
+        "core",
+        "owner",
+        "own",
+        "stolen",
+        "orphan",
+        "global",
+        "queue",
+    ]
+    assert len(text) == 6
+    assert text[-1].startswith("  2 slots not used yet; 0 accepted without a slot; 0 waiting")
+
+
+def test_queue_of_a_stopped_worker(server: tuple[int, int]) -> None:
+    """What waits is seen from outside: nobody accepts while all are stopped."""
+    pid, port = server
+    os.killpg(pid, signal.SIGSTOP)
+    clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(7)]
+    (table,) = select(port)
+    assert sum(q for q in [table.queue, *table.queues] if q) == 7
+    os.killpg(pid, signal.SIGCONT)
+    for client in clients:
+        assert client.recv(100)
+        client.close()
+
+
+def test_watch(server: tuple[int, int], tmp_path: Path) -> None:
+    command = [COMMAND, "stats", "--watch", "--json", str(server[1])]
+    with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
+        assert process.stdout is not None
+        lines = [json.loads(process.stdout.readline()) for _ in range(2)]
+        process.send_signal(signal.SIGINT)
+        _, errors = process.communicate()
+    assert (process.returncode, errors) == (0, b"")
+    assert lines[0][0]["pid"] == lines[1][0]["pid"] == server[0]
+
+
+def test_stats_of_serve(serve: Serve, tmp_path: Path) -> None:
+    service = serve("targets:Who", "--workers", "2", "--steer", "spread")
+    for _ in range(50):
+        ask(service.address)
+    (table,) = json.loads(run("stats", "--json", str(service.pid), cwd=tmp_path).stdout)
+    owners = [s for s in table["slots"] if s["pid"]]
+    assert {s["pid"] for s in owners} == set(service.owners())
+    assert sum(s["own"] + s["stolen"] for s in owners) == 50
+    assert all(s["queue"] == 0 for s in owners)
+
+
+def test_stats_of_nothing(tmp_path: Path) -> None:
+    for arguments, said in (
+        ([str(free_port())], "has a listen table"),
+        (["x"], "invalid int value"),
+    ):
+        done = run("stats", *arguments, cwd=tmp_path)
+        assert done.returncode in (1, 2)
+        assert said in done.stderr
+        assert len(done.stderr.splitlines()) == 1
+
+
+def test_preload_path(tmp_path: Path) -> None:
+    done = run("preload-path", cwd=tmp_path)
+    assert done.stdout.strip() == preload_path()
+    shown = subprocess.run(
+        ["cat", "/proc/self/maps"],
+        env=os.environ | {"LD_PRELOAD": done.stdout.strip()},
+        capture_output=True,
+        text=True,
+    )
+    assert "libfsocket.so" in shown.stdout
+
+
+def test_exec_keeps_what_was_preloaded(tmp_path: Path) -> None:
+    other = tmp_path / "other.so"
+    (tmp_path / "other.c").write_text("int other;")
+    cc("-shared", "-fPIC", "-o", other, tmp_path / "other.c")
+    env = {"LD_PRELOAD": str(other)}
+    settings = ["--backend", "off", "--pin", "--defer-accept", "--ports", "80"]
+    done = run("exec", *settings, "--", "env", cwd=tmp_path, env=env)
+    assert done.returncode == 0
+    assert f"LD_PRELOAD={preload_path()}:{other}" in done.stdout.splitlines()
+    wanted = {"BACKEND=off", "PIN=1", "DEFER_ACCEPT=1", "PORTS=80"}
+    assert {f"FSOCKET_{s}" for s in wanted} <= set(done.stdout.splitlines())
+    assert "FSOCKET_STEER" not in done.stdout
+
+
+def test_exec_says_what_cannot_be_helped(tmp_path: Path) -> None:
+    (tmp_path / "main.c").write_text("int main(void) { return 7; }")
+    cc("-static", "-o", tmp_path / "static", tmp_path / "main.c")
+    cc("-o", tmp_path / "dynamic", tmp_path / "main.c")
+    setuid = Path(shutil.copy(tmp_path / "dynamic", tmp_path / "setuid"))
+    shutil.chown(setuid, "nobody")
+    setuid.chmod(0o755 | stat.S_ISUID)
+    script = tmp_path / "script"
+    script.write_text(f"#!{tmp_path}/static\n")
+    script.chmod(0o755)
+    (tmp_path / "text").write_text("hello")
+    (tmp_path / "text").chmod(0o755)
+    go = shutil.which("gosu", path="/usr/sbin:/usr/bin")
+    assert go is not None, "a Go program: make test-python installs gosu"
+    for program, said in (
+        ("static", "is statically linked"),
+        ("setuid", "is set-user-ID or set-group-ID"),
+        ("script", "which is statically linked"),
+        ("text", "is neither an ELF program nor a script"),
+        (go, "is a Go program"),
+        ("missing", "no such program"),
+    ):
+        done = run("exec", "--", str(tmp_path / program), cwd=tmp_path)
+        assert (done.returncode, done.stdout) == (1, "")
+        (line,) = done.stderr.splitlines()
+        assert line.startswith("aiofastsocket exec: error: ")
+        assert said in line
+    assert run("exec", str(tmp_path / "dynamic"), cwd=tmp_path).returncode == 7
+    assert run("exec", "--", "env", "true", cwd=tmp_path).returncode == 0
+    for arguments, said in (([], "which program?"), (["--steer", "x"], "invalid choice")):
+        done = run("exec", *arguments, cwd=tmp_path)
+        assert done.returncode == 2
+        assert said in done.stderr

@@ -1,0 +1,167 @@
+"""Servers that accept in one place, by select, or through somebody else: as without the library.
+
+What it does for each is docs/compatibility.md.
+"""
+
+import re
+import signal
+import socket
+import subprocess
+import time
+from pathlib import Path
+
+import pytest
+from support.client import HTTP, Load
+from support.programs import HOST, Program, ab, accepts, free_port, which
+from support.service import until
+
+from . import others
+from .conftest import Start
+
+pytestmark = pytest.mark.programs
+
+
+def check_left_alone(program: Program, stop: int, code: int | None) -> None:
+    """Nothing more open than before, and it stops as it does."""
+    ab(program.port, 4000)  # some open this and that only when there is something to do
+    fds = settled(program)
+    ab(program.port, 4000)
+    assert settled(program) == fds
+    assert program.stop(stop) == code
+    assert not accepts(program.port)
+
+
+def settled(program: Program) -> int:
+    """Descriptors of all its processes, when nothing is under way."""
+    reads = [program.fds()]
+
+    def quiet() -> bool:
+        time.sleep(0.1)
+        reads.append(program.fds())
+        return len(reads) > 5 and reads[-1] == reads[-2] == reads[-3] == reads[-4]
+
+    until(quiet, "its descriptors do not change")
+    return sum(reads[-1].values())
+
+
+def listens(program: Program, preloaded: bool) -> None:
+    """The library saw the listener: otherwise nothing was tried."""
+    if preloaded:
+        assert "slots, steering" in program.log.read_text()
+
+
+def test_redis(run: Start, preloaded: bool) -> None:
+    program = run(others.redis)
+    listens(program, preloaded)
+    fds = program.fds()
+    benchmark = [which("redis-benchmark"), "-h", HOST, "-p", str(program.port), "-q", "--csv"]
+    options = ["-k", "0", "-n", "4000", "-c", "20", "-t", "ping,set,get"]
+    done = subprocess.run([*benchmark, *options], capture_output=True, text=True, timeout=100)
+    assert done.returncode == 0
+    assert {"PING_INLINE", "SET", "GET"} <= set(re.findall(r'^"(\w+)"', done.stdout, re.MULTILINE))
+    with socket.create_connection(program.address) as client:
+        client.sendall(b"BGSAVE\r\nPING\r\n")  # a child that inherits everything
+        got = b""
+        while b"+PONG" not in got:
+            got += client.recv(1000)
+        until(lambda: program.fds() == {p: n + 1 for p, n in fds.items()}, "the child ended")
+    until(lambda: program.fds() == fds, "as many descriptors as before")
+    assert program.stop(signal.SIGTERM) == 0
+
+
+def test_memcached(run: Start, preloaded: bool) -> None:
+    program = run(others.memcached)
+    listens(program, preloaded)
+    fds = program.fds()
+    for i in range(2000):
+        with socket.create_connection(program.address, timeout=20) as client:
+            client.sendall(b"set k%d 0 0 5\r\nhello\r\nget k%d\r\nquit\r\n" % (i, i))
+            got = b""
+            while more := client.recv(1000):
+                got += more
+        assert got == b"STORED\r\nVALUE k%d 0 5\r\nhello\r\nEND\r\n" % i
+    until(lambda: program.fds() == fds, "as many descriptors as before")
+    assert program.stop(signal.SIGTERM) == 0
+
+
+@pytest.mark.parametrize("mpm", ["event", "prefork"])
+def test_apache(mpm: str, run: Start, preloaded: bool, tmp_path: Path) -> None:
+    """Two listeners, so prefork serializes its children by a mutex: who has it accepts for all."""
+    program = run(others.apache, mpm=mpm, second=free_port())
+    listens(program, preloaded)
+    ab(program.port, 4000)
+    second = int(re.findall(r"Listen .*:(\d+)", (tmp_path / "apache.conf").read_text())[1])
+    ab(second, 4000)
+    # Some connections that stay open keep their children busy; the others serve the rest.
+    kept = [socket.create_connection(program.address) for _ in range(6)]
+    ab(program.port, 2000, 4)
+    for client in kept:
+        client.close()
+    # One request at a time: whoever waits is the one who is asked.
+    for _ in range(100):
+        ab(second, 1, 1)
+    with Load(program.address, 4, HTTP) as load:
+        for _ in range(3):
+            load.more(200)
+            program.process.send_signal(signal.SIGUSR1)  # graceful
+            load.more(200)
+    assert load.outcomes.keys() == {"answered"}
+    assert program.stop(signal.SIGTERM) == 0
+    # The limits that it complains of are the configuration's.
+    log = (tmp_path / "error.log").read_text().splitlines()
+    assert not [line for line in log if not re.search(":notice]|AH10159|AH00161", line)]
+
+
+@pytest.mark.parametrize("kind", ["sync", "gthread"])
+def test_gunicorn(kind: str, run: Start, preloaded: bool) -> None:
+    program = run(others.gunicorn, kind=kind)
+    listens(program, preloaded)
+    with Load(program.address, 4, HTTP) as load:
+        load.more(100)
+        old = set(program.pids()) - {program.pid}
+        program.process.send_signal(signal.SIGHUP)
+        until(lambda: not old & set(program.pids()), "new workers")
+        load.more(100)
+    # Its own workers, told to go, drop what they have not read: as without the library.
+    print("outcomes", load.outcomes)
+    assert load.outcomes["answered"] > 200
+    check_left_alone(program, signal.SIGTERM, 0)
+
+
+def test_uvicorn(run: Start, preloaded: bool) -> None:
+    """Each spawned worker listens on the socket that its parent bound; loops are uvloop's."""
+    program = run(others.uvicorn)
+    if preloaded:
+        until(lambda: len(program.owners()) == 2, "both workers have slots")
+        log = program.log.read_text()
+        assert log.count("slots, steering") == 1
+        assert log.count("shares its slots with") == 1
+    check_left_alone(program, signal.SIGTERM, 0)
+
+
+@pytest.mark.parametrize("policy", ["default", "none"])
+def test_node_cluster(policy: str, run: Start, preloaded: bool) -> None:
+    program = run(others.node, policy=policy)
+    listens(program, preloaded)
+    if preloaded and policy == "none":
+        until(lambda: len(program.owners()) == 2, "both workers have slots")
+    check_left_alone(program, signal.SIGTERM, 0)
+
+
+def test_postgres(run: Start, preloaded: bool) -> None:
+    """A process forked for each connection; pgbench with a connection for each transaction."""
+    program = run(others.postgres)
+    listens(program, preloaded)
+    pgbench = [which("pgbench"), "-h", HOST, "-p", str(program.port), "-U", "postgres"]
+    for arguments in (["-i", "-q"], ["-c", "4", "-t", "100"], ["-C", "-c", "4", "-t", "50", "-S"]):
+        done = subprocess.run(
+            [*pgbench, *arguments, "postgres"], capture_output=True, text=True, timeout=100
+        )
+        assert done.returncode == 0, done.stderr
+        failed = re.search(r"number of failed transactions: (\d+)", done.stdout)
+        assert failed is None or failed[1] == "0"
+    until(lambda: len(program.pids()) < 8, "the backends ended")
+    fds = program.fds()[program.pid]
+    time.sleep(0.2)
+    assert program.fds()[program.pid] == fds
+    assert program.stop(signal.SIGINT) == 0
