@@ -67,6 +67,7 @@ class Running:
             env=env,
             stdout=subprocess.DEVNULL,
             stderr=subprocess.DEVNULL,
+            start_new_session=True,  # lighttpd ends its whole process group
             preexec_fn=lambda: os.sched_setaffinity(0, {SERVER_CORE}),
         )
         for _ in range(200):

@@ -70,7 +70,7 @@ def test_an_example_serves(number: int, tmp_path: Path) -> None:
         until(lambda: sum(slot.own + slot.stolen for slot in owners(pid)) == 100, "all counted")
         slots = owners(pid)
         assert len({slot.pid for slot in slots}) == SERVERS[number]
-        assert all(slot.own for slot in slots)
+        assert all(slot.accepted for slot in slots)
 
 
 def test_the_gunicorn_worker(tmp_path: Path) -> None:
