@@ -44,7 +44,7 @@ static bool listens(int fd)
 int table_steer(struct fs_table *t)
 {
     struct page *page = t->page;
-    if (page->shared)
+    if (page->shared || atomic_load(&page->retired))
         return 0;
     /* A socket that does not listen would take the program too, for a group of its own. */
     int through = t->global;
@@ -128,6 +128,8 @@ static int claim_locked(struct fs_table *t, int slot, int cpu)
     struct slot_record *s = table_slot(t, slot);
     if (!s && slot != FS_ANY_SLOT)
         return -EINVAL;
+    if (atomic_load(&page->retired))
+        return -EBUSY;
     if (s && slot_alive(s) && !slot_is_mine(s))
         return -EBUSY;
     for (uint32_t i = 0; !s && i < page->slots; i++) {
@@ -194,17 +196,8 @@ int fs_table_release(struct fs_table *t, int slot)
     return rc;
 }
 
-static bool slot_died(const struct slot_record *slot)
-{
-    return atomic_load(&slot->pid) != 0 && !slot_alive(slot);
-}
-
-static bool slot_is_my_process(const struct slot_record *slot)
-{
-    return atomic_load(&slot->pid) == getpid();
-}
-
-static int clear_where(struct fs_table *t, bool (*chosen)(const struct slot_record *))
+/* Clear the claims of a process, or of all the dead (pid 0). */
+static int clear_claims(struct fs_table *t, pid_t pid)
 {
     int rc = table_lock(t);
     if (rc)
@@ -212,7 +205,8 @@ static int clear_where(struct fs_table *t, bool (*chosen)(const struct slot_reco
     int cleared = 0;
     for (uint32_t i = 0; i < t->page->slots; i++) {
         struct slot_record *s = &t->page->slot[i];
-        if (chosen(s)) {
+        pid_t owner = atomic_load(&s->pid);
+        if (owner != 0 && (pid ? owner == pid : !slot_alive(s))) {
             slot_clear(t->page, s);
             cleared++;
         }
@@ -225,12 +219,81 @@ static int clear_where(struct fs_table *t, bool (*chosen)(const struct slot_reco
 
 int fs_table_reap(struct fs_table *t)
 {
-    return clear_where(t, slot_died);
+    return clear_claims(t, 0);
 }
 
-int fs_table_leave(struct fs_table *t)
+int fs_table_bury(struct fs_table *t, pid_t pid)
 {
-    return clear_where(t, slot_is_my_process);
+    return pid > 0 ? clear_claims(t, pid) : -EINVAL;
+}
+
+int table_release(struct fs_table *t, int slot, pid_t tid)
+{
+    struct slot_record *s = table_slot(t, slot);
+    int rc = table_lock(t);
+    if (rc)
+        return rc;
+    if (atomic_load(&s->pid) == getpid() && atomic_load(&s->tid) == tid) {
+        slot_clear(t->page, s);
+        rc = table_steer(t);
+    }
+    table_unlock(t);
+    return rc;
+}
+
+int fs_table_freeze(struct fs_table *t)
+{
+    int rc = table_lock(t);
+    if (rc)
+        return rc;
+    if (fs_table_claimed(t)) {
+        rc = -EBUSY;
+    } else {
+        atomic_store(&t->page->retired, true);
+        snprintf(t->page->why, sizeof t->page->why, "somebody accepts by a call that blocks");
+    }
+    table_unlock(t);
+    return rc;
+}
+
+int fs_table_retire(int page_fd, int fd, bool stranger)
+{
+    struct page *page;
+    int rc = page_attach(&page, page_fd, true);
+    if (rc)
+        return rc;
+    rc = page->shared || page->first_is_slot ? -ENOENT : page_lock(page);
+    if (rc < 0) {
+        page_unmap(page);
+        return rc;
+    }
+    for (uint32_t i = 0; i < page->slots && !atomic_load(&page->retired); i++) {
+        /* Whatever may still be in a queue is an orphan. */
+        if (atomic_load(&page->slot[i].claims) == 0)
+            atomic_store(&page->slot[i].claims, 1);
+        slot_clear(page, &page->slot[i]);
+    }
+    atomic_store(&page->retired, true);
+    snprintf(page->why, sizeof page->why,
+             stranger ? "another process listens on the address with a socket of its own"
+                      : "another process has the listener, but may not have its slots");
+    uint32_t strangers = atomic_load(&page->strangers) + stranger;
+    atomic_store(&page->strangers, strangers);
+    /* The global listener, and who came after our slots: they stand behind them in the group. */
+    struct sock_filter *program = malloc(STEER_PROGRAM_MAX(strangers + 1) * sizeof *program);
+    struct steer_member *members = calloc(strangers + 1, sizeof *members);
+    for (uint32_t i = 0; members && i < strangers; i++)
+        members[i + 1].member = page->slots + 1 + i;
+    if (!program || !members)
+        rc = -ENOMEM;
+    else
+        rc = steer_attach(fd, program,
+                          steer_program(program, FS_STEER_SPREAD, members, strangers + 1));
+    free(members);
+    free(program);
+    page_unlock(page);
+    page_unmap(page);
+    return rc;
 }
 
 int fs_table_ungroup(struct fs_table *t)
@@ -272,6 +335,8 @@ int fs_table_activate(struct fs_table *t, int slot, bool live)
     int rc = table_lock(t);
     if (rc)
         return rc;
+    if (live && atomic_load(&t->page->retired))
+        live = false;
     if (atomic_exchange(&s->live, live) != live) {
         slot_changed(t->page, s);
         rc = table_steer(t);

@@ -24,7 +24,8 @@ struct fs_local {
     struct fs_table *table;
     const struct fs_poller *poller;
     void *context;
-    int slot;            /* claimed, or FS_GLOBAL */
+    int slot;            /* claimed, or FS_GLOBAL, */
+    pid_t tid;           /* ... by this thread */
     bool parked;         /* claimed to be counted only */
     bool refused;        /* our slot could not be polled: stay with the global listener */
     uint64_t generation; /* of the table, when it was last looked at */
@@ -125,19 +126,16 @@ static void claim(struct fs_local *l)
     if (l->slot != FS_GLOBAL || l->refused || page->shared || !(first || one_is_free(page)))
         return;
     int slot = fs_table_claim(l->table, FS_ANY_SLOT, only_core());
-    if (slot >= 0)
+    if (slot >= 0) {
         l->slot = slot;
+        l->tid = gettid();
+    }
 }
 
 static void release(struct fs_local *l)
 {
-    if (l->slot == FS_GLOBAL)
-        return;
-    /* Claimed by another thread of ours, it is that thread's to release; steer away all the same.
-     */
-    if (fs_table_release(l->table, l->slot) == -EPERM &&
-        atomic_load(&l->table->page->slot[l->slot].pid) == getpid())
-        fs_table_activate(l->table, l->slot, false);
+    if (l->slot != FS_GLOBAL)
+        table_release(l->table, l->slot, l->tid);
     l->slot = FS_GLOBAL;
 }
 
@@ -186,9 +184,10 @@ static enum part part_of(const struct fs_local *l, uint32_t slot, uint32_t *sibl
     const struct slot_record *s = &l->table->page->slot[slot];
     if ((int)slot == l->slot)
         return OWN;
-    if (atomic_load(&s->pid) == 0)
+    /* Nobody serves it, or who has it does not wait there: not yet, or not now. */
+    if (atomic_load(&s->pid) == 0 || !atomic_load(&s->live))
         return atomic_load(&s->claims) > 0 ? ORPHAN : NOT;
-    if (atomic_load(&s->live) && *siblings < FS_SIBLINGS) {
+    if (*siblings < FS_SIBLINGS) {
         ++*siblings;
         return SIBLING;
     }
@@ -213,7 +212,8 @@ int fs_local_sync(struct fs_local *l)
         }
     }
     watch_neighbour(l);
-    if (l->slot == FS_GLOBAL || l->parked || atomic_load(&page->slot[l->slot].live))
+    if (l->slot == FS_GLOBAL || l->parked || atomic_load(&page->retired) ||
+        atomic_load(&page->slot[l->slot].live))
         return 0;
     return fs_table_activate(l->table, l->slot, true);
 }
@@ -226,10 +226,10 @@ bool fs_local_stale(const struct fs_local *l)
 void fs_local_heed(struct fs_local *l, int source)
 {
     if (source == FS_NEIGHBOUR && l->pidfd >= 0) {
-        l->undead = l->neighbour;
+        pid_t dead = l->undead = l->neighbour;
         forget_neighbour(l);
-        fs_table_reap(l->table); /* steers away from the dead, and tells everybody */
-        l->generation = UINT64_MAX - 1; /* its slot may show nothing, if another reaped it */
+        fs_table_bury(l->table, dead);  /* steers away from it, and tells everybody */
+        l->generation = UINT64_MAX - 1; /* its slot may show nothing, if another did */
     }
 }
 
@@ -251,13 +251,16 @@ void fs_local_close(struct fs_local *l)
     forget_neighbour(l);
     l->poller->remove(l->context, l->table->bell, FS_BELL);
     release(l);
-    free(l);
 }
 
 void fs_local_forget(struct fs_local *l)
 {
-    if (l->pidfd >= 0)
-        close(l->pidfd);
+    forget_neighbour(l);
+    l->slot = FS_GLOBAL;
+}
+
+void fs_local_free(struct fs_local *l)
+{
     free(l);
 }
 

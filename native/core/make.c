@@ -174,7 +174,7 @@ static int add_slots(struct fs_table *t, const struct fs_table_options *o, bool 
     if (rc) {
         close_slots(t);
         t->made = t->own_from;
-        if (late && !reuseport)
+        if (!reuseport)
             set_reuseport(t->global, 0);
         snprintf(page->why, FS_WHY_MAX, "%sno slots could be made: %s",
                  late ? "it was listening already and " : "", strerror(-rc));

@@ -36,7 +36,9 @@ struct page {
     bool shared;
     bool first_is_slot;
     _Atomic(bool) stopping;
-    _Atomic(bool) unsteered; /* the live set changed and no program fits it yet */
+    _Atomic(bool) retired;       /* nobody may claim any more: the global listener is everybody's */
+    _Atomic(uint32_t) strangers; /* members of the group beside ours, listening since then */
+    _Atomic(bool) unsteered;     /* the live set changed and no program fits it yet */
     _Atomic(int32_t) wanted, steer;
     _Atomic(uint64_t) generation;
     uint64_t rung; /* the generation that all have been told of; under the lock */

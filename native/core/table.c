@@ -19,7 +19,7 @@ int fs_table_fd(const struct fs_table *t, int slot)
     if (t->read_only)
         return -EROFS;
     if (slot == FS_GLOBAL)
-        return t->global;
+        return atomic_load_explicit(&t->global, memory_order_relaxed);
     if (!table_slot(t, slot))
         return -EINVAL;
     return t->page->shared ? t->global : t->fds[slot];
@@ -35,6 +35,11 @@ int fs_table_bell(const struct fs_table *t)
     return t->bell;
 }
 
+void fs_table_set_global(struct fs_table *t, int fd)
+{
+    atomic_store(&t->global, fd);
+}
+
 void fs_table_read(const struct fs_table *t, struct fs_table_info *info)
 {
     const struct page *page = t->page;
@@ -42,6 +47,7 @@ void fs_table_read(const struct fs_table *t, struct fs_table_info *info)
         .slots = page->slots,
         .shared = page->shared,
         .stopping = atomic_load(&page->stopping),
+        .retired = atomic_load(&page->retired),
         .wanted = (enum fs_steer)atomic_load(&page->wanted),
         .steer = (enum fs_steer)atomic_load(&page->steer),
         .generation = atomic_load(&page->generation),
@@ -61,6 +67,11 @@ uint32_t fs_table_slots(const struct fs_table *t)
 bool fs_table_claimed(const struct fs_table *t)
 {
     return atomic_load_explicit(&t->page->generation, memory_order_relaxed) != 0;
+}
+
+bool fs_table_frozen(const struct fs_table *t)
+{
+    return atomic_load_explicit(&t->page->retired, memory_order_relaxed);
 }
 
 int fs_table_read_slot(const struct fs_table *t, int slot, struct fs_slot_info *info)
@@ -107,7 +118,7 @@ int fs_table_accept(struct fs_table *t, int slot, int source, struct sockaddr *a
     struct slot_record *me = table_slot(t, slot);
     int fd = fs_table_fd(t, source);
     if (fd < 0 || (!me && slot != FS_GLOBAL))
-        return fd < 0 ? fd : -EINVAL;
+        return fd == -1 ? -EBADF : fd < 0 ? fd : -EINVAL; /* -1: closed meanwhile */
     /* Counted first and taken back if there was none: a process killed in between leaves the
      * count one too high, never too low, so no lost connection can hide in it. */
     _Atomic(uint64_t) *count = counter(t, me, slot, source);
@@ -129,11 +140,10 @@ int fs_table_accept_any(struct fs_table *t, int slot, struct sockaddr *address, 
     const struct page *page = t->page;
     int fd = slot == FS_GLOBAL ? -EAGAIN : fs_table_accept(t, slot, slot, address, length, flags);
     for (int served = 0; served < 2; served++) {
-        int siblings = 0;
         for (uint32_t i = 0; fd == -EAGAIN && i < page->slots && !page->shared; i++) {
             const struct slot_record *s = &page->slot[i];
             if ((int)i == slot || atomic_load(&s->claims) == 0 ||
-                (atomic_load(&s->pid) != 0) != served || (served && siblings++ == FS_SIBLINGS))
+                (atomic_load(&s->pid) != 0) != served)
                 continue;
             fd = fs_table_accept(t, slot, (int)i, address, length, flags);
         }

@@ -11,7 +11,7 @@ struct fs_table {
     struct page *page;
     int memfd;             /* of the page */
     int bell;              /* eventfd: rung for all processes when claims changed */
-    int global;            /* the program's descriptor, never closed here */
+    _Atomic(int) global;   /* the program's descriptor, never closed here */
     bool read_only;        /* another process's table: no descriptors */
     uint32_t first_member; /* group number of slot 0: 0 if it is the global listener, else 1 */
     uint32_t own_from;     /* fds[own_from..made) were made here */
@@ -31,6 +31,8 @@ int table_place(const struct fs_table *t, int fd);
 
 uint64_t table_cookie(int fd); /* SO_COOKIE, 0 if it has none */
 
+/* Give up the claim that thread `tid` of this process has, whichever thread asks. */
+int table_release(struct fs_table *t, int slot, pid_t tid);
 /* Attach the program that fits the live set (claims.c). */
 int table_steer(struct fs_table *t);
 /* Write the wanted steering, and the one it means here, into the page. */

@@ -33,6 +33,8 @@ static void forget(int fd)
         listener_leave(fd);
     else if (fdtable_kind(fd) == FD_POLLSET)
         pollset_leave(fd);
+    else if (fdtable_kind(fd) == FD_HIDDEN)
+        listener_lose_hidden(fd);
     state_unlock(&saved);
     errno = error;
 }
@@ -187,7 +189,9 @@ EXPORT int accept4(int fd, struct sockaddr *address, socklen_t *length, int flag
 
 EXPORT int accept(int fd, struct sockaddr *address, socklen_t *length)
 {
-    return fresh(shim_accept4(fd, address, length, 0));
+    /* Not accept4 for what is not ours: a sandbox may know only the one. */
+    return fresh(fdtable_kind(fd) == FD_LISTENER ? shim_accept4(fd, address, length, 0)
+                                                 : real_accept(fd, address, length));
 }
 
 EXPORT int shutdown(int fd, int how)
@@ -284,9 +288,8 @@ EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int most,
 EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout)
 {
     struct timespec space;
-    return wait_polls(fds, count)
-               ? shim_ppoll(fds, count, milliseconds(timeout, &space), NULL)
-               : real_poll(fds, count, timeout);
+    return wait_polls(fds, count) ? shim_ppoll(fds, count, milliseconds(timeout, &space), NULL)
+                                  : real_poll(fds, count, timeout);
 }
 
 EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
@@ -359,6 +362,14 @@ EXPORT long syscall(long number, ...)
             return epoll_pwait((int)a[0], (struct epoll_event *)a[1], (int)a[2], (int)a[3],
                                (const sigset_t *)a[4]);
         break;
+#ifdef SYS_accept
+    case SYS_accept:
+        return accept((int)a[0], (struct sockaddr *)a[1], (socklen_t *)a[2]);
+#endif
+#ifdef SYS_epoll_wait
+    case SYS_epoll_wait:
+        return epoll_wait((int)a[0], (struct epoll_event *)a[1], (int)a[2], (int)a[3]);
+#endif
     case SYS_close_range:
         return close_range((unsigned)a[0], (unsigned)a[1], (int)a[2]);
     case SYS_io_uring_setup:

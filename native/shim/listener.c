@@ -69,8 +69,8 @@ static void name_of(int fd, char *out, size_t size, unsigned *port)
     char host[INET6_ADDRSTRLEN] = "?";
     getsockname(fd, &address.any, &length);
     bool v6 = address.any.sa_family == AF_INET6;
-    inet_ntop(address.any.sa_family, v6 ? (void *)&address.v6.sin6_addr : &address.v4.sin_addr, host,
-              sizeof host);
+    inet_ntop(address.any.sa_family, v6 ? (void *)&address.v6.sin6_addr : &address.v4.sin_addr,
+              host, sizeof host);
     *port = ntohs(v6 ? address.v6.sin6_port : address.v4.sin_port);
     snprintf(out, size, v6 ? "[%s]:%u" : "%s:%u", host, *port);
 }
@@ -94,9 +94,8 @@ static time_t now(void)
     return time.tv_sec;
 }
 
-static void bury(struct fs_table *table)
+static void free_old_graves(void)
 {
-    fs_table_close(table);
     for (struct grave **at = &graves, *old; (old = *at);) {
         if (now() - old->since < REST) {
             at = &old->next;
@@ -106,10 +105,14 @@ static void bury(struct fs_table *table)
         fs_table_free(old->table);
         free(old);
     }
-    struct grave *grave = malloc(sizeof *grave);
-    if (grave)
-        *grave = (struct grave){.table = table, .since = now(), .next = graves};
-    graves = grave ? grave : graves;
+}
+
+/* close(2) may be called by a signal handler: nothing is allocated or freed here. */
+static void bury(struct grave *grave, struct fs_table *table)
+{
+    fs_table_close(table);
+    *grave = (struct grave){.table = table, .since = now(), .next = graves};
+    graves = grave;
 }
 
 static void mark_hidden(struct fs_table *table, enum fd_kind kind)
@@ -122,6 +125,14 @@ static void mark_hidden(struct fs_table *table, enum fd_kind kind)
     fdtable_set(fs_table_bell(table), kind, NULL);
 }
 
+static void forget_descriptors(struct listener *l)
+{
+    for (int fd = -1; (fd = fdtable_next((unsigned)fd + 1, UINT_MAX)) >= 0;)
+        if (listener_of(fd) == l)
+            fdtable_set(fd, FD_PLAIN, NULL);
+    l->references = 0;
+}
+
 void listener_dissolve(struct listener *l)
 {
     struct fs_table *table = atomic_exchange(&l->table, NULL);
@@ -129,21 +140,40 @@ void listener_dissolve(struct listener *l)
         return;
     pollset_listener_left(l);
     mark_hidden(table, FD_PLAIN);
-    bury(table);
-    for (int fd = -1; (fd = fdtable_next((unsigned)fd + 1, UINT_MAX)) >= 0;)
-        if (listener_of(fd) == l)
-            fdtable_set(fd, FD_PLAIN, NULL);
-    l->references = 0;
+    bury(l->grave, table);
+    forget_descriptors(l);
+}
+
+static bool has_hidden(struct fs_table *table, int hidden)
+{
+    bool has = fs_table_page_fd(table) == hidden || fs_table_bell(table) == hidden;
+    for (uint32_t i = 0; i < fs_table_slots(table); i++)
+        has = has || fs_table_fd(table, (int)i) == hidden;
+    return has;
+}
+
+void listener_lose_hidden(int hidden)
+{
+    fdtable_set(hidden, FD_PLAIN, NULL);
+    for (struct listener *l = state.listeners; l; l = l->next) {
+        struct fs_table *table = atomic_load(&l->table);
+        if (!table || !has_hidden(table, hidden))
+            continue;
+        log_line(LOG_ERROR, "%s: descriptor %d was closed: no local listeners any more", l->name,
+                 hidden);
+        /* The number is another's now, so none of the table's is closed by us. */
+        atomic_store(&l->table, NULL);
+        pollset_listener_left(l);
+        mark_hidden(table, FD_PLAIN);
+        forget_descriptors(l);
+    }
 }
 
 void listener_dissolve_hidden(int hidden)
 {
     for (struct listener *l = state.listeners; l; l = l->next) {
         struct fs_table *table = atomic_load(&l->table);
-        bool mine = table && (fs_table_page_fd(table) == hidden || fs_table_bell(table) == hidden);
-        for (uint32_t i = 0; table && i < fs_table_slots(table); i++)
-            mine = mine || fs_table_fd(table, (int)i) == hidden;
-        if (!mine)
+        if (!table || !has_hidden(table, hidden))
             continue;
         log_line(LOG_ERROR, "%s: the program wants descriptor %d: no local listeners any more",
                  l->name, hidden);
@@ -157,12 +187,18 @@ int listener_enter(int fd, struct fs_table *table, bool asked_reuseport)
 {
     struct listener *l = state.listeners;
     unsigned port;
+    struct grave *grave = malloc(sizeof *grave);
+    if (!grave)
+        return -ENOMEM;
+    free_old_graves();
     while (l && atomic_load(&l->table))
         l = l->next;
     if (!l) {
         l = calloc(1, sizeof *l);
-        if (!l)
+        if (!l) {
+            free(grave);
             return -ENOMEM;
+        }
         l->next = state.listeners;
         state.listeners = l;
     }
@@ -171,8 +207,11 @@ int listener_enter(int fd, struct fs_table *table, bool asked_reuseport)
     l->cookie = listener_cookie(fd);
     name_of(fd, l->name, sizeof l->name, &port);
     int rc = fdtable_set(fd, FD_LISTENER, l);
-    if (rc)
+    if (rc) {
+        free(grave);
         return rc;
+    }
+    l->grave = grave;
     mark_hidden(table, FD_HIDDEN);
     atomic_store_explicit(&l->table, table, memory_order_release);
     return 0;
@@ -189,8 +228,20 @@ void listener_leave(int fd)
 {
     struct listener *l = listener_of(fd);
     fdtable_set(fd, FD_PLAIN, NULL);
-    if (l && --l->references == 0)
+    if (!l)
+        return;
+    if (--l->references == 0) {
         listener_dissolve(l);
+        return;
+    }
+    struct fs_table *table = atomic_load(&l->table);
+    if (!table || fs_table_fd(table, FS_GLOBAL) != fd)
+        return;
+    for (int other = -1; (other = fdtable_next((unsigned)other + 1, UINT_MAX)) >= 0;)
+        if (listener_of(other) == l) {
+            fs_table_set_global(table, other);
+            return;
+        }
 }
 
 /* ---- listen(2) ---- */
@@ -274,7 +325,8 @@ static bool choose_backend(void)
     if (chosen)
         return state.on;
     chosen = true;
-    int rc = fs_channel_open(&channel, state.settings.backend, &(struct fs_channel_options){0}, why);
+    int rc =
+        fs_channel_open(&channel, state.settings.backend, &(struct fs_channel_options){0}, why);
     if (rc) {
         log_line(LOG_ERROR, "%s; the program runs without local listeners", why);
         state.on = false;
@@ -324,7 +376,10 @@ static int begin(int fd, int backlog)
     if (info.shared || listener_enter(fd, table, asked)) {
         log_line(info.shared && asked ? LOG_INFO : LOG_ERROR, "%s: no local listeners: %s", name,
                  info.shared ? info.why : strerror(ENOMEM));
+        bool sharded = info.shared && asked;
         fs_table_free(table);
+        if (sharded && port != 0)
+            pass_join(fd);
         return 0;
     }
     log_line(LOG_INFO, "%s: %u slots, steering %s: %s", listener_of(fd)->name, info.slots,
@@ -337,7 +392,10 @@ int shim_listen(int fd, int backlog)
     state_start();
     struct listener *l = listener_check(fd);
     if (l) {
+        sigset_t saved;
+        state_lock(&saved);
         int rc = fs_table_relisten(atomic_load(&l->table), backlog);
+        state_unlock(&saved);
         errno = rc ? -rc : errno;
         return rc ? -1 : 0;
     }
@@ -346,7 +404,13 @@ int shim_listen(int fd, int backlog)
     sigset_t saved;
     int error = errno;
     state_lock(&saved);
-    int guard = pass_guard(listener_cookie(fd));
+    char what[64];
+    unsigned port;
+    if (option(fd, SOL_SOCKET, SO_REUSEPORT) > 0)
+        name_of(fd, what, sizeof what, &port);
+    else
+        snprintf(what, sizeof what, "%llx", (unsigned long long)listener_cookie(fd));
+    int guard = pass_guard(what);
     int rc = begin(fd, backlog);
     if (guard >= 0)
         real_close(guard);
@@ -409,11 +473,11 @@ int shim_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
     if (!table)
         return real_accept4(fd, address, length, flags);
     int rc;
-    if (!fs_table_claimed(table))
+    if (!fs_table_claimed(table) && wait_freezes(fd, table))
         /* As long as nobody has a slot all arrives there, and waiting may be left to the kernel. */
         rc = fs_table_accept(table, FS_GLOBAL, FS_GLOBAL, address, length, flags);
     else if (!pollset_accept(l, table, address, length, flags, &rc))
-        rc = wait_accept(fd, table, address, length, flags);
+        rc = wait_accept(fd, address, length, flags);
     if (rc < 0) {
         errno = -rc;
         return -1;

@@ -14,6 +14,7 @@ struct listener {
     bool asked_reuseport;             /* the program set SO_REUSEPORT itself */
     uint64_t cookie;                  /* SO_COOKIE: a descriptor's number may be used again */
     char name[64];                    /* its address, for people */
+    struct grave *grave;              /* room for its table when it is closed */
     struct listener *next;
 };
 
@@ -37,6 +38,8 @@ void listener_leave(int fd);
 void listener_dissolve(struct listener *listener);
 /* The same for the one that descriptor `hidden` belongs to. */
 void listener_dissolve_hidden(int hidden);
+/* Descriptor `hidden` was closed behind our back, and its number is in use again. */
+void listener_lose_hidden(int hidden);
 
 int shim_listen(int fd, int backlog);
 int shim_shutdown(int fd, int how);

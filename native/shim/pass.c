@@ -21,7 +21,10 @@
 /* FSOCKET_TABLES=listener:asked:page:bell:slot,slot,...;... */
 static const char variable[] = "FSOCKET_TABLES=";
 
-enum { DIGITS = 11 }; /* of a descriptor, with what follows it */
+enum {
+    DIGITS = 11,          /* of a descriptor, with what follows it */
+    TEXT_MAX = 96 * 1024, /* execve(2): one string of the environment has at most 128 KiB */
+};
 
 /* What preloads us here, to be kept for a program that gets our listeners but not the environment
  * (nginx executes its successor with a few variables only). */
@@ -33,11 +36,12 @@ static size_t kept_count;
 /* ---- to the program that follows ---- */
 
 /* The first descriptor of each listener that survives an exec, as the program wants it. */
-static int next_passed(int after, struct listener **l)
+static int next_passed(int after, struct listener **l, struct fs_table **table)
 {
     for (int fd = after; (fd = fdtable_next((unsigned)fd + 1, UINT_MAX)) >= 0;) {
         *l = listener_of(fd);
-        int flags = *l && atomic_load(&(*l)->table) ? real_fcntl(fd, F_GETFD) : -1;
+        *table = *l ? atomic_load(&(*l)->table) : NULL;
+        int flags = *table ? real_fcntl(fd, F_GETFD) : -1;
         if (flags >= 0 && !(flags & FD_CLOEXEC) && (*l)->cookie == listener_cookie(fd))
             return fd;
     }
@@ -52,9 +56,11 @@ static bool starts(const char *text, const char *with)
 void pass_size(char *const envp[], size_t *text, size_t *pointers)
 {
     struct listener *l;
-    *text = sizeof variable + sizeof preload;
-    for (int fd = -1; (fd = next_passed(fd, &l)) >= 0;)
-        *text += (fs_table_slots(atomic_load(&l->table)) + 4) * DIGITS;
+    struct fs_table *table;
+    *text = sizeof variable + 1;
+    for (int fd = -1; (fd = next_passed(fd, &l, &table)) >= 0;)
+        *text += (fs_table_slots(table) + 4) * DIGITS;
+    *text = *text < TEXT_MAX ? *text : TEXT_MAX;
     for (*pointers = 0; envp && envp[*pointers];)
         ++*pointers;
     *pointers += 3 + kept_count;
@@ -85,15 +91,15 @@ static char *put(char *at, int number, char after)
 void pass_prepare(struct pass *pass, char *const envp[], char *text, size_t size, char **pointers)
 {
     struct listener *l;
+    struct fs_table *table;
     char *at = text + sizeof variable - 1;
     size_t count = 0;
     bool preloaded = false;
     memcpy(text, variable, sizeof variable);
     *pass = (struct pass){.envp = pointers, .text = text};
-    for (int fd = -1; (fd = next_passed(fd, &l)) >= 0;) {
-        struct fs_table *table = atomic_load(&l->table);
-        if ((size_t)(at - text) + (fs_table_slots(table) + 4) * DIGITS + sizeof preload > size)
-            break; /* another thread listens meanwhile */
+    for (int fd = -1; (fd = next_passed(fd, &l, &table)) >= 0;) {
+        if ((size_t)(at - text) + (fs_table_slots(table) + 4) * DIGITS >= size)
+            break; /* a great many of them, or another thread listens meanwhile */
         at = put(put(at, fd, ':'), l->asked_reuseport, ':');
         at = put(put(at, fs_table_page_fd(table), ':'), fs_table_bell(table), ':');
         for (uint32_t i = 0; i < fs_table_slots(table); i++)
@@ -123,8 +129,9 @@ void pass_prepare(struct pass *pass, char *const envp[], char *text, size_t size
 void pass_failed(const struct pass *pass)
 {
     struct listener *l;
-    for (int fd = -1; pass->clear && (fd = next_passed(fd, &l)) >= 0;)
-        set_cloexec(atomic_load(&l->table), FD_CLOEXEC);
+    struct fs_table *table;
+    for (int fd = -1; pass->clear && (fd = next_passed(fd, &l, &table)) >= 0;)
+        set_cloexec(table, FD_CLOEXEC);
 }
 
 /* ---- from the program before ---- */
@@ -199,13 +206,12 @@ void pass_receive(void)
 
 /* ---- out of another process ---- */
 
-int pass_guard(uint64_t cookie)
+int pass_guard(const char *what)
 {
     const struct timespec pause = {.tv_nsec = 5000000};
     struct sockaddr_un name = {.sun_family = AF_UNIX};
     /* An abstract name belongs to whoever has it bound, and ends with him: unix(7). */
-    int length = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "fsocket-listen-%llx",
-                          (unsigned long long)cookie);
+    int length = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "fsocket-listen-%s", what);
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     for (int turn = 0; fd >= 0 && turn < 100; turn++) {
         if (bind(fd, (struct sockaddr *)&name,
@@ -220,55 +226,111 @@ int pass_guard(uint64_t cookie)
     return -1;
 }
 
-static int take_from(pid_t pid, int fd)
+/* Look at every page of every other process until `visit` says anything but -ENOENT: the page is
+ * descriptor `number` of process `pid`. */
+static int visit_pages(int fd, int (*visit)(pid_t pid, int number, int fd))
 {
     char path[64], link[64];
-    snprintf(path, sizeof path, "/proc/%d/fd", pid);
-    DIR *dir = opendir(path);
     int rc = -ENOENT;
-    if (!dir)
-        return rc;
-    for (struct dirent *entry; rc && (entry = readdir(dir));) {
-        ssize_t length = readlinkat(dirfd(dir), entry->d_name, link, sizeof link - 1);
-        if (length < 0)
-            continue;
-        link[length] = '\0';
-        struct fs_table *table;
-        if (!starts(link, "/memfd:fastsocket-table"))
-            continue;
-        int found = fs_table_take(&table, pid, atoi(entry->d_name), fd);
-        if (found == 0 && (found = listener_enter(fd, table, false)))
-            fs_table_free(table);
-        if (found != -ENOENT)
-            rc = found;
-        if (found && found != -ENOENT)
-            break;
+    DIR *processes = opendir("/proc");
+    for (struct dirent *p; processes && rc == -ENOENT && (p = readdir(processes));) {
+        pid_t pid = atoi(p->d_name);
+        snprintf(path, sizeof path, "/proc/%d/fd", pid);
+        DIR *fds = pid > 0 && pid != state.pid ? opendir(path) : NULL;
+        for (struct dirent *e; fds && rc == -ENOENT && (e = readdir(fds));) {
+            ssize_t length = readlinkat(dirfd(fds), e->d_name, link, sizeof link - 1);
+            link[length < 0 ? 0 : length] = '\0';
+            if (starts(link, "/memfd:fastsocket-table"))
+                rc = visit(pid, atoi(e->d_name), fd);
+        }
+        if (fds)
+            closedir(fds);
     }
-    closedir(dir);
+    if (processes)
+        closedir(processes);
+    return rc;
+}
+
+static int take(pid_t pid, int number, int fd)
+{
+    struct fs_table *table;
+    int rc = fs_table_take(&table, pid, number, fd);
+    if (!rc && (rc = listener_enter(fd, table, false)))
+        fs_table_free(table);
+    return rc;
+}
+
+/* A page that may be written, and what it says. -ENOENT: it is none. */
+static int open_page(pid_t pid, int number, struct fs_table_info *info)
+{
+    char path[64];
+    struct fs_table *view;
+    snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, number);
+    int page = open(path, O_RDWR | O_CLOEXEC);
+    if (page < 0)
+        return -errno;
+    if (fs_table_attach(&view, page)) {
+        close(page);
+        return -ENOENT;
+    }
+    fs_table_read(view, info);
+    fs_table_free(view);
+    return page;
+}
+
+static int retire_same_listener(pid_t pid, int number, int fd)
+{
+    struct fs_table_info info;
+    int page = open_page(pid, number, &info);
+    if (page < 0)
+        return page;
+    int rc = info.cookie == listener_cookie(fd) ? fs_table_retire(page, fd, false) : -ENOENT;
+    close(page);
+    return rc;
+}
+
+static int retire_same_address(pid_t pid, int number, int fd)
+{
+    struct sockaddr_storage address = {0};
+    socklen_t length = sizeof address;
+    struct fs_table_info info;
+    int page = open_page(pid, number, &info);
+    if (page < 0)
+        return page;
+    getsockname(fd, (struct sockaddr *)&address, &length);
+    bool same =
+        !info.shared && length == info.address_len && memcmp(&address, &info.address, length) == 0;
+    int rc = same ? fs_table_retire(page, fd, true) : -ENOENT;
+    close(page);
     return rc;
 }
 
 int pass_take_over(int fd)
 {
-    DIR *dir = opendir("/proc");
-    int rc = -ENOENT;
-    for (struct dirent *entry; dir && rc && (entry = readdir(dir));) {
-        pid_t pid = atoi(entry->d_name);
-        if (pid <= 0 || pid == state.pid)
-            continue;
-        int found = take_from(pid, fd);
-        if (found != -ENOENT)
-            rc = found; /* -EPERM here need not be so with the next who has it */
-    }
-    if (dir)
-        closedir(dir);
+    int rc = visit_pages(fd, take);
     if (rc == 0)
         log_line(LOG_INFO, "%s: shares its slots with the process it came from",
                  listener_of(fd)->name);
-    else if (rc != -ENOENT)
-        log_line(LOG_ERROR, "listener %d: its slots cannot be had from the process it came from: %s",
-                 fd, strerror(-rc));
+    if (rc == 0 || rc == -ENOENT)
+        return rc;
+    /* Its owner would get everything, and we nothing. */
+    int retired = visit_pages(fd, retire_same_listener);
+    log_line(LOG_ERROR,
+             "listener %d: its slots cannot be had from the process it came from (%s): %s", fd,
+             strerror(-rc),
+             retired ? "that process gets all connections" : "no local listeners any more");
     return rc;
+}
+
+void pass_join(int fd)
+{
+    int rc = visit_pages(fd, retire_same_address);
+    if (rc == 0)
+        log_line(LOG_INFO, "listener %d: shares the address with another process, without slots",
+                 fd);
+    else if (rc != -ENOENT)
+        log_line(LOG_ERROR, "listener %d: another process has slots for its address: %s", fd,
+                 strerror(-rc));
 }
 
 static void received(int fd)

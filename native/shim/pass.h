@@ -7,7 +7,6 @@
 #ifndef FS_SHIM_PASS_H
 #define FS_SHIM_PASS_H
 
-#include <stdint.h>
 #include <sys/socket.h>
 
 /* The environment and descriptors for the program that is about to be executed. In a vfork child
@@ -26,12 +25,17 @@ void pass_failed(const struct pass *pass);
 /* In the new program: take what FSOCKET_TABLES names. */
 void pass_receive(void);
 
-/* Under the lock: find the table of listener `fd` in another process. 0: it is ours too now. */
+/* Under the lock: find the table of listener `fd` in another process. 0: it is ours too now. Where
+ * that is refused, the other process is to do without it as well. */
 int pass_take_over(int fd);
 
-/* Only one process at a time may make the table of a socket that several have. A descriptor to be
- * closed, or -1 if there is no such lock to be had. */
-int pass_guard(uint64_t cookie);
+/* Under the lock: `fd` listens where another process's table may steer; have it count. */
+void pass_join(int fd);
+
+/* Only one process at a time may make the table of a socket that several have, or of an address at
+ * which several listen: `what` names it. A descriptor to be closed, or -1 if there is no such lock
+ * to be had. */
+int pass_guard(const char *what);
 
 /* A message was received: its listeners may have tables. */
 void pass_message(const struct msghdr *message);

@@ -34,6 +34,7 @@ struct watch {
     _Atomic(bool) stale;   /* ... but claims have changed since */
     unsigned outs;
     struct fs_local *local;
+    struct fs_local *spent; /* to be freed when no signal handler can be under way */
     _Atomic(int) slot;
     struct watch *next; /* in its set */
     size_t number;
@@ -41,8 +42,8 @@ struct watch {
 
 struct pollset {
     int epfd;
-    int references;   /* descriptors; 0: not in use */
-    bool inherited;   /* the parent's too */
+    int references;      /* descriptors; 0: not in use */
+    bool inherited;      /* the parent's too */
     _Atomic(bool) dirty; /* some watch may not be as it is wanted */
     _Atomic(pid_t) waiter;
     _Atomic(struct watch *) watches;
@@ -51,7 +52,8 @@ struct pollset {
 
 static _Atomic(struct watch *) watches[WATCHES];
 static size_t watch_count;
-static uintptr_t tags; /* of the registration i and source s: tags + i * SOURCES + s - FS_NEIGHBOUR */
+static uintptr_t
+    tags; /* of the registration i and source s: tags + i * SOURCES + s - FS_NEIGHBOUR */
 
 static __thread struct {
     pid_t tid;
@@ -78,7 +80,7 @@ static int hidden_add(void *context, int fd, int source)
 {
     struct watch *w = context;
     uint32_t how = source == FS_BELL        ? EPOLLET
-                   : source == FS_NEIGHBOUR ? 0
+                   : source == FS_NEIGHBOUR ? EPOLLET
                                             : EPOLLEXCLUSIVE | (w->events & EPOLLET);
     struct epoll_event event = {.events = EPOLLIN | how, .data.u64 = tag_of(w, source)};
     if (real_epoll_ctl(w->set->epfd, EPOLL_CTL_ADD, fd, &event) < 0)
@@ -134,7 +136,6 @@ static struct watch *watch_new(struct pollset *set, int fd, struct listener *l)
     w->fd = fd;
     w->wanted = w->applied = w->stale = false;
     w->outs = 0;
-    w->local = NULL;
     atomic_store(&w->slot, FS_GLOBAL);
     w->listener = l;
     return w;
@@ -146,6 +147,7 @@ static void give_up(struct watch *w)
         fs_local_forget(w->local);
     else if (w->local)
         fs_local_close(w->local);
+    w->spent = w->local ? w->local : w->spent;
     w->local = NULL;
     atomic_store(&w->applied, false);
     atomic_store(&w->slot, FS_GLOBAL);
@@ -186,10 +188,11 @@ static void take_part(struct watch *w)
     if (!table)
         return;
     if (!w->local) {
+        fs_local_free(w->spent);
+        w->spent = NULL;
         int flags = real_fcntl(w->fd, F_GETFL);
         /* accept() of a blocking listener waits for the global listener alone: it stays there. */
-        if (flags < 0 || !(flags & O_NONBLOCK) ||
-            fs_local_open(&w->local, table, &poller, w) < 0)
+        if (flags < 0 || !(flags & O_NONBLOCK) || fs_local_open(&w->local, table, &poller, w) < 0)
             return;
         if (w->outs >= IN_AND_OUT) {
             w->outs = IN_AND_OUT + 1;
@@ -265,7 +268,8 @@ void pollset_leave(int epfd)
     if (!set)
         return;
     if (--set->references > 0) {
-        for (int fd = -1; epfd == set->epfd && (fd = fdtable_next((unsigned)fd + 1, UINT_MAX)) >= 0;)
+        for (int fd = -1;
+             epfd == set->epfd && (fd = fdtable_next((unsigned)fd + 1, UINT_MAX)) >= 0;)
             if (fdtable_get(fd, FD_POLLSET) == set)
                 set->epfd = fd;
         return;
@@ -336,8 +340,7 @@ static void thread_key_make(void)
 static void want(struct watch *w, int op, const struct epoll_event *event)
 {
     /* One shot: the program says for each connection when it wants the next. */
-    w->wanted =
-        op != EPOLL_CTL_DEL && event->events & EPOLLIN && !(event->events & EPOLLONESHOT);
+    w->wanted = op != EPOLL_CTL_DEL && event->events & EPOLLIN && !(event->events & EPOLLONESHOT);
     atomic_store(&w->set->dirty, true);
 }
 
@@ -351,8 +354,7 @@ static bool changed_by_waiter(int epfd, int op, int fd, const struct epoll_event
     struct watch *w = watch_find(set, fd);
     if (!w || w->listener != listener_of(fd))
         return false;
-    if (op != EPOLL_CTL_DEL &&
-        (w->events != event->events || w->data.u64 != event->data.u64))
+    if (op != EPOLL_CTL_DEL && (w->events != event->events || w->data.u64 != event->data.u64))
         return false;
     want(w, op, event);
     return true;
@@ -435,7 +437,7 @@ static void prepare(struct pollset *set)
 static void remember(struct watch *w, int source)
 {
     if (thread.count == SEVERAL)
-        return; /* level-triggered, it comes again; edge-triggered, accept tries all at the end */
+        return; /* level-triggered it comes again, edge-triggered accept tries all at the end */
     struct ready here = {w, source};
     int at = thread.count++;
     if (source == w->slot) { /* the own slot first */
@@ -449,8 +451,11 @@ static void heed(struct watch *w, int source)
 {
     sigset_t saved;
     state_lock(&saved);
+    struct fs_table *table = w->listener ? atomic_load(&w->listener->table) : NULL;
     if (w->local)
         fs_local_heed(w->local, source);
+    else if (source == FS_NEIGHBOUR && table)
+        fs_table_reap(table); /* a set that is the parent's too: the bell tells him */
     atomic_store(&w->stale, true);
     atomic_store(&w->set->dirty, true);
     state_unlock(&saved);
@@ -500,6 +505,8 @@ static int translate(struct pollset *set, struct epoll_event *events, int count)
         if (s == several) {
             if (!ours)
                 events[kept++] = events[i];
+            else if (w && source >= 0 && w->wanted) /* more listeners than are told apart */
+                events[kept++] = (struct epoll_event){.events = events[i].events, .data = w->data};
             continue;
         }
         uint32_t what = events[i].events;
@@ -559,9 +566,13 @@ int pollset_slot(const struct listener *l)
 bool pollset_accept(struct listener *l, struct fs_table *table, struct sockaddr *address,
                     socklen_t *length, int flags, int *rc)
 {
-    bool said = false;
-    if (++thread.accepts % REVIEW == 0)
+    bool said = false, edge = false;
+    if (++thread.accepts % REVIEW == 0) {
+        sigset_t saved;
+        state_lock(&saved);
         fs_table_review(table);
+        state_unlock(&saved);
+    }
     for (int i = 0; i < thread.count;) {
         struct watch *w = thread.ready[i].watch;
         if (w->listener != l) {
@@ -569,6 +580,7 @@ bool pollset_accept(struct listener *l, struct fs_table *table, struct sockaddr 
             continue;
         }
         said = true;
+        edge = edge || w->events & EPOLLET;
         *rc = fs_table_accept(table, w->slot, thread.ready[i].source, address, length, flags);
         if (*rc != -EAGAIN)
             return true;
@@ -576,7 +588,7 @@ bool pollset_accept(struct listener *l, struct fs_table *table, struct sockaddr 
         for (int j = i; j < thread.count; j++)
             thread.ready[j] = thread.ready[j + 1];
     }
-    if (said)
-        *rc = -EAGAIN;
-    return said;
+    *rc = -EAGAIN;
+    /* An edge is reported once, perhaps by an earlier wait: then all have to be looked at. */
+    return said && !edge;
 }

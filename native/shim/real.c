@@ -63,7 +63,7 @@ void real_resolve(void)
             errno = ENOSYS;                                                                        \
             return -1;                                                                             \
         }                                                                                          \
-        return((type(*) parameters)call) arguments;                                                \
+        return ((type(*) parameters)call)arguments;                                                \
     }
 REAL_CALLS(REAL_DEFINE)
 
@@ -85,7 +85,8 @@ int real_fcntl(int fd, int command, ...)
 }
 
 /* On our 64-bit targets one entry serves both offset sizes. */
-int real_fcntl64(int fd, int command, ...) REAL_NAME(fcntl64) __attribute__((alias("__wrap_fcntl")));
+int real_fcntl64(int fd, int command, ...) REAL_NAME(fcntl64)
+    __attribute__((alias("__wrap_fcntl")));
 
 long real_syscall(long number, ...)
 {

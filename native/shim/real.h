@@ -20,9 +20,10 @@
 
 /* type, name, parameters, arguments; what a libc does not have says ENOSYS */
 #define REAL_CALLS(X)                                                                              \
-    X(int, socket, (int family, int type, int protocol), (family, type, protocol))                \
+    X(int, socket, (int family, int type, int protocol), (family, type, protocol))                 \
     X(int, listen, (int fd, int backlog), (fd, backlog))                                           \
-    X(int, accept4, (int fd, struct sockaddr * address, socklen_t * length, int flags),            \
+    X(int, accept, (int fd, struct sockaddr *address, socklen_t *length), (fd, address, length))   \
+    X(int, accept4, (int fd, struct sockaddr *address, socklen_t *length, int flags),              \
       (fd, address, length, flags))                                                                \
     X(int, close, (int fd), (fd))                                                                  \
     X(int, shutdown, (int fd, int how), (fd, how))                                                 \
@@ -36,7 +37,7 @@
     X(int, close_range, (unsigned first, unsigned last, int flags), (first, last, flags))          \
     X(int, epoll_ctl, (int epfd, int op, int fd, struct epoll_event *event),                       \
       (epfd, op, fd, event))                                                                       \
-    X(int, epoll_wait, (int epfd, struct epoll_event * events, int most, int timeout),             \
+    X(int, epoll_wait, (int epfd, struct epoll_event *events, int most, int timeout),              \
       (epfd, events, most, timeout))                                                               \
     X(int, epoll_pwait,                                                                            \
       (int epfd, struct epoll_event *events, int most, int timeout, const sigset_t *mask),         \
@@ -55,7 +56,7 @@
       (int count, fd_set *r, fd_set *w, fd_set *e, const struct timespec *timeout,                 \
        const sigset_t *mask),                                                                      \
       (count, r, w, e, timeout, mask))                                                             \
-    X(ssize_t, recvmsg, (int fd, struct msghdr * message, int flags), (fd, message, flags))        \
+    X(ssize_t, recvmsg, (int fd, struct msghdr *message, int flags), (fd, message, flags))         \
     X(int, execve, (const char *path, char *const argv[], char *const envp[]), (path, argv, envp)) \
     X(int, execvpe, (const char *file, char *const argv[], char *const envp[]),                    \
       (file, argv, envp))                                                                          \
@@ -65,15 +66,15 @@
       (dir, path, argv, envp, flags))
 
 /* The wrapped symbol by the name that we use for it. */
-#define REAL_NAME(name) __asm__("__wrap_" #name)
-#define REAL_DECLARE(type, name, parameters, arguments)                                            \
-    type real_##name parameters REAL_NAME(name);
+#define REAL_NAME(name)                                 __asm__("__wrap_" #name)
+#define REAL_DECLARE(type, name, parameters, arguments) type real_##name parameters REAL_NAME(name);
 REAL_CALLS(REAL_DECLARE)
 void real_closefrom(int first) REAL_NAME(closefrom);
 int real_fcntl(int fd, int command, ...) REAL_NAME(fcntl);
 long real_syscall(long number, ...) REAL_NAME(syscall);
 
-/* Look all of them up, once, before there are threads. A call that comes before looks up its own. */
+/* Look all of them up, once, before there are threads. A call that comes before looks up its own.
+ */
 void real_resolve(void);
 
 #endif

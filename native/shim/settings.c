@@ -78,8 +78,9 @@ static int log_level(struct settings *s, const char *text)
 
 int settings_read(struct settings *s, char *wrong, size_t size)
 {
-    const char *names[] = {"FSOCKET_BACKEND", "FSOCKET_STEER",        "FSOCKET_PIN",  "FSOCKET_SLOTS",
-                           "FSOCKET_PORTS",   "FSOCKET_DEFER_ACCEPT", "FSOCKET_LOG"};
+    const char *names[] = {"FSOCKET_BACKEND", "FSOCKET_STEER", "FSOCKET_PIN",
+                           "FSOCKET_SLOTS",   "FSOCKET_PORTS", "FSOCKET_DEFER_ACCEPT",
+                           "FSOCKET_LOG"};
     char slots_right[32];
     snprintf(slots_right, sizeof slots_right, "a number from 1 to %d", FS_SLOTS_MAX);
     const char *right[] = {"auto, device, reuseport or off",

@@ -2,6 +2,7 @@
 #include "wait.h"
 #include "pollset.h"
 #include "real.h"
+#include "state.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -67,14 +68,18 @@ static nfds_t add_others(struct pollfd *all, struct fs_table *table, bool claime
         *all = (struct pollfd){.fd = fs_table_bell(table), .events = POLLIN};
         return 1;
     }
+    sigset_t saved;
+    state_lock(&saved);
     fs_table_reap(table); /* connections would go on arriving where nobody is */
+    state_unlock(&saved);
     for (uint32_t s = 0; s < fs_table_slots(table); s++)
         all[s] = (struct pollfd){.fd = fs_table_fd(table, (int)s), .events = POLLIN};
     return fs_table_slots(table);
 }
 
-/* Once; what is found in a slot is found in its listener. 0, before the time is over: look again. */
-static int poll_all(struct pollfd *fds, nfds_t count, struct pollfd *all,
+/* Once; what is found in a slot is found in its listener. 0, before the time is over: look again.
+ */
+static int poll_all(struct pollfd *fds, nfds_t count, struct pollfd *all, nfds_t room,
                     const struct timespec *left, const sigset_t *mask)
 {
     nfds_t total = count;
@@ -86,7 +91,8 @@ static int poll_all(struct pollfd *fds, nfds_t count, struct pollfd *all,
     for (nfds_t i = 0; i < count; i++) {
         struct fs_table *table = polled_table(&fds[i]);
         all[i] = fds[i];
-        if (!table || several == sizeof others / sizeof *others)
+        if (!table || several == sizeof others / sizeof *others ||
+            total + fs_table_slots(table) > room)
             continue;
         bool claimed = fs_table_claimed(table);
         nfds_t added = add_others(all + total, table, claimed);
@@ -125,7 +131,7 @@ int shim_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
     do {
         if (timeout)
             wait_left(&deadline, &left);
-        ready = poll_all(fds, count, all, timeout ? &left : NULL, mask);
+        ready = poll_all(fds, count, all, count + slots, timeout ? &left : NULL, mask);
     } while (ready == 0 && (!timeout || left.tv_sec || left.tv_nsec));
     int error = errno;
     free(all);
@@ -192,13 +198,36 @@ int shim_pselect(int count, fd_set *read, fd_set *write, fd_set *except,
 
 /* ---- accept(2) ---- */
 
-int wait_accept(int fd, struct fs_table *table, struct sockaddr *address, socklen_t *length,
-                int flags)
+bool wait_freezes(int fd, struct fs_table *table)
 {
-    int slot = pollset_slot(listener_of(fd)), status = real_fcntl(fd, F_GETFL);
-    if (status >= 0 && status & O_NONBLOCK)
-        return fs_table_accept_any(table, slot, address, length, flags);
+    int status = fs_table_frozen(table) ? O_NONBLOCK : real_fcntl(fd, F_GETFL);
+    if (status < 0 || status & O_NONBLOCK)
+        return true;
+    sigset_t saved;
+    state_lock(&saved);
+    int rc = fs_table_freeze(table);
+    state_unlock(&saved);
+    return rc != -EBUSY;
+}
+
+int wait_accept(int fd, struct sockaddr *address, socklen_t *length, int flags)
+{
+    struct timeval bound = {0};
+    socklen_t size = sizeof bound;
+    struct timespec deadline, left;
+    int status = real_fcntl(fd, F_GETFL);
+    bool bounded = real_getsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &bound, &size) == 0 &&
+                   (bound.tv_sec || bound.tv_usec);
+    if (bounded)
+        wait_deadline(&(struct timespec){bound.tv_sec, bound.tv_usec * 1000}, &deadline);
     for (;;) {
+        struct listener *l = listener_of(fd); /* anew each time: it may be closed meanwhile */
+        struct fs_table *table = table_of(fd);
+        if (!table)
+            return -EBADF;
+        int slot = pollset_slot(l);
+        if (status >= 0 && status & O_NONBLOCK)
+            return fs_table_accept_any(table, slot, address, length, flags);
         for (uint32_t s = 0; s < fs_table_slots(table); s++) {
             int connection = fs_table_accept(table, slot, (int)s, address, length, flags);
             if (connection != -EAGAIN)
@@ -207,9 +236,10 @@ int wait_accept(int fd, struct fs_table *table, struct sockaddr *address, sockle
         struct pollfd global = {.fd = fd, .events = POLLIN};
         if (real_poll(&global, 1, 0) > 0)
             return fs_table_accept(table, slot, FS_GLOBAL, address, length, flags);
-        if (shim_ppoll(&global, 1, NULL, NULL) < 0)
-            return -errno;
-        if (listener_of(fd) == NULL || global.revents & POLLNVAL)
-            return -EBADF; /* closed by another thread meanwhile */
+        if (bounded)
+            wait_left(&deadline, &left);
+        int ready = shim_ppoll(&global, 1, bounded ? &left : NULL, NULL);
+        if (ready <= 0)
+            return ready < 0 ? -errno : -EAGAIN;
     }
 }

@@ -24,9 +24,12 @@ int shim_pselect(int count, fd_set *read, fd_set *write, fd_set *except,
                  const struct timespec *timeout, const sigset_t *mask);
 
 /* accept4(2) by somebody whom no wait has told where: any source, then as the listener's O_NONBLOCK
- * says. A descriptor or -errno. */
-int wait_accept(int fd, struct fs_table *table, struct sockaddr *address, socklen_t *length,
-                int flags);
+ * and SO_RCVTIMEO say. A descriptor or -errno. */
+int wait_accept(int fd, struct sockaddr *address, socklen_t *length, int flags);
+
+/* Before an accept where nobody has claimed a slot: one that blocks must not be left waiting when
+ * somebody does, so nobody may from now on. False: somebody was faster. */
+bool wait_freezes(int fd, struct fs_table *table);
 
 void wait_deadline(const struct timespec *timeout, struct timespec *deadline);
 void wait_left(const struct timespec *deadline, struct timespec *left);

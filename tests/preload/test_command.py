@@ -57,7 +57,7 @@ def server(tmp_path: Path) -> Iterator[tuple[int, int]]:
     program.write_text(SERVER)
     port = free_port()
     options = ["--steer", "spread", "--slots", "4", "--log", f"info:{tmp_path}/log"]
-    command = [COMMAND, "exec", *options, "--", sys.executable, program, str(port)]
+    command = [str(COMMAND), "exec", *options, "--", sys.executable, str(program), str(port)]
     process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
     until(
         lambda: [s for t in collect([process.pid]) for s in t.slots if s.live][1:],
@@ -115,7 +115,7 @@ def test_queue_of_a_stopped_worker(server: tuple[int, int]) -> None:
 
 
 def test_watch(server: tuple[int, int], tmp_path: Path) -> None:
-    command = [COMMAND, "stats", "--watch", "--json", str(server[1])]
+    command = [str(COMMAND), "stats", "--watch", "--json", str(server[1])]
     with subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE) as process:
         assert process.stdout is not None
         lines = [json.loads(process.stdout.readline()) for _ in range(2)]

@@ -11,9 +11,9 @@ from .conftest import run
 
 # x86-64, aarch64: asm/unistd.h
 NUMBERS = {
-    "x86_64": {"setsockopt": 54, "memfd_create": 319, "pidfd_open": 434, "io_uring_setup": 425},
-    "aarch64": {"setsockopt": 208, "memfd_create": 279, "pidfd_open": 434, "io_uring_setup": 425},
-}[platform.machine()]
+    "x86_64": {"setsockopt": 54, "memfd_create": 319},
+    "aarch64": {"setsockopt": 208, "memfd_create": 279},
+}[platform.machine()] | {"pidfd_open": 434, "pidfd_getfd": 438, "io_uring_setup": 425}
 SO_REUSEPORT, SO_ATTACH_REUSEPORT_CBPF = 15, 51
 
 
@@ -51,6 +51,17 @@ def test_sandbox_refuses_a_convenience(refused: str, programs: Path) -> None:
     plain = run(command, preload="")
     ours = run([str(programs / "deny"), str(NUMBERS[refused]), "--", *command])
     assert (ours.stdout, ours.returncode, ours.stderr) == (plain.stdout, 0, "")
+
+
+def test_sandbox_refuses_the_slots_of_another_process(programs: Path) -> None:
+    """Who cannot have the slots would get nothing: then nobody uses them."""
+    command = [str(programs / "listen_in_children")]
+    plain = run(command, preload="")
+    ours = run([str(programs / "deny"), str(NUMBERS["pidfd_getfd"]), "--", *command])
+    assert (ours.stdout, ours.returncode) == (plain.stdout, 0)
+    (line,) = ours.stderr.splitlines()
+    assert "cannot be had from the process it came from" in line
+    assert "no local listeners any more" in line
 
 
 def test_no_descriptors_left(programs: Path) -> None:

@@ -6,6 +6,7 @@ import signal
 import time
 from collections import Counter
 from contextlib import suppress
+from functools import partial
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,19 @@ from .conftest import Start
 from .servers import haproxy, nginx
 
 pytestmark = pytest.mark.programs
+
+
+def gone(pids: set[int]) -> bool:
+    return not any(map(alive, pids))
+
+
+def newcomers(program: Program, before: set[int]) -> set[int]:
+    return set(program.pids()) - before
+
+
+def replaced(program: Program, victim: int) -> bool:
+    owners = program.owners()
+    return victim not in owners and len(owners) == 4
 
 
 def test_every_reset_is_accounted_for(start: Start) -> None:
@@ -35,10 +49,7 @@ def test_every_reset_is_accounted_for(start: Start) -> None:
             victim = program.owners()[i % 4]
             os.kill(victim, signal.SIGKILL)
             load.more(20)
-            until(
-                lambda v=victim: v not in program.owners() and len(program.owners()) == 4,
-                "the worker was replaced",
-            )
+            until(partial(replaced, program, victim), "the worker was replaced")
     accepted = program.accepted() - before
     total = load.outcomes.total()
     print("outcomes", load.outcomes, "accepted", accepted)
@@ -57,7 +68,8 @@ def test_plain_nginx_killed(start: Start) -> None:
             victim = max(program.pids())
             os.kill(victim, signal.SIGKILL)
             load.more(20)
-            until(lambda v=victim: not alive(v) and len(program.pids()) == 5, "it was replaced")
+            until(partial(gone, {victim}), "it ended")
+            until(lambda: len(program.pids()) == 5, "it was replaced")
     print("outcomes", load.outcomes)
     assert program.stop(signal.SIGQUIT) == 0
 
@@ -70,13 +82,9 @@ def reloaded(program: Program, times: int, number: int) -> Counter[str]:
             load.more(100)
             before = set(program.pids())
             os.kill(program.pid, number)
-            until(lambda b=before: set(program.pids()) - b, "a new generation")
+            until(partial(newcomers, program, before), "a new generation")
             load.more(100)
-            until(
-                lambda b=before: set(program.pids()) & b <= {program.pid},
-                "the old generation went",
-                seconds=60,
-            )
+            until(partial(gone, before - {program.pid}), "the old generation went", 60)
             fds.append(program.fds()[program.pid])
     assert fds[-1] <= fds[0], f"descriptors of the first process: {fds}"
     return load.outcomes
@@ -131,6 +139,10 @@ def read_pid(path: Path) -> int:
     return 0
 
 
+def other_pid(path: Path, old: int) -> bool:
+    return read_pid(path) not in (0, old)
+
+
 @pytest.mark.parametrize("preloaded", [False, True], ids=["plain", "preloaded"])
 def test_nginx_binary_upgrade(start: Start, preloaded: bool, tmp_path: Path) -> None:
     """USR2, then QUIT to the old master: the new one has executed with a cleaned environment."""
@@ -142,12 +154,12 @@ def test_nginx_binary_upgrade(start: Start, preloaded: bool, tmp_path: Path) -> 
             old = program.pid
             workers = set(program.pids()) - {old}
             os.kill(old, signal.SIGUSR2)
-            until(lambda o=old: read_pid(pid_file) not in (0, o), "the new master")
+            until(partial(other_pid, pid_file, old), "the new master")
             program.pid = read_pid(pid_file)
             until(lambda: len(program.pids()) == 3, "its workers")
             load.more(200)
             os.kill(old, signal.SIGQUIT)
-            until(lambda o=old, w=workers: not any(map(alive, {o} | w)), "the old ones went", 60)
+            until(partial(gone, {old} | workers), "the old ones went", 60)
             load.more(200)
     print("outcomes", load.outcomes)
     assert failures(load.outcomes) == 0

@@ -63,7 +63,7 @@ class Program:
 
     def __init__(
         self,
-        command: Sequence[str | Path],
+        command: Sequence[object],
         *,
         folder: Path,
         port: int,
@@ -82,7 +82,7 @@ class Program:
             base = environment(own | (settings or {}), base)
         with self.output.open("wb") as output:
             self.process = subprocess.Popen(
-                command,
+                [str(part) for part in command],
                 env=base,
                 cwd=folder,
                 stdin=subprocess.DEVNULL,

@@ -19,11 +19,11 @@
 #define FS_WHY_MAX 192 /* bytes of a reason, with its NUL */
 #define FS_SLOTS_MAX                                                                               \
     512 /* slots of one table: at most six instructions each, of 4096 (linux/bpf_common.h) */
-#define FS_GLOBAL        (-1) /* in the place of a slot number: the global listener */
+#define FS_GLOBAL (-1) /* in the place of a slot number: the global listener */
 /* Siblings' slots that a thread looks after beside its own. Each connection visits every waiter in
  * line that is busy, so there must not be too many; but where workers take one connection at a
  * time, one that waits is found only by those who watch its slot. */
-#define FS_SIBLINGS 16
+#define FS_SIBLINGS      16
 #define FS_ANY_SLOT      (-1) /* fs_table_claim: any free slot */
 #define FS_FIRST_IS_SLOT 0x1u /* fs_table_options.flags: slot 0 is the global listener itself */
 
@@ -47,6 +47,7 @@ struct fs_table_info {
     uint32_t slots;       /* records in the page: slots, or plain claims when shared */
     bool shared;          /* no local listeners: everybody accepts from the global one */
     bool stopping;        /* fs_table_stop_arrivals was called */
+    bool retired;         /* fs_table_retire was called */
     enum fs_steer wanted; /* as asked for */
     enum fs_steer steer;  /* in force: FS_STEER_CPU or FS_STEER_SPREAD */
     uint64_t generation;  /* moves whenever a claim or the live set changes */
@@ -101,6 +102,8 @@ void fs_table_free(struct fs_table *table);
 void fs_table_close(struct fs_table *table);
 
 int fs_table_fd(const struct fs_table *table, int slot); /* descriptor of a slot or FS_GLOBAL */
+/* The program's descriptor of the global listener is `fd` now, a duplicate of what it was. */
+void fs_table_set_global(struct fs_table *table, int fd);
 int fs_table_page_fd(const struct fs_table *table);
 /* An eventfd that all processes share, written to whenever the generation moves and never read:
  * each watches it by EPOLLET, so that one write wakes all of them. */
@@ -119,8 +122,9 @@ int fs_table_claim(struct fs_table *table, int slot, int cpu);
 int fs_table_hand_over(struct fs_table *table, int slot, pid_t pid);
 /* Give up the calling thread's claim and steer away; -EPERM if somebody else has it. */
 int fs_table_release(struct fs_table *table, int slot);
-/* Give up whatever any thread of this process has claimed. Returns how many slots that were. */
-int fs_table_leave(struct fs_table *table);
+/* Clear the claims of process `pid`, which is known to be dead: where /proc is not to be had a
+ * zombie looks alive. Returns how many there were. */
+int fs_table_bury(struct fs_table *table, pid_t pid);
 /* Clear the claims of dead owners and steer away from them. Returns how many there were. */
 int fs_table_reap(struct fs_table *table);
 
@@ -131,6 +135,14 @@ int fs_table_steer(struct fs_table *table, enum fs_steer wanted);
 /* Under FS_STEER_AUTO: leave `cpu` if the cores' shares turn out uneven. 1: it changed. */
 int fs_table_review(struct fs_table *table);
 
+/* Have nobody claim slots of this table, because somebody waits for the global listener alone and
+ * cannot be told of claims; -EBUSY if there was one already. */
+int fs_table_freeze(struct fs_table *table);
+bool fs_table_frozen(const struct fs_table *table);
+/* Have nobody claim slots of a table any more, for a process that listens beside it: `page_fd` is
+ * its page, and `fd` a socket that listens in its group, through which it is steered from now on.
+ * stranger: `fd` is a member of its own, which gets its share; else it is the global listener. */
+int fs_table_retire(int page_fd, int fd, bool stranger);
 /* The kernel is to choose among the members of the group as if we were not there: when the table
  * is given up before anybody claimed a slot of it. */
 int fs_table_ungroup(struct fs_table *table);
@@ -144,7 +156,7 @@ int fs_table_accept(struct fs_table *table, int slot, int source, struct sockadd
                     socklen_t *length, int flags);
 
 /* The same from the first source where a connection waits: the own slot, slots that nobody serves,
- * a few that others serve, the global listener. -EAGAIN: none does. */
+ * those that others serve, the global listener. -EAGAIN: none does. */
 int fs_table_accept_any(struct fs_table *table, int slot, struct sockaddr *address,
                         socklen_t *length, int flags);
 
@@ -180,10 +192,12 @@ struct fs_local;
 
 int fs_local_open(struct fs_local **out, struct fs_table *table, const struct fs_poller *poller,
                   void *context);
-/* Nothing is polled any more, the slot is given up. */
+/* Nothing is polled any more, the slot is given up. It frees nothing, for it may be called where a
+ * signal handler closes the listener. */
 void fs_local_close(struct fs_local *local);
-/* The same where the poller is another process's or gone: nothing is removed, nothing given up. */
+/* In a forked child: claims and registrations are the parent's. Only the neighbour is `remove`d. */
 void fs_local_forget(struct fs_local *local);
+void fs_local_free(struct fs_local *local);
 
 /* Claims have changed since the last sync. */
 bool fs_local_stale(const struct fs_local *local);

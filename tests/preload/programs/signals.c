@@ -39,16 +39,4 @@ int main(void)
     pthread_join(thread, NULL);
     printf("%s\n", got);
     printf("caught %d\n", caught);
-    int epfd = MUST(epoll_create1(0));
-    MUST(fcntl(fd, F_SETFL, O_NONBLOCK));
-    MUST(watch(epfd, fd, EPOLLIN, 1));
-    show_wait(epfd, 10);
-    pthread_create(&thread, NULL, later, &self);
-    show_wait(epfd, 5000);
-    printf("%d\n", errno == EINTR);
-    show_wait(epfd, 5000);
-    printf("served %d\n", serve_all(fd, "epoll"));
-    pthread_join(thread, NULL);
-    printf("%s\n", got);
-    printf("caught %d\n", caught);
 }
