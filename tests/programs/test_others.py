@@ -24,24 +24,11 @@ pytestmark = pytest.mark.programs
 def check_left_alone(program: Program, stop: int, code: int | None) -> None:
     """Nothing more open than before, and it stops as it does."""
     ab(program.port, 4000)  # some open this and that only when there is something to do
-    fds = settled(program)
+    fds = program.settled_fds()
     ab(program.port, 4000)
-    assert settled(program) == fds
+    assert program.settled_fds() == fds
     assert program.stop(stop) == code
     assert not accepts(program.port)
-
-
-def settled(program: Program) -> int:
-    """Descriptors of all its processes, when nothing is under way."""
-    reads = [program.fds()]
-
-    def quiet() -> bool:
-        time.sleep(0.1)
-        reads.append(program.fds())
-        return len(reads) > 5 and reads[-1] == reads[-2] == reads[-3] == reads[-4]
-
-    until(quiet, "its descriptors do not change")
-    return sum(reads[-1].values())
 
 
 def claimed(program: Program) -> list[int]:

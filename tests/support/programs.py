@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import subprocess
+import time
 from collections.abc import Sequence
 from contextlib import suppress
 from pathlib import Path
@@ -111,7 +112,23 @@ class Program:
 
     def fds(self) -> dict[int, int]:
         """Open descriptors of each process."""
-        return {pid: len(os.listdir(f"/proc/{pid}/fd")) for pid in self.pids()}
+        found = {}
+        for pid in self.pids():
+            with suppress(FileNotFoundError):  # it ended meanwhile
+                found[pid] = len(os.listdir(f"/proc/{pid}/fd"))
+        return found
+
+    def settled_fds(self) -> dict[int, int]:
+        """The same when nothing is under way."""
+        reads = [self.fds()]
+
+        def quiet() -> bool:
+            time.sleep(0.1)
+            reads.append(self.fds())
+            return len(reads) > 5 and reads[-1] == reads[-2] == reads[-3] == reads[-4]
+
+        until(quiet, "its descriptors do not change")
+        return reads[-1]
 
     def tables(self) -> list[Table]:
         return [t for t in collect(self.pids()) if t.info.address.endswith(f":{self.port}")]
@@ -171,7 +188,7 @@ def check_shares(program: Program, workers: int) -> None:
     of three has to come out even. Of a shared socket none does.
     """
     until(lambda: len(program.owners()) == workers, "every worker has a slot")
-    fds = program.fds()
+    fds = program.settled_fds()
     for _ in range(3):
         before = [s.accepted for s in program.table().slots]
         ab(program.port)
@@ -188,4 +205,4 @@ def check_shares(program: Program, workers: int) -> None:
         raise AssertionError(f"uneven: {shares}")
     assert after.info.steer == "spread"
     assert all(s.own > 0 for s in after.slots if s.pid)
-    until(lambda: program.fds() == fds, f"as many descriptors as before: {fds}")
+    assert program.settled_fds() == fds
