@@ -66,6 +66,7 @@ class SlotInfo:
 
     slot: int
     pid: int
+    tid: int
     cpu: int
     live: bool
     alive: bool
@@ -125,6 +126,7 @@ class _TableView(Handle):
         return SlotInfo(
             slot,
             i.pid,
+            i.tid,
             i.cpu,
             i.live,
             i.alive,

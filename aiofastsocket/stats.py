@@ -91,6 +91,7 @@ def as_json(tables: list[Table]) -> str:
         return {
             "slot": s.slot,
             "pid": s.pid or None,
+            "thread": s.tid if s.pid else None,
             "program": _comm(s.pid) if s.pid else None,
             "core": s.cpu,
             "live": s.live,
@@ -136,7 +137,8 @@ def as_text(tables: list[Table]) -> str:
         for s in t.slots:
             if not s.used and not s.accepted:
                 continue
-            owner = f"{_comm(s.pid)} {s.pid}" if s.pid else "nobody"
+            thread = "" if s.tid == s.pid else f"/{s.tid}"
+            owner = f"{_comm(s.pid)} {s.pid}{thread}" if s.pid else "nobody"
             core = str(s.cpu) if s.cpu >= 0 else "-"
             counts = (s.own, s.stolen, s.orphan, s.global_)
             rows.append((str(s.slot), core, owner, *map(str, counts), _number(t.queues[s.slot])))
