@@ -160,14 +160,13 @@ def as_text(tables: list[Table]) -> str:
 
 def show(which: int | None, *, as_machine: bool, watch: bool) -> int:
     """Print them once, or every second until interrupted. Returns the exit code."""
-    while True:
-        tables = select(which)
-        body = as_json(tables) if as_machine else as_text(tables)
-        clear = "\x1b[H\x1b[2J" if watch and not as_machine and sys.stdout.isatty() else ""
-        print(clear + body, flush=True)
-        if not watch:
-            return 0
-        try:
+    with suppress(KeyboardInterrupt):
+        while True:
+            tables = select(which)
+            body = as_json(tables) if as_machine else as_text(tables)
+            clear = "\x1b[H\x1b[2J" if watch and not as_machine and sys.stdout.isatty() else ""
+            print(clear + body, flush=True)
+            if not watch:
+                break
             time.sleep(1)
-        except KeyboardInterrupt:
-            return 0
+    return 0

@@ -10,6 +10,7 @@
 #include "pass.h"
 #include "pollset.h"
 #include "real.h"
+#include "reports.h"
 #include "state.h"
 #include "wait.h"
 

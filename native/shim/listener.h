@@ -27,6 +27,8 @@ struct listener *listener_check(int fd);
 bool listener_claimed(const struct listener *listener);
 
 uint64_t listener_cookie(int fd);
+/* Its address as a person writes it, and its port. */
+void listener_name(int fd, char *out, size_t size, unsigned *port);
 
 /* Under the lock: take a table into use that was made, inherited or received. 0 or -ENOMEM. */
 int listener_enter(int fd, struct fs_table *table, bool asked_reuseport);

@@ -16,28 +16,11 @@
 
 #include "listener.h"
 
+struct pollset;
+
 #include <sys/epoll.h>
 
 int shim_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event);
-
-/* One of the three wait calls, with its arguments. */
-struct wait_call {
-    int (*once)(const struct wait_call *call, struct epoll_event *events, int most,
-                const struct timespec *timeout);
-    int epfd;
-    const sigset_t *mask;
-};
-/* timeout NULL: for ever */
-int shim_epoll_wait(const struct wait_call *call, struct epoll_event *events, int most,
-                    const struct timespec *timeout);
-
-/* accept4(2) by a thread that waited: from where its last wait said that something is. False: it
- * said nothing of this listener. */
-bool pollset_accept(struct listener *listener, struct fs_table *table, struct sockaddr *address,
-                    socklen_t *length, int flags, int *rc);
-
-/* The slot that this thread, or else this process, has of the listener; or FS_GLOBAL. */
-int pollset_slot(const struct listener *listener);
 
 /* Under the lock. */
 void pollset_listener_left(struct listener *listener);
@@ -46,5 +29,10 @@ void pollset_leave(int epfd);
 /* Give up every claim of this process; they come back at the next wait. */
 void pollset_suspend_all(void);
 void pollset_forked(void);
+/* Have registered what this thread, which is about to wait, is to be told of. */
+void pollset_sync(struct pollset *set);
+
+/* This thread ends and its process does not: nobody would notice. */
+void pollset_thread_ended(void);
 
 #endif

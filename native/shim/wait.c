@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "wait.h"
-#include "pollset.h"
 #include "real.h"
+#include "reports.h"
 #include "state.h"
 
 #include <errno.h>
@@ -225,7 +225,7 @@ int wait_accept(int fd, struct sockaddr *address, socklen_t *length, int flags)
         struct fs_table *table = table_of(fd);
         if (!table)
             return -EBADF;
-        int slot = pollset_slot(l);
+        int slot = reports_slot(l);
         if (status >= 0 && status & O_NONBLOCK)
             return fs_table_accept_any(table, slot, address, length, flags);
         for (uint32_t s = 0; s < fs_table_slots(table); s++) {

@@ -1,0 +1,225 @@
+/* SPDX-License-Identifier: MIT */
+#include "reports.h"
+#include "fdtable.h"
+#include "pollset.h"
+#include "state.h"
+#include "wait.h"
+#include "watch.h"
+
+#include <errno.h>
+#include <pthread.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    SEVERAL = 8,   /* listeners that one wait reports, sources that one accept tries */
+    REVIEW = 1024, /* accepts of a thread between two looks at the steering */
+};
+
+static __thread struct {
+    pid_t tid;
+    struct pollset *set;
+    int count;
+    struct ready {
+        struct watch *watch;
+        int source;
+    } ready[SEVERAL];
+    unsigned accepts;
+} thread;
+
+static pthread_key_t thread_key;
+static pthread_once_t thread_once = PTHREAD_ONCE_INIT;
+
+static void thread_ended(void *unused)
+{
+    (void)unused;
+    pollset_thread_ended();
+}
+
+static void thread_key_make(void)
+{
+    pthread_key_create(&thread_key, thread_ended);
+}
+
+void reports_forget(void)
+{
+    memset(&thread, 0, sizeof thread);
+}
+
+bool reports_waiter(const struct pollset *set)
+{
+    return set == thread.set && atomic_load(&set->waiter) == thread.tid;
+}
+
+/* ---- waiting ---- */
+
+static void prepare(struct pollset *set)
+{
+    if (!thread.tid) {
+        pthread_once(&thread_once, thread_key_make);
+        pthread_setspecific(thread_key, &thread);
+        thread.tid = gettid();
+    }
+    thread.set = set;
+    thread.count = 0;
+    if (set->inherited)
+        return;
+    if (atomic_load_explicit(&set->waiter, memory_order_relaxed) != thread.tid)
+        atomic_store(&set->waiter, thread.tid);
+    if (!atomic_load_explicit(&set->dirty, memory_order_acquire))
+        return;
+    atomic_store(&set->dirty, false);
+    for (struct watch *w = atomic_load(&set->watches); w; w = w->next)
+        if (!watch_in_order(w)) {
+            sigset_t saved;
+            state_lock(&saved);
+            pollset_sync(set);
+            state_unlock(&saved);
+            return;
+        }
+}
+
+static void remember(struct watch *w, int source)
+{
+    if (thread.count == SEVERAL)
+        return; /* level-triggered it comes again, edge-triggered accept tries all at the end */
+    struct ready here = {w, source};
+    int at = thread.count++;
+    if (source == w->slot) { /* the own slot first */
+        thread.ready[at] = thread.ready[0];
+        at = 0;
+    }
+    thread.ready[at] = here;
+}
+
+static void heed(struct watch *w, int source)
+{
+    sigset_t saved;
+    state_lock(&saved);
+    struct fs_table *table = w->listener ? atomic_load(&w->listener->table) : NULL;
+    if (w->local)
+        fs_local_heed(w->local, source);
+    else if (source == FS_NEIGHBOUR && table)
+        fs_table_reap(table); /* a set that is the parent's too: the bell tells him */
+    atomic_store(&w->stale, true);
+    atomic_store(&w->set->dirty, true);
+    state_unlock(&saved);
+}
+
+/* Report what came from slots as the listener's, once; keep the rest. How many events remain. */
+static int translate(struct pollset *set, struct epoll_event *events, int count)
+{
+    struct watch *seen[SEVERAL], *w;
+    int several = 0, kept = 0, source;
+    for (int i = 0; i < count; i++) {
+        if (!watch_of_event(set, &events[i], &w, &source) || !w)
+            continue;
+        if (source < 0) {
+            heed(w, source);
+            continue;
+        }
+        if (!w->wanted)
+            continue;
+        remember(w, source);
+        bool again = false;
+        for (int s = 0; s < several; s++)
+            again = again || seen[s] == w;
+        if (!again && several < SEVERAL)
+            seen[several++] = w;
+    }
+    struct epoll_event *reported[SEVERAL] = {0};
+    for (int i = 0; i < count; i++) {
+        bool ours = watch_of_event(set, &events[i], &w, &source);
+        int s = 0;
+        while (s < several && !(ours ? seen[s] == w : seen[s]->data.u64 == events[i].data.u64))
+            s++;
+        if (s == several) {
+            if (!ours)
+                events[kept++] = events[i];
+            else if (w && source >= 0 && w->wanted) /* more listeners than are told apart */
+                events[kept++] = (struct epoll_event){.events = events[i].events, .data = w->data};
+            continue;
+        }
+        uint32_t what = events[i].events;
+        if (!ours)
+            remember(seen[s], FS_GLOBAL);
+        if (reported[s]) {
+            reported[s]->events |= what;
+            continue;
+        }
+        if (ours && source < 0)
+            continue;
+        reported[s] = &events[kept++];
+        *reported[s] = (struct epoll_event){.events = what, .data = seen[s]->data};
+    }
+    return kept;
+}
+
+int shim_epoll_wait(const struct wait_call *call, struct epoll_event *events, int most,
+                    const struct timespec *timeout)
+{
+    struct pollset *set = fdtable_get(call->epfd, FD_POLLSET);
+    if (!set)
+        return call->once(call, events, most, timeout);
+    struct timespec deadline, left;
+    bool bounded = timeout && (timeout->tv_sec > 0 || timeout->tv_nsec > 0);
+    if (bounded)
+        wait_deadline(timeout, &deadline);
+    for (;;) {
+        prepare(set);
+        int count = call->once(call, events, most, timeout);
+        if (count <= 0)
+            return count;
+        count = translate(set, events, count);
+        if (count > 0)
+            return count;
+        /* Nothing of it was the program's: go on for the time that is left. */
+        if (bounded) {
+            wait_left(&deadline, &left);
+            timeout = &left;
+        }
+    }
+}
+
+/* ---- accepting ---- */
+
+int reports_slot(const struct listener *l)
+{
+    /* Where one thread waits and another accepts, any claim of the process will do. */
+    const struct pollset *set = thread.set ? thread.set : state.pollsets;
+    for (; set; set = thread.set ? NULL : set->next)
+        for (struct watch *w = atomic_load(&set->watches); w; w = w->next)
+            if (w->listener == l && w->slot != FS_GLOBAL)
+                return w->slot;
+    return FS_GLOBAL;
+}
+
+bool reports_accept(struct listener *l, struct fs_table *table, struct sockaddr *address,
+                    socklen_t *length, int flags, int *rc)
+{
+    bool said = false, edge = false;
+    if (++thread.accepts % REVIEW == 0) {
+        sigset_t saved;
+        state_lock(&saved);
+        fs_table_review(table);
+        state_unlock(&saved);
+    }
+    for (int i = 0; i < thread.count;) {
+        struct watch *w = thread.ready[i].watch;
+        if (w->listener != l) {
+            i++;
+            continue;
+        }
+        said = true;
+        edge = edge || w->events & EPOLLET;
+        *rc = fs_table_accept(table, w->slot, thread.ready[i].source, address, length, flags);
+        if (*rc != -EAGAIN)
+            return true;
+        thread.count--;
+        for (int j = i; j < thread.count; j++)
+            thread.ready[j] = thread.ready[j + 1];
+    }
+    *rc = -EAGAIN;
+    /* An edge is reported once, perhaps by an earlier wait: then all have to be looked at. */
+    return said && !edge;
+}

@@ -1,0 +1,41 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Waiting for a set with a listener in it, and accepting what the wait reported. What comes from a
+ * hidden source is reported as the listener's own, once; which it was is remembered by the thread,
+ * so that its accept need not try them all.
+ */
+#ifndef FS_SHIM_REPORTS_H
+#define FS_SHIM_REPORTS_H
+
+#include "listener.h"
+
+#include <sys/epoll.h>
+#include <time.h>
+
+struct pollset;
+
+/* One of the three wait calls, with its arguments. */
+struct wait_call {
+    int (*once)(const struct wait_call *call, struct epoll_event *events, int most,
+                const struct timespec *timeout);
+    int epfd;
+    const sigset_t *mask;
+};
+/* timeout NULL: for ever */
+int shim_epoll_wait(const struct wait_call *call, struct epoll_event *events, int most,
+                    const struct timespec *timeout);
+
+/* accept4(2) by a thread that waited: from where its last wait said that something is. False: it
+ * said nothing of this listener. */
+bool reports_accept(struct listener *listener, struct fs_table *table, struct sockaddr *address,
+                    socklen_t *length, int flags, int *rc);
+
+/* The slot that this thread, or else this process, has of the listener; or FS_GLOBAL. */
+int reports_slot(const struct listener *listener);
+
+/* This thread is the one that last waited for the set. */
+bool reports_waiter(const struct pollset *set);
+/* In a forked child. */
+void reports_forget(void);
+
+#endif

@@ -1,0 +1,185 @@
+/* SPDX-License-Identifier: MIT */
+#include "watch.h"
+#include "fdtable.h"
+#include "log.h"
+#include "real.h"
+#include "state.h"
+
+#include <errno.h>
+#include <fcntl.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+enum {
+    WATCHES = 4096, /* registrations of listeners that can be helped at a time */
+    SOURCES = 1024, /* numbers of each: slots, bell and neighbour */
+    IN_AND_OUT = 3, /* times that a listener may be taken out before its slot takes no arrivals */
+};
+
+static _Atomic(struct watch *) watches[WATCHES];
+static size_t watch_count;
+static uintptr_t
+    tags; /* of the registration i and source s: tags + i * SOURCES + s - FS_NEIGHBOUR */
+
+/* ---- registering what is hidden ---- */
+
+static uint64_t tag_of(const struct watch *w, int source)
+{
+    return tags + w->number * SOURCES + (size_t)(source - FS_NEIGHBOUR);
+}
+
+static int hidden_add(void *context, int fd, int source)
+{
+    struct watch *w = context;
+    uint32_t how = source == FS_BELL        ? EPOLLET
+                   : source == FS_NEIGHBOUR ? EPOLLET
+                                            : EPOLLEXCLUSIVE | (w->events & EPOLLET);
+    struct epoll_event event = {.events = EPOLLIN | how, .data.u64 = tag_of(w, source)};
+    if (real_epoll_ctl(w->set->epfd, EPOLL_CTL_ADD, fd, &event) < 0)
+        return -errno;
+    if (source == FS_NEIGHBOUR)
+        fdtable_set(fd, FD_HIDDEN, NULL);
+    return 0;
+}
+
+static void hidden_remove(void *context, int fd, int source)
+{
+    struct watch *w = context;
+    if (!w->set->inherited)
+        real_epoll_ctl(w->set->epfd, EPOLL_CTL_DEL, fd, NULL);
+    if (source == FS_NEIGHBOUR)
+        fdtable_set(fd, FD_PLAIN, NULL);
+}
+
+static const struct fs_poller poller = {.add = hidden_add, .remove = hidden_remove};
+
+/* ---- watches ---- */
+
+struct watch *watch_find(struct pollset *set, int fd)
+{
+    for (struct watch *w = atomic_load(&set->watches); w; w = w->next)
+        if (w->listener && w->fd == fd)
+            return w;
+    return NULL;
+}
+
+struct watch *watch_new(struct pollset *set, int fd, struct listener *l)
+{
+    struct watch *w = NULL;
+    for (w = atomic_load(&set->watches); w && w->listener; w = w->next)
+        ;
+    if (!w) {
+        if (!tags) {
+            /* Address space only: nobody else's data can point there. */
+            void *space = mmap(NULL, (size_t)WATCHES * SOURCES, PROT_NONE,
+                               MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+            if (space == MAP_FAILED)
+                return NULL;
+            tags = (uintptr_t)space;
+        }
+        if (watch_count == WATCHES || !(w = calloc(1, sizeof *w)))
+            return NULL;
+        w->number = watch_count++;
+        w->set = set;
+        w->next = atomic_load(&set->watches);
+        atomic_store(&watches[w->number], w);
+        atomic_store(&set->watches, w);
+    }
+    w->fd = fd;
+    w->wanted = w->applied = w->stale = false;
+    w->outs = 0;
+    atomic_store(&w->slot, FS_GLOBAL);
+    w->listener = l;
+    return w;
+}
+
+void watch_give_up(struct watch *w)
+{
+    if (w->local && w->set->inherited)
+        fs_local_forget(w->local);
+    else if (w->local)
+        fs_local_close(w->local);
+    w->spent = w->local ? w->local : w->spent;
+    w->local = NULL;
+    atomic_store(&w->applied, false);
+    atomic_store(&w->slot, FS_GLOBAL);
+}
+
+void watch_rest(struct watch *w)
+{
+    if (!w->applied)
+        return;
+    if (w->outs > IN_AND_OUT) {
+        fs_local_rest(w->local);
+        w->applied = false;
+    } else {
+        w->outs++;
+        watch_give_up(w);
+        if (w->outs == IN_AND_OUT)
+            log_line(LOG_INFO, "%s: is taken out of epoll again and again: no slot for this worker",
+                     w->listener->name);
+    }
+}
+
+static void pin(const struct watch *w, struct fs_table *table)
+{
+    struct fs_slot_info slot;
+    cpu_set_t allowed, one;
+    if (fs_table_read_slot(table, w->slot, &slot) < 0 || slot.cpu < 0 ||
+        sched_getaffinity(0, sizeof allowed, &allowed) < 0 || !CPU_ISSET(slot.cpu, &allowed))
+        return;
+    CPU_ZERO(&one);
+    CPU_SET(slot.cpu, &one);
+    sched_setaffinity(0, sizeof one, &one);
+}
+
+void watch_take_part(struct watch *w)
+{
+    struct fs_table *table = atomic_load(&w->listener->table);
+    if (!table)
+        return;
+    if (!w->local) {
+        fs_local_free(w->spent);
+        w->spent = NULL;
+        int flags = real_fcntl(w->fd, F_GETFL);
+        /* accept() of a blocking listener waits for the global listener alone: it stays there. */
+        if (flags < 0 || !(flags & O_NONBLOCK) || fs_local_open(&w->local, table, &poller, w) < 0)
+            return;
+        if (w->outs >= IN_AND_OUT) {
+            w->outs = IN_AND_OUT + 1;
+            fs_local_park(w->local);
+        }
+    }
+    w->stale = false;
+    int before = w->slot, rc = fs_local_sync(w->local);
+    atomic_store(&w->slot, fs_local_slot(w->local));
+    atomic_store(&w->applied, true);
+    if (w->slot != before && w->slot != FS_GLOBAL) {
+        log_line(LOG_INFO, "%s: thread %d has slot %d", w->listener->name, gettid(), w->slot);
+        if (state.settings.pin)
+            pin(w, table);
+    }
+    if (rc)
+        log_line(LOG_ERROR, "%s: steering: %s", w->listener->name, strerror(-rc));
+}
+
+bool watch_in_order(const struct watch *w)
+{
+    return !w->listener || (w->wanted == w->applied && !w->stale);
+}
+
+bool watch_of_event(const struct pollset *set, const struct epoll_event *event, struct watch **w,
+                    int *source)
+{
+    uint64_t at = event->data.u64 - tags;
+    if (!tags || at >= (uint64_t)WATCHES * SOURCES)
+        return false;
+    *w = atomic_load(&watches[at / SOURCES]);
+    *source = (int)(at % SOURCES) + FS_NEIGHBOUR;
+    if (*w && ((*w)->set != set || !(*w)->listener))
+        *w = NULL;
+    return true;
+}
