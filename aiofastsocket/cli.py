@@ -89,7 +89,9 @@ def _stats_arguments(commands: "argparse._SubParsersAction[_Parser]") -> None:
         help="who accepts what: per listener and worker",
         description="Show listeners and slots of running programs: `serve`, `exec`, our loops.",
     )
-    t.add_argument("which", nargs="?", type=int, metavar="PID|port", help="(all that may be seen)")
+    t.add_argument(
+        "which", nargs="?", metavar="PID|port", help="or host:port (all that may be seen)"
+    )
     t.add_argument("--watch", action="store_true", help="again every second")
     t.add_argument("--json", action="store_true", dest="as_machine", help="for machines")
 

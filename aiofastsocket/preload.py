@@ -6,6 +6,7 @@ calls themselves.
 """
 
 import os
+import re
 import shutil
 import stat
 import struct
@@ -15,7 +16,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from ._native import PRELOAD_LIBRARY
+from ._native import PRELOAD_LIBRARY, lib
 from .errors import SetupError, UsageError
 
 _ELF = b"\x7fELF"
@@ -82,7 +83,8 @@ def check_program(name: str) -> Path:
     """Where the program is. Raises SetupError saying why it cannot be helped."""
     where = shutil.which(name)
     if where is None:
-        raise SetupError(f"{name}: no such program")
+        known = name and Path(name).exists()
+        raise SetupError(f"{name}: {'not an executable file' if known else 'no such program'}")
     path = Path(where)
     mode = path.stat().st_mode
     try:
@@ -90,7 +92,7 @@ def check_program(name: str) -> Path:
         elf = _read_elf(binary)
         own = _read_elf(PRELOAD_LIBRARY)
     except OSError as error:
-        raise SetupError(f"{name} cannot be looked into: {error.strerror}") from None
+        raise SetupError(f"{error.filename} cannot be read: {error.strerror}") from None
     runs = f"{where} runs {binary}, which" if binary != path else where
     if (mode & stat.S_ISUID and path.stat().st_uid != os.geteuid()) or (
         mode & stat.S_ISGID and path.stat().st_gid != os.getegid()
@@ -114,6 +116,25 @@ def environment(settings: dict[str, str], base: dict[str, str]) -> dict[str, str
     if any(c in library for c in " :"):
         raise SetupError(f"{library}: LD_PRELOAD cannot name a path with a space or colon in it")
     return base | {"LD_PRELOAD": ":".join([library, *before])} | settings
+
+
+def _check(slots: int | None, ports: str | None, log: str | None) -> None:
+    """Say before the program starts what the library would complain of in it."""
+    if slots is not None and not 1 <= slots <= lib.FS_SLOTS_MAX:
+        raise UsageError(f"--slots {slots}: use 1 to {lib.FS_SLOTS_MAX}")
+    ranges = [part.split("-") for part in (ports or "1").split(",")]
+    good = all(
+        len(ends) <= 2
+        and all(end.isdecimal() for end in ends)
+        and int(ends[0]) <= int(ends[-1]) <= 65535
+        for ends in ranges
+    )
+    if not good:
+        raise UsageError(f"--ports {ports}: use ports and ranges, as 80,443,8000-8100")
+    if log is not None and not re.fullmatch("(off|error|info|debug)(:/.*)?", log):
+        raise UsageError(
+            f"--log {log}: use off, error, info or debug, and after a colon the full path of a file"
+        )
 
 
 def execute(
@@ -140,6 +161,7 @@ def execute(
         "FSOCKET_LOG": log,
     }
     settings = {name: value for name, value in given.items() if value is not None}
+    _check(slots, ports, log)
     path = check_program(program[0])
     env = environment(settings, dict(os.environ))
     sys.stdout.flush()

@@ -15,7 +15,7 @@ from pathlib import Path
 from typing import Any
 
 from .diag import listen_queues
-from .errors import SetupError
+from .errors import SetupError, UsageError
 from .listeners import SlotInfo, TableInfo, tables_of
 
 
@@ -64,23 +64,35 @@ def _all_pids() -> list[int]:
     return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
-def select(which: int | None) -> list[Table]:
-    """The tables of a port or process id; None: all that may be seen.
+def _family(pid: int) -> list[int]:
+    """The process and all that descend from it: of some programs only the children listen."""
+    found = [pid]
+    for parent in found:
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            with suppress(OSError):
+                found += map(int, task.read_text().split())
+    return found
 
-    Raises SetupError if there are none.
+
+def select(which: str | None) -> list[Table]:
+    """The tables of an address, a port or a process id; None: all that may be seen.
+
+    Raises UsageError or, if there are none, SetupError.
     """
     if which is None:
         tables = collect(_all_pids())
         if not tables:
             raise SetupError("no process that you may look at has a listen table")
         return tables
-    tables = [t for t in collect(_all_pids()) if t.info.address.endswith(f":{which}")]
-    tables = tables or collect([which])
+    if ":" in which:
+        tables = [t for t in collect(_all_pids()) if t.info.address == which]
+    elif which.isdecimal() and int(which) > 0:
+        tables = [t for t in collect(_all_pids()) if t.info.address.endswith(f":{which}")]
+        tables = tables or collect(_family(int(which)))
+    else:
+        raise UsageError(f"{which!r} is neither a port, a process id nor host:port")
     if not tables:
-        raise SetupError(
-            f"neither port nor process {which} has a listen table"
-            " (or you may not look at it: try as root)"
-        )
+        raise SetupError(f"{which} is nothing with a listen table that you may look at")
     return tables
 
 
@@ -138,7 +150,7 @@ def as_text(tables: list[Table]) -> str:
             if not s.used and not s.accepted:
                 continue
             thread = "" if s.tid == s.pid else f"/{s.tid}"
-            owner = f"{_comm(s.pid)} {s.pid}{thread}" if s.pid else "nobody"
+            owner = f"{_comm(s.pid)} {s.pid}{thread}" if s.alive else "nobody"
             core = str(s.cpu) if s.cpu >= 0 else "-"
             counts = (s.own, s.stolen, s.orphan, s.global_)
             rows.append((str(s.slot), core, owner, *map(str, counts), _number(t.queues[s.slot])))
@@ -158,15 +170,19 @@ def as_text(tables: list[Table]) -> str:
     return "\n".join(lines)
 
 
-def show(which: int | None, *, as_machine: bool, watch: bool) -> int:
+def show(which: str | None, *, as_machine: bool, watch: bool) -> int:
     """Print them once, or every second until interrupted. Returns the exit code."""
-    with suppress(KeyboardInterrupt):
+    clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() and not as_machine else ""
+    try:
         while True:
             tables = select(which)
             body = as_json(tables) if as_machine else as_text(tables)
-            clear = "\x1b[H\x1b[2J" if watch and not as_machine and sys.stdout.isatty() else ""
-            print(clear + body, flush=True)
+            print((clear if watch else "") + body, flush=True)
             if not watch:
-                break
+                return 0
             time.sleep(1)
-    return 0
+    except KeyboardInterrupt:
+        return 0
+    except BrokenPipeError:  # `| head`: nobody reads on, and Python need not flush at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

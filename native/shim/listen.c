@@ -37,7 +37,10 @@ static bool wants_table(int fd)
         option(fd, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP)
         return false;
     listener_name(fd, name, sizeof name, &port);
-    return settings_port(&state.settings, port);
+    if (settings_port(&state.settings, port))
+        return true;
+    log_line(LOG_INFO, "%s: left alone: FSOCKET_PORTS does not name it", name);
+    return false;
 }
 
 static uint32_t slots_wanted(void)
@@ -49,36 +52,47 @@ static uint32_t slots_wanted(void)
     return slots < FS_SLOTS_MAX ? slots : FS_SLOTS_MAX;
 }
 
-/* Numbers for `count` descriptors that the program does not miss: beyond its soft limit where the
- * hard one allows it, for the limit is looked at only when a number is given out; else the last
- * ones. `before` is to be set again, if it was changed. Returns the lowest. */
-static int make_room(uint32_t count, struct rlimit *before)
+/* Descriptors of ours beside the slots of a table: page, bell, and pidfds of workers to come. */
+enum { BESIDE = 4 };
+
+/* The limit is looked at only when a number is given out, so ours go beyond the program's soft
+ * limit where the hard one allows it. Of the program's own numbers we take a quarter at most, and
+ * fewer slots if that is not enough. Returns the lowest number, and the limit for now in `limit`;
+ * -EMFILE if there is no room for two slots. */
+static int make_room(uint32_t *slots, struct rlimit *limit)
 {
-    struct rlimit limit;
-    rlim_t wanted = LOWEST_FD + count;
-    for (struct listener *l = state.listeners; l; l = l->next)
-        wanted += atomic_load(&l->table) ? count : 0;
-    before->rlim_max = 0;
-    if (getrlimit(RLIMIT_NOFILE, &limit) < 0 || limit.rlim_cur >= wanted)
-        return LOWEST_FD;
-    *before = limit;
-    limit.rlim_cur = wanted < limit.rlim_max ? wanted : limit.rlim_max;
-    if (setrlimit(RLIMIT_NOFILE, &limit) < 0)
-        limit.rlim_cur = before->rlim_cur;
-    if (limit.rlim_cur == wanted)
-        return LOWEST_FD;
-    rlim_t taken = wanted - LOWEST_FD;
-    return limit.rlim_cur > taken ? (int)(limit.rlim_cur - taken) : 0;
+    rlim_t ours = 0;
+    for (struct listener *l = state.listeners; l; l = l->next) {
+        struct fs_table *table = atomic_load(&l->table);
+        ours += table ? fs_table_slots(table) + BESIDE : 0;
+    }
+    rlim_t room = limit->rlim_max / 4;
+    if (limit->rlim_max > limit->rlim_cur)
+        room += limit->rlim_max - limit->rlim_cur;
+    if (room < ours + BESIDE + 2)
+        return -EMFILE;
+    if (*slots > room - ours - BESIDE)
+        *slots = (uint32_t)(room - ours - BESIDE);
+    ours += *slots + BESIDE;
+    if (limit->rlim_cur < LOWEST_FD + ours)
+        limit->rlim_cur = limit->rlim_max < LOWEST_FD + ours ? limit->rlim_max : LOWEST_FD + ours;
+    return limit->rlim_cur < LOWEST_FD + ours ? (int)(limit->rlim_cur - ours) : LOWEST_FD;
 }
 
 static int make_table(struct fs_table **out, int fd, int backlog)
 {
     struct fs_table_options options = {
         .slots = slots_wanted(), .backlog = backlog, .steer = state.settings.steer};
-    struct rlimit before;
-    options.lowest_fd = make_room(options.slots + 4, &before);
+    struct rlimit before, now;
+    if (getrlimit(RLIMIT_NOFILE, &before) < 0)
+        return -errno;
+    now = before;
+    options.lowest_fd = make_room(&options.slots, &now);
+    if (options.lowest_fd < 0)
+        return options.lowest_fd;
+    bool raised = now.rlim_cur != before.rlim_cur && setrlimit(RLIMIT_NOFILE, &now) == 0;
     int rc = fs_table_create(out, fd, &options);
-    if (before.rlim_max)
+    if (raised)
         setrlimit(RLIMIT_NOFILE, &before);
     return rc;
 }

@@ -30,6 +30,14 @@ void log_start(const struct settings *from)
         } else {
             file = fd;
         }
+        int error = errno;
+        log_look_at_stderr();
+        if (file < 0) {
+            settings = &(struct settings){.level = LOG_ERROR};
+            log_line(LOG_ERROR, "FSOCKET_LOG: %s cannot be opened: %s", from->log_file,
+                     strerror(error));
+            settings = from;
+        }
     }
     log_look_at_stderr();
 }

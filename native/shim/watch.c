@@ -141,7 +141,8 @@ void watch_take_part(struct watch *w)
     struct fs_table *table = atomic_load(&w->listener->table);
     if (!table)
         return;
-    if (!w->local) {
+    bool fresh = !w->local;
+    if (fresh) {
         fs_local_free(w->spent);
         w->spent = NULL;
         int flags = real_fcntl(w->fd, F_GETFL);
@@ -162,6 +163,9 @@ void watch_take_part(struct watch *w)
         if (state.settings.pin)
             pin(w, table);
     }
+    if (fresh && w->slot == FS_GLOBAL)
+        log_line(LOG_INFO, "%s: thread %d has no slot: none is free, it helps the others",
+                 w->listener->name, gettid());
     if (rc)
         log_line(LOG_ERROR, "%s: steering: %s", w->listener->name, strerror(-rc));
 }

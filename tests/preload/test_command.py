@@ -75,7 +75,7 @@ def test_exec_and_stats(server: tuple[int, int], tmp_path: Path) -> None:
         worker = int(ask(("127.0.0.1", port), b""))
         served[worker] = served.get(worker, 0) + 1
     assert len(served) == 2
-    for which in (port, pid):
+    for which in (port, pid, f"127.0.0.1:{port}", os.getpid()):
         (table,) = json.loads(run("stats", "--json", str(which), cwd=tmp_path).stdout)
         assert (table["address"], table["pid"]) == (f"127.0.0.1:{port}", pid)
         assert (table["steering"], table["why"], table["queue"]) == ("spread", "asked for", 0)
@@ -106,7 +106,7 @@ def test_queue_of_a_stopped_worker(server: tuple[int, int]) -> None:
     pid, port = server
     os.killpg(pid, signal.SIGSTOP)
     clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(7)]
-    (table,) = select(port)
+    (table,) = select(str(port))
     assert sum(q for q in [table.queue, *table.queues] if q) == 7
     os.killpg(pid, signal.SIGCONT)
     for client in clients:
@@ -136,10 +136,20 @@ def test_stats_of_serve(serve: Serve, tmp_path: Path) -> None:
     assert all(s["queue"] == 0 for s in owners)
 
 
+def test_stats_into_a_closed_pipe(server: tuple[int, int], tmp_path: Path) -> None:
+    done = subprocess.run(
+        ["sh", "-c", f"{COMMAND} stats {server[1]} | true"],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+    )
+    assert (done.stdout, done.stderr) == ("", "")
+
+
 def test_stats_of_nothing(tmp_path: Path) -> None:
     for arguments, said in (
-        ([str(free_port())], "has a listen table"),
-        (["x"], "invalid int value"),
+        ([str(free_port())], "is nothing with a listen table"),
+        (["x"], "neither a port, a process id nor host:port"),
     ):
         done = run("stats", *arguments, cwd=tmp_path)
         assert done.returncode in (1, 2)
@@ -194,6 +204,7 @@ def test_exec_says_what_cannot_be_helped(tmp_path: Path) -> None:
         ("text", "is neither an ELF program nor a script"),
         (go, "is a Go program"),
         ("missing", "no such program"),
+        ("main.c", "not an executable file"),
     ):
         done = run("exec", "--", str(tmp_path / program), cwd=tmp_path)
         assert (done.returncode, done.stdout) == (1, "")
@@ -202,7 +213,13 @@ def test_exec_says_what_cannot_be_helped(tmp_path: Path) -> None:
         assert said in line
     assert run("exec", str(tmp_path / "dynamic"), cwd=tmp_path).returncode == 7
     assert run("exec", "--", "env", "true", cwd=tmp_path).returncode == 0
-    for arguments, said in (([], "which program?"), (["--steer", "x"], "invalid choice")):
+    for arguments, said in (
+        ([], "which program?"),
+        (["--steer", "x"], "invalid choice"),
+        (["--slots", "0", "true"], "use 1 to 512"),
+        (["--ports", "80-", "true"], "use ports and ranges"),
+        (["--log", "loud", "true"], "use off, error, info or debug"),
+    ):
         done = run("exec", *arguments, cwd=tmp_path)
         assert done.returncode == 2
         assert said in done.stderr

@@ -67,11 +67,28 @@ def test_sandbox_refuses_the_slots_of_another_process(programs: Path) -> None:
 def test_no_descriptors_left(programs: Path) -> None:
     command = [str(programs / "epoll_modes"), "level"]
     plain = run(command, preload="")
-    few = ["prlimit", "--nofile=12:12", *command]
+    few = ["prlimit", "--nofile=20:20", *command]
     ours = run(few)
     assert (ours.stdout, ours.returncode) == (plain.stdout, 0)
     assert len(lines(ours.stderr)) == 1
-    assert "no local listeners: " in ours.stderr
+    assert "no local listeners: Too many open files" in ours.stderr
+
+
+def test_leaves_most_descriptors_to_the_program(programs: Path, tmp_path: Path) -> None:
+    """At most a quarter of what it may open, with fewer slots if need be."""
+    log = tmp_path / "log"
+    env = {"FSOCKET_LOG": f"info:{log}", "FSOCKET_SLOTS": "500"}
+    assert run([str(programs / "low_limit"), "hard"], env=env).returncode == 0
+    assert " 12 slots, steering" in log.read_text()  # 64 / 4, without page, bell and two more
+
+
+def test_log_that_cannot_be_written(programs: Path) -> None:
+    command = [str(programs / "epoll_modes"), "level"]
+    plain = run(command, preload="")
+    ours = run(command, env={"FSOCKET_LOG": "info:/nonexistent/log"})
+    assert ours.stdout == plain.stdout
+    (line,) = ours.stderr.splitlines()
+    assert "FSOCKET_LOG: /nonexistent/log cannot be opened: No such file" in line
 
 
 def test_forbidden_device(programs: Path) -> None:
