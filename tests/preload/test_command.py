@@ -9,13 +9,15 @@ import stat
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.client import ask
+from support.client import OnCore, ask
 from support.programs import free_port
 from support.service import COMMAND, Service, run, until
 
+from aiofastsocket import SlotInfo
 from aiofastsocket.preload import preload_path
 from aiofastsocket.stats import collect, select
 
@@ -45,34 +47,70 @@ else:
             connection, _ = listener.accept()
         except BlockingIOError:
             continue
+        connection.setblocking(True)
+        connection.recv(100)
         connection.send(b"%d" % os.getpid())
         connection.close()
 """
 
 
-@pytest.fixture
-def server(tmp_path: Path) -> Iterator[tuple[int, int]]:
-    """Process id and port of a forking server, started by `exec`."""
+@contextmanager
+def started(tmp_path: Path, *options: str) -> Iterator[tuple[int, int]]:
+    """Process id and port of a forking server with two workers, started by `exec`."""
     program = tmp_path / "server.py"
     program.write_text(SERVER)
     port = free_port()
-    options = ["--steer", "spread", "--slots", "4", "--log", f"info:{tmp_path}/log"]
-    command = [str(COMMAND), "exec", *options, "--", sys.executable, str(program), str(port)]
+    log = f"info:{tmp_path}/log"
+    server = ["--", sys.executable, str(program), str(port)]
+    command = [str(COMMAND), "exec", "--slots", "4", "--log", log, *options, *server]
     process = subprocess.Popen(command, cwd=tmp_path, start_new_session=True)
-    until(
-        lambda: [s for t in collect([process.pid]) for s in t.slots if s.live][1:],
-        "two workers have slots",
-    )
-    yield process.pid, port
-    os.killpg(process.pid, signal.SIGKILL)
-    process.wait()
+    try:
+        until(lambda: len(owners(process.pid)) == 2, "two workers have slots")
+        yield process.pid, port
+    finally:
+        os.killpg(process.pid, signal.SIGKILL)
+        process.wait()
+
+
+def owners(pid: int) -> list[SlotInfo]:
+    return [s for t in collect([pid]) for s in t.slots if s.live]
+
+
+@pytest.fixture
+def server(tmp_path: Path) -> Iterator[tuple[int, int]]:
+    with started(tmp_path, "--steer", "spread") as found:
+        yield found
+
+
+def test_pin(tmp_path: Path) -> None:
+    """Each worker on its slot's core, of those that the program may use."""
+    with started(tmp_path, "--pin", "--steer", "cpu") as (pid, port):
+        for slot in owners(pid):
+            until(lambda s=slot: os.sched_getaffinity(s.pid) == {s.cpu}, "it is pinned")  # type: ignore[misc]
+        assert len({slot.cpu for slot in owners(pid)}) == min(2, len(os.sched_getaffinity(0)))
+        # What comes from a core arrives at its slot, whoever is idle to take it from there.
+        before = owners(pid)[1]
+        with OnCore(before.cpu):
+            for _ in range(100):
+                ask(("127.0.0.1", port), b"x")
+        assert owners(pid)[1].arrived - before.arrived >= 95
+
+
+def test_defer_accept(tmp_path: Path) -> None:
+    """A client that says nothing is not accepted; one that speaks is, at once."""
+    with started(tmp_path, "--defer-accept") as (pid, port):
+        with socket.create_connection(("127.0.0.1", port)) as silent:
+            silent.settimeout(0.3)
+            with pytest.raises(TimeoutError):
+                silent.recv(10)
+        assert int(ask(("127.0.0.1", port), b"hello")) in [s.pid for s in owners(pid)]
 
 
 def test_exec_and_stats(server: tuple[int, int], tmp_path: Path) -> None:
     pid, port = server
     served: dict[int, int] = {}
     for _ in range(200):
-        worker = int(ask(("127.0.0.1", port), b""))
+        worker = int(ask(("127.0.0.1", port), b"x"))
         served[worker] = served.get(worker, 0) + 1
     assert len(served) == 2
     for which in (port, pid, f"127.0.0.1:{port}", os.getpid()):
@@ -110,6 +148,7 @@ def test_queue_of_a_stopped_worker(server: tuple[int, int]) -> None:
     assert sum(q for q in [table.queue, *table.queues] if q) == 7
     os.killpg(pid, signal.SIGCONT)
     for client in clients:
+        client.sendall(b"x")
         assert client.recv(100)
         client.close()
 
