@@ -37,7 +37,7 @@ test-python: $(VENV)/installed $(VENV)/tools packages
 test-programs: $(VENV)/installed $(VENV)/tools
 	@$(call install,nginx haproxy lighttpd apache2 redis-server redis-benchmark memcached node pgbench ab, \
 	  nginx-light haproxy lighttpd apache2 redis-server redis-tools memcached nodejs postgresql apache2-utils)
-	$(BIN)/pytest tests/programs -m programs $(PYTEST_ARGS)
+	$(BIN)/pytest tests/programs -m programs -rP $(PYTEST_ARGS)
 
 # Debian packages (2) for programs (1), unless all are there; a server that a package would start is
 # not: policy-rc.d says so while it is installed.

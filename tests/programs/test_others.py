@@ -45,7 +45,7 @@ def check_claims(program: Program, preloaded: bool, slots: int) -> None:
 def test_redis(run: Start, preloaded: bool) -> None:
     program = run(others.redis)
     check_claims(program, preloaded, 1)
-    fds = program.fds()
+    fds = program.settled_fds()
     benchmark = [which("redis-benchmark"), "-h", HOST, "-p", str(program.port), "-q", "--csv"]
     options = ["-k", "0", "-n", "4000", "-c", "20", "-t", "ping,set,get"]
     done = subprocess.run([*benchmark, *options], capture_output=True, text=True, timeout=100)
@@ -64,7 +64,7 @@ def test_redis(run: Start, preloaded: bool) -> None:
 def test_memcached(run: Start, preloaded: bool) -> None:
     program = run(others.memcached)
     check_claims(program, preloaded, 1)
-    fds = program.fds()
+    fds = program.settled_fds()
     for i in range(2000):
         with socket.create_connection(program.address, timeout=20) as client:
             client.sendall(b"set k%d 0 0 5\r\nhello\r\nget k%d\r\nquit\r\n" % (i, i))
