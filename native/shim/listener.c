@@ -34,12 +34,6 @@ struct listener *listener_check(int fd)
     return l && state_mine() && l->cookie == listener_cookie(fd) ? l : NULL;
 }
 
-bool listener_claimed(const struct listener *l)
-{
-    struct fs_table *table = atomic_load_explicit(&l->table, memory_order_acquire);
-    return table && fs_table_claimed(table);
-}
-
 void listener_name(int fd, char *out, size_t size, unsigned *port)
 {
     union {

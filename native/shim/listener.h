@@ -23,9 +23,6 @@ struct listener *listener_of(int fd);
 /* The same, but sure: the descriptor may have been closed behind our back. */
 struct listener *listener_check(int fd);
 
-/* Someone has claimed a slot at least once: connections may be elsewhere than in the global one. */
-bool listener_claimed(const struct listener *listener);
-
 uint64_t listener_cookie(int fd);
 /* Its address as a person writes it, and its port. */
 void listener_name(int fd, char *out, size_t size, unsigned *port);
