@@ -64,7 +64,7 @@ def _all_pids() -> list[int]:
     return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
-def _family(pid: int) -> list[int]:
+def family(pid: int) -> list[int]:
     """The process and all that descend from it: of some programs only the children listen."""
     found = [pid]
     for parent in found:
@@ -88,7 +88,7 @@ def select(which: str | None) -> list[Table]:
         tables = [t for t in collect(_all_pids()) if t.info.address == which]
     elif which.isdecimal() and int(which) > 0:
         tables = [t for t in collect(_all_pids()) if t.info.address.endswith(f":{which}")]
-        tables = tables or collect(_family(int(which)))
+        tables = tables or collect(family(int(which)))
     else:
         raise UsageError(f"{which!r} is neither a port, a process id nor host:port")
     if not tables:

@@ -25,22 +25,14 @@ from pathlib import Path
 from servers import SERVERS, Server, Variant
 
 from aiofastsocket.preload import environment
+from aiofastsocket.stats import family
 
 SERVER_CORE, CLIENT_CORE = 0, 1
 
 
-def children(pid: int) -> list[int]:
-    """The process and all that descend from it."""
-    found = [pid]
-    for parent in found:
-        for task in Path(f"/proc/{parent}/task").glob("*/children"):
-            found += map(int, task.read_text().split())
-    return found
-
-
 def cpu_ns(pid: int) -> int:
     """CPU time of a process tree in nanoseconds; of threads that ended, nothing."""
-    files = (f for p in children(pid) for f in Path(f"/proc/{p}/task").glob("*/schedstat"))
+    files = (f for p in family(pid) for f in Path(f"/proc/{p}/task").glob("*/schedstat"))
     return sum(int(f.read_text().split()[0]) for f in files)
 
 

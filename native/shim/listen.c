@@ -155,8 +155,12 @@ static int begin(int fd, int backlog)
         int one = 1;
         real_setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &one, sizeof one);
     }
-    if (state.device) /* the rest is done in the kernel, by what poll and accept find there */
-        return fs_channel_listen(state.device, fd, backlog) ? 1 : 0;
+    if (state.device) { /* the rest is done in the kernel, by what poll and accept find there */
+        int refused = fs_channel_listen(state.device, fd, backlog);
+        if (refused)
+            log_line(LOG_ERROR, "%s: no local listeners: %s", name, strerror(-refused));
+        return refused ? 1 : 0;
+    }
     if (asked && port != 0)
         dissolve_same_address(name);
     struct fs_table *table;
@@ -190,7 +194,8 @@ int shim_listen(int fd, int backlog)
     if (l) {
         sigset_t saved;
         state_lock(&saved);
-        int rc = fs_table_relisten(atomic_load(&l->table), backlog);
+        struct fs_table *table = atomic_load(&l->table); /* another thread may close it */
+        int rc = table ? fs_table_relisten(table, backlog) : -EBADF;
         state_unlock(&saved);
         errno = rc ? -rc : errno;
         return rc ? -1 : 0;

@@ -20,6 +20,7 @@ enum { OUT_OF_THE_WAY = 1000 };
 void log_start(const struct settings *from)
 {
     settings = from;
+    log_look_at_stderr();
     if (from->log_file) {
         /* Now: workers may have another user than the one who may write there. */
         int fd = open(from->log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
@@ -31,7 +32,6 @@ void log_start(const struct settings *from)
             file = fd;
         }
         int error = errno;
-        log_look_at_stderr();
         if (file < 0) {
             settings = &(struct settings){.level = LOG_ERROR};
             log_line(LOG_ERROR, "FSOCKET_LOG: %s cannot be opened: %s", from->log_file,
@@ -39,7 +39,6 @@ void log_start(const struct settings *from)
             settings = from;
         }
     }
-    log_look_at_stderr();
 }
 
 void log_look_at_stderr(void)

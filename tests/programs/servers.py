@@ -29,7 +29,7 @@ defaults
   timeout server 10s
   timeout connect 10s
 frontend f
-  bind 127.0.0.1:{port}
+  bind 127.0.0.1:{port} {bind}
   http-request return status 200 content-type text/plain string "hello"
 """
 
@@ -77,10 +77,13 @@ def haproxy(
     *,
     threads: int,
     stats: str = "",
+    bind: str = "",
     arguments: tuple[str, ...] = ("-db",),
 ) -> Program:
     conf = folder / "haproxy.cfg"
-    conf.write_text(HAPROXY.format(port=port, threads=threads, stats=stats.format(folder=folder)))
+    conf.write_text(
+        HAPROXY.format(port=port, threads=threads, stats=stats.format(folder=folder), bind=bind)
+    )
     extra = [argument.format(folder=folder) for argument in arguments]
     return Program(
         [which("haproxy"), "-f", conf, *extra], folder=folder, port=port, preloaded=preloaded

@@ -83,6 +83,17 @@ def test_haproxy(threads: int, run: Start, preloaded: bool) -> None:
     assert "WARNING" not in program.said()
 
 
+def test_haproxy_own_shards(run: Start, preloaded: bool) -> None:
+    """Already sharded: left alone, and said."""
+    program = run(haproxy, threads=2, bind="shards by-thread")
+    ab(program.port)
+    if preloaded:
+        assert program.tables() == []
+        assert "has a listener of its own for each worker" in program.log.read_text()
+    assert program.stop(signal.SIGTERM) == -signal.SIGTERM
+    assert "ALERT" not in program.said()
+
+
 def test_haproxy_master_worker(run: Start, preloaded: bool) -> None:
     program = run(haproxy, threads=2, arguments=("-W", "-S", "{folder}/master.sock"))
     serve(program, 2, preloaded)

@@ -12,7 +12,7 @@ from contextlib import suppress
 from pathlib import Path
 
 from aiofastsocket.preload import environment
-from aiofastsocket.stats import Table, collect
+from aiofastsocket.stats import Table, collect, family
 
 from .service import until
 
@@ -30,16 +30,6 @@ def free_port() -> int:
     with socket.socket() as probe:
         probe.bind((HOST, 0))
         return int(probe.getsockname()[1])
-
-
-def descendants(pid: int) -> list[int]:
-    """The process and all that descend from it, as /proc says now."""
-    found = [pid]
-    for parent in found:
-        with suppress(OSError):
-            for task in Path(f"/proc/{parent}/task").glob("*/children"):
-                found += map(int, task.read_text().split())
-    return found
 
 
 def alive(pid: int) -> bool:
@@ -108,7 +98,7 @@ class Program:
         return self.output.read_text(errors="replace")
 
     def pids(self) -> list[int]:
-        return descendants(self.pid)
+        return family(self.pid)
 
     def fds(self) -> dict[int, int]:
         """Open descriptors of each process."""
