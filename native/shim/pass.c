@@ -226,22 +226,29 @@ int pass_guard(const char *what)
     return -1;
 }
 
-/* Look at every page of every other process until `visit` says anything but -ENOENT: the page is
- * descriptor `number` of process `pid`. */
+static int seen(int found, int before)
+{
+    bool none = found == -ENOENT || found == -ESRCH || found == -EBADF || found == -EINVAL;
+    return none ? before : found;
+}
+
+/* Look at every page of every other process until `visit` says 0; the page is descriptor `number`
+ * of process `pid`. Most are other programs' affair, and may be refused or gone: -ENOENT if none
+ * was more than that, else what the last refusal was. */
 static int visit_pages(int fd, int (*visit)(pid_t pid, int number, int fd))
 {
     char path[64], link[64];
     int rc = -ENOENT;
     DIR *processes = opendir("/proc");
-    for (struct dirent *p; processes && rc == -ENOENT && (p = readdir(processes));) {
+    for (struct dirent *p; processes && rc != 0 && (p = readdir(processes));) {
         pid_t pid = atoi(p->d_name);
         snprintf(path, sizeof path, "/proc/%d/fd", pid);
         DIR *fds = pid > 0 && pid != state.pid ? opendir(path) : NULL;
-        for (struct dirent *e; fds && rc == -ENOENT && (e = readdir(fds));) {
+        for (struct dirent *e; fds && rc != 0 && (e = readdir(fds));) {
             ssize_t length = readlinkat(dirfd(fds), e->d_name, link, sizeof link - 1);
             link[length < 0 ? 0 : length] = '\0';
             if (starts(link, "/memfd:fastsocket-table"))
-                rc = visit(pid, atoi(e->d_name), fd);
+                rc = seen(visit(pid, atoi(e->d_name), fd), rc);
         }
         if (fds)
             closedir(fds);
@@ -315,6 +322,8 @@ int pass_take_over(int fd)
         return rc;
     /* Its owner would get everything, and we nothing. */
     int retired = visit_pages(fd, retire_same_listener);
+    if (retired == -ENOENT)
+        return retired; /* what was refused was no table of this listener */
     log_line(LOG_ERROR,
              "listener %d: its slots cannot be had from the process it came from (%s): %s", fd,
              strerror(-rc),

@@ -90,6 +90,19 @@ def test_prints_the_same(
     assert claims is None or ("has slot" in said) == claims
 
 
+def test_other_programs_pages_are_passed_over(programs: Path, tmp_path: Path) -> None:
+    """Looking for its listener's table among all processes, one meets pages of every kind."""
+    command = [str(programs / "scm_rights")]
+    foreign = os.memfd_create("fastsocket-table")  # not even a page
+    log = tmp_path / "log"
+    try:
+        ours = run(command, env={"FSOCKET_LOG": f"info:{log}"})
+    finally:
+        os.close(foreign)
+    assert ours.stdout == run(command, preload="").stdout
+    assert "shares its slots with" in log.read_text()
+
+
 @pytest.mark.parametrize("backend", ["off", "device"])
 def test_switched_off(backend: str, programs: Path, tmp_path: Path) -> None:
     """The same without tables: `off` is silent, and a device that is not there is said once."""
