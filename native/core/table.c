@@ -101,6 +101,11 @@ int fs_table_read_slot(const struct fs_table *t, int slot, struct fs_slot_info *
 
 /* ---- connections ---- */
 
+void fs_table_set_channel(struct fs_table *t, struct fs_channel *channel)
+{
+    t->channel = channel;
+}
+
 static _Atomic(uint64_t) *counter(struct fs_table *t, struct slot_record *me, int slot, int source)
 {
     if (!me)
@@ -123,9 +128,10 @@ int fs_table_accept(struct fs_table *t, int slot, int source, struct sockaddr *a
      * count one too high, never too low, so no lost connection can hide in it. */
     _Atomic(uint64_t) *count = counter(t, me, slot, source);
     atomic_fetch_add(count, 1);
-    int connection = accept4(fd, address, length, flags);
+    int connection = t->channel ? fs_channel_accept(t->channel, fd, address, length, flags)
+                                : accept4(fd, address, length, flags);
     if (connection < 0) {
-        int rc = -errno;
+        int rc = t->channel ? connection : -errno;
         atomic_fetch_sub(count, 1);
         return rc;
     }

@@ -16,7 +16,8 @@ struct fs_table {
     uint32_t first_member; /* group number of slot 0: 0 if it is the global listener, else 1 */
     uint32_t own_from;     /* fds[own_from..made) were made here */
     uint32_t made;
-    int lowest_fd; /* where descriptors that we make belong */
+    int lowest_fd;              /* where descriptors that we make belong */
+    struct fs_channel *channel; /* that accepts; NULL: accept4(2) does */
     int fds[];
 };
 

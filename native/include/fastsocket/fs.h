@@ -150,6 +150,11 @@ int fs_table_ungroup(struct fs_table *table);
 /* listen(2) again on all members: a new backlog, or after a shutdown(2), which is undone. */
 int fs_table_relisten(struct fs_table *table, int backlog);
 
+/* Accept through `channel`, which has to outlive the table's use; NULL: by accept4(2). A channel
+ * whose listener is the table's own must not be: it would accept through the table. */
+struct fs_channel;
+void fs_table_set_channel(struct fs_table *table, struct fs_channel *channel);
+
 /* accept4(2) from slot `source` (or FS_GLOBAL) on behalf of the owner of `slot` (FS_GLOBAL: of a
  * process without one), counted in the page before the call returns. */
 int fs_table_accept(struct fs_table *table, int slot, int source, struct sockaddr *address,

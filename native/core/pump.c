@@ -1,0 +1,312 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The pump (fastsocket/pump.h).
+ *
+ * Facts that it leans on:
+ * - a fork keeps an epoll registration alive after a close (epoll(7), questions 6): so DEL comes
+ *   before close, and an event carries the generation of its registration;
+ * - data held back by MSG_MORE leaves together with the FIN that shutdown(2) adds to it
+ *   (tcp_send_fin): one segment instead of two. close(2) alone would do the same, but drops what is
+ *   held back if the client has sent something that nobody read (tcp_close sends RST then);
+ * - events of one epoll_wait(2) that are not dealt with would go behind all others, and be passed
+ *   over again: so every one of them is, before the next epoll_wait.
+ */
+#include <fastsocket/pump.h>
+
+#include <errno.h>
+#include <fcntl.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/epoll.h>
+#include <unistd.h>
+
+#define ARENA       (256 * 1024)
+#define ROOM        (64 * 1024) /* a recv(2) is not worth while with less */
+#define FIRST_BYTES (16 * 1024) /* received at once from a connection just accepted */
+
+struct watch {
+    void *owner;
+    uint32_t generation;
+    uint32_t events; /* 0: not registered */
+    enum fs_read read;
+};
+
+struct fs_pump {
+    int epfd;
+    struct watch *watches; /* by descriptor */
+    int capacity;
+    struct epoll_event ready[FS_PUMP_BATCH];
+    int ready_next, ready_count;
+    struct fs_input inputs[FS_PUMP_BATCH];
+    char *arena;
+    size_t used;
+};
+
+int fs_pump_open(struct fs_pump **out)
+{
+    struct fs_pump *p = calloc(1, sizeof *p);
+    if (!p)
+        return -ENOMEM;
+    p->arena = malloc(ARENA);
+    p->epfd = p->arena ? epoll_create1(EPOLL_CLOEXEC) : -1;
+    if (p->epfd < 0) {
+        int rc = p->arena ? -errno : -ENOMEM;
+        free(p->arena);
+        free(p);
+        return rc;
+    }
+    *out = p;
+    return 0;
+}
+
+void fs_pump_free(struct fs_pump *p)
+{
+    if (!p)
+        return;
+    close(p->epfd);
+    free(p->watches);
+    free(p->arena);
+    free(p);
+}
+
+int fs_pump_fd(const struct fs_pump *p)
+{
+    return p->epfd;
+}
+
+const struct fs_input *fs_pump_inputs(const struct fs_pump *p)
+{
+    return p->inputs;
+}
+
+/* ---- watching ---- */
+
+static struct watch *watch_of(struct fs_pump *p, int fd)
+{
+    if (fd >= p->capacity) {
+        int capacity = p->capacity ? p->capacity : 64;
+        while (capacity <= fd)
+            capacity *= 2;
+        struct watch *grown = realloc(p->watches, (size_t)capacity * sizeof *grown);
+        if (!grown)
+            return NULL;
+        memset(grown + p->capacity, 0, (size_t)(capacity - p->capacity) * sizeof *grown);
+        p->watches = grown;
+        p->capacity = capacity;
+    }
+    return &p->watches[fd];
+}
+
+static int control(struct fs_pump *p, int op, int fd, const struct watch *w)
+{
+    struct epoll_event event = {
+        .events = w->events,
+        .data.u64 = (uint64_t)w->generation << 32 | (uint32_t)fd,
+    };
+    return epoll_ctl(p->epfd, op, fd, &event) < 0 ? -errno : 0;
+}
+
+static void unwatch(struct fs_pump *p, int fd)
+{
+    if (fd >= p->capacity || p->watches[fd].events == 0)
+        return;
+    struct watch *w = &p->watches[fd];
+    epoll_ctl(p->epfd, EPOLL_CTL_DEL, fd, NULL);
+    *w = (struct watch){.generation = w->generation + 1};
+}
+
+static int watch(struct fs_pump *p, int fd, uint32_t events, enum fs_read read, void *owner)
+{
+    if (events == 0) {
+        /* Not registered for nothing: EPOLLHUP and EPOLLERR would come all the same. */
+        unwatch(p, fd);
+        return 0;
+    }
+    struct watch *w = watch_of(p, fd);
+    if (!w)
+        return -ENOMEM;
+    bool known = w->events != 0;
+    w->owner = owner;
+    w->read = read;
+    if (w->events == events)
+        return 0;
+    w->events = events;
+    int rc = control(p, known ? EPOLL_CTL_MOD : EPOLL_CTL_ADD, fd, w);
+    if (rc && known)
+        unwatch(p, fd);
+    else if (rc)
+        *w = (struct watch){.generation = w->generation + 1};
+    return rc;
+}
+
+int fs_pump_renew(struct fs_pump *p)
+{
+    int fresh = epoll_create1(EPOLL_CLOEXEC);
+    if (fresh < 0)
+        return -errno;
+    /* The number stays, the set that the parent shares goes. */
+    int rc = dup3(fresh, p->epfd, O_CLOEXEC) < 0 ? -errno : 0;
+    close(fresh);
+    p->ready_next = p->ready_count = 0;
+    for (int fd = 0; fd < p->capacity && !rc; fd++)
+        if (p->watches[fd].events)
+            rc = control(p, EPOLL_CTL_ADD, fd, &p->watches[fd]);
+    return rc;
+}
+
+/* ---- in ---- */
+
+static void receive(struct fs_pump *p, struct fs_input *in, size_t most)
+{
+    size_t room = ARENA - p->used;
+    ssize_t got = recv(in->fd, p->arena + p->used, room < most ? room : most, 0);
+    in->received = true;
+    in->result = got < 0 ? -errno : (int)got;
+    in->data = p->arena + p->used;
+    if (got > 0)
+        p->used += (size_t)got;
+}
+
+/* accept(2): errors of the network of a connection that never was; the next one may be fine. */
+static bool is_passing(int error)
+{
+    switch (error) {
+    case ECONNABORTED:
+    case EPROTO:
+    case ENETDOWN:
+    case ENETUNREACH:
+    case EHOSTDOWN:
+    case EHOSTUNREACH:
+    case ENONET:
+    case ENOPROTOOPT:
+    case EOPNOTSUPP:
+    case EINTR:
+        return true;
+    default:
+        return false;
+    }
+}
+
+int fs_pump_accept(struct fs_pump *p, struct fs_table *table, int slot, int source, int most,
+                   bool nodelay, int *error)
+{
+    int count = 0;
+    p->used = 0;
+    *error = 0;
+    most = most < FS_PUMP_BATCH ? most : FS_PUMP_BATCH;
+    for (int tries = 0; tries < most && ARENA - p->used >= FIRST_BYTES; tries++) {
+        struct sockaddr_storage peer;
+        socklen_t length = sizeof peer;
+        int fd = fs_table_accept(table, slot, source, (struct sockaddr *)&peer, &length,
+                                 SOCK_NONBLOCK | SOCK_CLOEXEC);
+        if (fd < 0 && is_passing(-fd))
+            continue;
+        if (fd < 0) {
+            *error = fd;
+            break;
+        }
+        struct fs_input *in = &p->inputs[count++];
+        *in = (struct fs_input){.fd = fd, .peer_length = length};
+        memcpy(in->peer, &peer, length < sizeof in->peer ? length : sizeof in->peer);
+        if (nodelay)
+            setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
+        receive(p, in, FIRST_BYTES);
+    }
+    return count;
+}
+
+int fs_pump_poll(struct fs_pump *p, bool *more)
+{
+    int count = 0;
+    p->used = 0;
+    if (p->ready_next == p->ready_count) {
+        int ready = epoll_wait(p->epfd, p->ready, FS_PUMP_BATCH, 0);
+        p->ready_next = 0;
+        p->ready_count = ready < 0 ? 0 : ready;
+    }
+    while (p->ready_next < p->ready_count && ARENA - p->used >= ROOM) {
+        const struct epoll_event *event = &p->ready[p->ready_next++];
+        int fd = (int)(uint32_t)event->data.u64;
+        const struct watch *w = &p->watches[fd];
+        if (w->events == 0 || w->generation != event->data.u64 >> 32)
+            continue; /* closed since, in this very batch */
+        struct fs_input *in = &p->inputs[count++];
+        *in = (struct fs_input){.owner = w->owner, .fd = fd};
+        bool broken = event->events & (EPOLLERR | EPOLLHUP);
+        in->writable = w->events & EPOLLOUT && (broken || event->events & EPOLLOUT);
+        if (!(w->events & EPOLLIN && (broken || event->events & EPOLLIN)))
+            continue;
+        if (w->read == FS_READ_RECEIVE)
+            receive(p, in, ARENA);
+        else
+            in->readable = true;
+    }
+    *more = p->ready_next < p->ready_count;
+    return count;
+}
+
+/* ---- out ---- */
+
+/* Bytes sent, or -errno; *all: there is nothing left of `out`. */
+static ssize_t transmit(const struct fs_output *out, bool *all)
+{
+    uint32_t count = out->count < FS_PUMP_PARTS ? out->count : FS_PUMP_PARTS;
+    size_t size = 0;
+    for (uint32_t i = 0; i < count; i++)
+        size += out->parts[i].iov_len;
+    *all = !out->more && count == out->count;
+    if (size == 0)
+        return 0;
+    int flags = MSG_NOSIGNAL;
+    if (!*all || out->end || (out->close && !out->keep))
+        flags |= MSG_MORE;
+    ssize_t sent;
+    if (count == 1) {
+        sent = send(out->fd, out->parts->iov_base, size, flags);
+    } else {
+        struct msghdr message = {.msg_iov = (struct iovec *)out->parts, .msg_iovlen = count};
+        sent = sendmsg(out->fd, &message, flags);
+    }
+    if (sent < 0 && (errno == EAGAIN || errno == EINTR))
+        sent = 0;
+    if (sent < 0)
+        return -errno;
+    *all = *all && (size_t)sent == size;
+    return sent;
+}
+
+static void flush(struct fs_pump *p, struct fs_output *out)
+{
+    bool all;
+    out->done = false;
+    out->result = transmit(out, &all);
+    if (out->result < 0) {
+        unwatch(p, out->fd);
+        return;
+    }
+    bool closing = all && out->close;
+    if (all && (out->end || (closing && !out->keep && out->result > 0)))
+        shutdown(out->fd, SHUT_WR);
+    if (closing) {
+        unwatch(p, out->fd);
+        if (!out->keep)
+            close(out->fd);
+    } else {
+        uint32_t events = (out->read == FS_READ_NOT ? 0 : EPOLLIN) | (all ? 0 : (uint32_t)EPOLLOUT);
+        int rc = watch(p, out->fd, events, out->read, out->owner);
+        if (rc) {
+            out->result = rc;
+            unwatch(p, out->fd);
+            return;
+        }
+    }
+    out->done = all;
+}
+
+void fs_pump_flush(struct fs_pump *p, struct fs_output *outputs, int count)
+{
+    for (int i = 0; i < count; i++)
+        flush(p, &outputs[i]);
+}
