@@ -1,5 +1,5 @@
-"""Accepting from a listen table in a loop: what is watched, how much is taken at a time, and what
-happens when descriptors run out. What becomes of a connection is its maker's business.
+"""Accepting from a listen table in a loop: what is watched, whose connections are taken first, and
+what happens when descriptors run out. What becomes of a connection is its taker's business.
 """
 
 import asyncio
@@ -11,7 +11,6 @@ from typing import Any, Protocol
 
 from .listeners import GLOBAL
 from .local import EAR, LocalListener
-from .peer import Peer
 
 logger = logging.getLogger("aiofastsocket")
 
@@ -19,20 +18,6 @@ logger = logging.getLogger("aiofastsocket")
 # connections that are served already wait meanwhile.
 BURST = 32
 
-# accept(2): errors of the network of a connection that never was; the next one may be fine.
-_PASSING = frozenset(
-    {
-        errno.ECONNABORTED,
-        errno.EPROTO,
-        errno.ENETDOWN,
-        errno.ENETUNREACH,
-        errno.EHOSTDOWN,
-        errno.EHOSTUNREACH,
-        errno.ENONET,
-        errno.ENOPROTOOPT,
-        errno.EOPNOTSUPP,
-    }
-)
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
 RETRY_SECONDS = 1.0  # as asyncio's own ACCEPT_RETRY_DELAY
 
@@ -58,18 +43,20 @@ class ListenLoop(Protocol):
         """asyncio's."""
 
 
+class Taker(Protocol):
+    """Who accepts and serves: transport.Connections."""
+
+    def take(self, slot: int, source: int, most: int) -> int:
+        """Take up to `most` from a source, for the owner of `slot`: how many, or -errno."""
+
+
 class Acceptor:
-    """Hands each connection that `local` accepts to `serve(fd, peer)`.
+    """Has `taker` take the connections that `local` is to accept. Use from the loop's thread only."""
 
-    Use from the loop's thread only.
-    """
-
-    def __init__(
-        self, loop: ListenLoop, local: LocalListener, serve: Callable[[int, Peer], None]
-    ) -> None:
+    def __init__(self, loop: ListenLoop, local: LocalListener, taker: Taker) -> None:
         self.local = local
         self._loop = loop
-        self._serve = serve
+        self._take_from = taker.take
         self._retry: asyncio.TimerHandle | None = None
         self._told_exhausted = False
 
@@ -118,18 +105,11 @@ class Acceptor:
 
     def _take(self, source: int, most: int) -> bool:
         """Accept up to `most` connections; was there one?"""
-        local = self.local
-        for taken in range(most):
-            fd = local.accept_from(source)
-            if fd >= 0:
-                self._serve(fd, local.peer)
-                if not local.watching:  # it closed the server
-                    return True
-            elif fd == -errno.EAGAIN:
-                return taken > 0
-            elif -fd not in _PASSING:
-                self._failed(-fd)
-                return True
+        rc = self._take_from(self.local.slot, source, most)
+        if rc == -errno.EAGAIN:
+            return False
+        if rc < 0 and self.local.watching:  # else a protocol has closed the server
+            self._failed(-rc)
         return True
 
     def _failed(self, number: int) -> None:

@@ -75,6 +75,10 @@ class Channel(Handle):
             raise ValueError("the channel is closed")
         return self._channel
 
+    def handle(self) -> object:
+        """The C channel, for listeners.ListenTable."""
+        return self._open()
+
     def socket(
         self, family: int = bsd.AF_INET, type: int = bsd.SOCK_STREAM, proto: int = 0
     ) -> bsd.socket:

@@ -17,7 +17,7 @@ from dataclasses import dataclass
 from typing import Any, Protocol
 
 from ._native import Handle, check, ffi, lib, text
-from .channel import STEERINGS, address_text, host_port
+from .channel import STEERINGS, Channel, address_text, host_port
 from .errors import UsageError
 from .peer import Peer, parse
 
@@ -259,6 +259,14 @@ class ListenTable(_TableView):
     def fileno(self, slot: int = GLOBAL) -> int:
         """Descriptor of a slot's listener; of the global one for GLOBAL or a shared table."""
         return check(lib.fs_table_fd(self._open(), slot), "slot", slot)
+
+    def pointer(self) -> int:
+        """Address of the C structure, for who is compiled; good until close()."""
+        return int(ffi.cast("uintptr_t", self._open()))
+
+    def accept_through(self, channel: Channel) -> None:
+        """Accept by the channel's call, not accept4(2); the channel stays the caller's to keep."""
+        lib.fs_table_set_channel(self._open(), channel.handle())
 
     def claim(self, slot: int | None = None, cpu: int = -1) -> int:
         """Claim a slot (None: any free one) for this thread; returns its number.

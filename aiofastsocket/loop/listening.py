@@ -15,10 +15,10 @@ from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from ..channel import STEERINGS, Channel, address_text
-from ..connections import Client, Connections
 from ..errors import UsageError
 from ..listeners import ListenTable, table_of
 from ..local import pollers
+from ..transport import Connections, Pump, Transport, connections_of, over_tls, pump_for
 from .serving import ServerSide, Serving, Takers
 from .shared import holder_of
 
@@ -41,6 +41,8 @@ class Server(asyncio.Server):
     _ssl_context: Any
     _ssl_handshake_timeout: float | None
     _ssl_shutdown_timeout: float | None
+    slots: int | None = None  # of tables to be made
+    defer_accept = False
 
     def _start_serving(self) -> None:
         if self._serving:
@@ -52,7 +54,7 @@ class Server(asyncio.Server):
         self._serving = True
         try:
             for sock in self._sockets:
-                self._loop.listen(sock, self._backlog)
+                self._loop.listen(sock, self._backlog, self.slots, self.defer_accept)
                 self._loop._start_serving(
                     self._protocol_factory,
                     sock,
@@ -75,9 +77,21 @@ class Server(asyncio.Server):
         super().close()
 
 
-def _counted(client: Client) -> tuple[Client, ...]:
-    """Arguments of asyncio.Server._attach: until Python 3.12 it counts, then it remembers."""
-    return (client,) if sys.version_info >= (3, 13) else ()
+def _attached(connections: Connections) -> tuple[Any, ...]:
+    """Arguments of asyncio.Server._attach: until Python 3.12 it counts, then it remembers. All the
+    connections of a table are one client to it, which it can close or abort as well."""
+    return (connections,) if sys.version_info >= (3, 13) else ()
+
+
+def _is_tcp(sock: Any) -> bool:
+    """A listener that is to be made, or can be served on the pump; all else is asyncio's, which
+    may refuse it."""
+    if sock is None:
+        return True
+    if not isinstance(sock, socket.socket) or sock.fileno() < 0:
+        return False
+    internet = sock.family in (socket.AF_INET, socket.AF_INET6)
+    return internet and sock.type == socket.SOCK_STREAM
 
 
 class Listening:
@@ -96,6 +110,7 @@ class Listening:
         self._forked_running = False
         self._serving: dict[int, Serving] = {}  # by the global listener's descriptor
         self._own: set[ListenTable] = set()  # made here, so closed here
+        self._pump: Pump | None = None
         try:
             if steer not in STEERINGS:
                 raise UsageError(f"steering {steer!r} is unknown: use {', '.join(STEERINGS)}")
@@ -131,9 +146,13 @@ class Listening:
         sock: Any = None,
         reuse_port: bool | None = None,
         start_serving: bool = True,
+        defer_accept: bool = False,
         **options: Any,
     ) -> asyncio.AbstractServer:
         """As loop.create_server; `sock` may also be a ListenTable, which stays the caller's.
+
+        defer_accept: accept a connection when its client's first bytes are there, tcp(7)
+        TCP_DEFER_ACCEPT. Only for protocols in which the client speaks first.
 
         Raises ValueError for a closed table, RuntimeError for one that this loop serves already.
         """
@@ -143,7 +162,7 @@ class Listening:
             sock = sock.sock
         arguments = (protocol_factory, host, port)
         options |= {"sock": sock, "reuse_port": reuse_port}
-        if table is None and (reuse_port or not self._may_make_table(sock)):
+        if not _is_tcp(sock):
             create: Any = super().create_server  # type: ignore[misc]
             return cast(
                 asyncio.AbstractServer,
@@ -152,6 +171,9 @@ class Listening:
         create = asyncio.BaseEventLoop.create_server
         server = await create(self, *arguments, start_serving=False, **options)
         server.__class__ = Server  # asyncio's create_server takes no server class
+        shared = table is None and (reuse_port or not self._may_make_table(sock))
+        server.slots = 0 if shared else self._slots
+        server.defer_accept = defer_accept
         if start_serving:
             await server.start_serving()
         return cast(asyncio.AbstractServer, server)
@@ -168,6 +190,35 @@ class Listening:
         if not isinstance(takers, Takers):
             raise RuntimeError(f"{table.address} is served by a server of this loop already")
         return await takers.accept()
+
+    async def sendfile(
+        self,
+        transport: Any,
+        file: Any,
+        offset: int = 0,
+        count: int | None = None,
+        *,
+        fallback: bool = True,
+    ) -> int:
+        """As loop.sendfile."""
+        if not isinstance(transport, Transport):
+            base: Any = super()
+            return cast(
+                int, await base.sendfile(transport, file, offset, count, fallback=fallback)
+            )
+        if transport.is_closing():
+            raise RuntimeError("Transport is closing")
+        reading = transport.is_reading()
+        transport.pause_reading()
+        await transport._make_empty_waiter()
+        try:
+            sock = transport._sock
+            send: Any = cast(Any, self).sock_sendfile
+            return cast(int, await send(sock, file, offset, count, fallback=fallback))
+        finally:
+            transport._reset_empty_waiter()
+            if reading:
+                transport.resume_reading()
 
     def run_forever(self) -> None:
         """As asyncio's; local listeners are claimed first, and given up after.
@@ -204,6 +255,10 @@ class Listening:
             self._serving.clear()
             while self._own:
                 self._own.pop().close()
+            if self._pump is not None:
+                base.remove_reader(self._pump.fileno())
+                self._pump.close()
+                self._pump = None
             self._channel.close()
         base.close()
 
@@ -218,16 +273,32 @@ class Listening:
         elif serving is not None and not serving.table.closed:
             raise RuntimeError(f"{serving.table.address} is served by this loop already")
 
-    def listen(self, sock: socket.socket, backlog: int) -> None:
+    def listen(
+        self, sock: socket.socket, backlog: int, slots: int | None, defer_accept: bool
+    ) -> None:
         """Have a table for a server's socket: one that exists, or a new one."""
-        if self._table_for(sock) is None:
-            device = self._channel.backend == "device"
-            if device:
-                self._channel.listen(sock, backlog)
-            table = ListenTable(
-                sock, slots=0 if device else self._slots, backlog=backlog, steer=self._steer
-            )
-            self._own.add(table)
+        table = self._table_for(sock)
+        if table is None:
+            # Before the slots are made, which are like it; and so are connections.
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        if defer_accept:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
+        if table is not None:
+            table.copy_options()
+            return
+        device = self._channel.backend == "device"
+        if device:
+            self._channel.listen(sock, backlog)
+        table = ListenTable(sock, slots=0 if device else slots, backlog=backlog, steer=self._steer)
+        if device:
+            table.accept_through(self._channel)
+        self._own.add(table)
+
+    def pump(self) -> Pump:
+        """Where the connections of this loop's servers are."""
+        if self._pump is None:
+            self._pump = pump_for(self)
+        return self._pump
 
     def _start_serving(
         self,
@@ -248,17 +319,22 @@ class Listening:
         table = table_of(sock)
         assert table is not None
         counting: Any = server
-        connections = Connections(
-            cast(Any, self),
+        if sslcontext is not None:
+            protocol_factory = over_tls(
+                cast(Any, self),
+                protocol_factory,
+                sslcontext,
+                ssl_handshake_timeout,
+                ssl_shutdown_timeout,
+            )
+        connections = connections_of(
+            self.pump(),
             table,
             protocol_factory,
-            opened=lambda client: counting._attach(*_counted(client)),
-            closed=lambda client: counting._detach(*_counted(client)),
-            ssl=sslcontext,
-            ssl_handshake_timeout=ssl_handshake_timeout,
-            ssl_shutdown_timeout=ssl_shutdown_timeout,
+            attach=lambda connections: counting._attach(*_attached(connections)),
+            detach=lambda connections: counting._detach(*_attached(connections)),
         )
-        serving = ServerSide(cast(Any, self), self._channel, table, connections.begin)
+        serving = ServerSide(cast(Any, self), self._channel, table, connections)
         self._serving[sock.fileno()] = serving
         serving.begin()
 
@@ -297,13 +373,6 @@ class Listening:
             return False
         if sock is None:
             return True
-        if not isinstance(sock, socket.socket) or sock.fileno() < 0:
-            return False  # asyncio's to refuse
-        if sock.type != socket.SOCK_STREAM or sock.family not in (
-            socket.AF_INET,
-            socket.AF_INET6,
-        ):
-            return False
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             if self._channel.backend == "device":
                 self._channel.spawn_listen(sock)

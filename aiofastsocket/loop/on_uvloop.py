@@ -1,7 +1,7 @@
 """Our loop on uvloop's.
 
-uvloop.Loop is written in C, so what differs is put on top: servers are asyncio's own, with
-connections handed to uvloop's transports; EPOLLEXCLUSIVE is set behind libuv's back.
+uvloop.Loop is written in C, so what differs is put on top: servers are asyncio's own, and so are
+TLS and sendfile on our transports; EPOLLEXCLUSIVE is set behind libuv's back.
 
 Facts about libuv (src/unix/linux.c), which that leans on. It registers a descriptor when it next
 polls, not when it is told to; an epoll_ctl that fails in a way it does not expect aborts the
@@ -12,6 +12,7 @@ registered yet is left alone and tried again later.
 import asyncio
 import errno
 import logging
+from asyncio.sslproto import _SSLProtocolTransport  # type: ignore[attr-defined]
 from collections.abc import Callable
 from typing import Any
 
@@ -20,6 +21,7 @@ import uvloop
 from .._native import lib
 from .._native.libuv import uv_loop_fork
 from ..errors import SetupError
+from ..transport import Transport
 from .listening import Listening
 
 logger = logging.getLogger("aiofastsocket")
@@ -28,14 +30,24 @@ logger = logging.getLogger("aiofastsocket")
 TRIES = 16
 
 
+_ASYNCIO: Any = asyncio.SelectorEventLoop
+
+
 class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
     """uvloop.Loop with local listeners. Arguments: see new_event_loop."""
 
-    # What asyncio.BaseEventLoop.create_server asks of its loop.
-    _ensure_resolved = asyncio.BaseEventLoop._ensure_resolved  # type: ignore[attr-defined]
-    _create_server_getaddrinfo = (
-        asyncio.BaseEventLoop._create_server_getaddrinfo  # type: ignore[attr-defined]
-    )
+    # What asyncio.BaseEventLoop.create_server asks of its loop,
+    _ensure_resolved = _ASYNCIO._ensure_resolved
+    _create_server_getaddrinfo = _ASYNCIO._create_server_getaddrinfo
+    # ... and sendfile, which uvloop does not have.
+    sock_sendfile = _ASYNCIO.sock_sendfile
+    _check_sendfile_params = _ASYNCIO._check_sendfile_params
+    _sendfile_fallback = _ASYNCIO._sendfile_fallback
+    _sock_sendfile_fallback = _ASYNCIO._sock_sendfile_fallback
+    _sock_sendfile_native = _ASYNCIO._sock_sendfile_native
+    _sock_sendfile_native_impl = _ASYNCIO._sock_sendfile_native_impl
+    _sock_sendfile_update_filepos = _ASYNCIO._sock_sendfile_update_filepos
+    _sock_add_cancellation_callback = _ASYNCIO._sock_add_cancellation_callback
     _told_shared = False
 
     def __init__(self, **options: Any) -> None:
@@ -47,6 +59,21 @@ class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
     @property
     def _debug(self) -> bool:
         return bool(self.get_debug())
+
+    # -- asyncio's ways, on our transports --
+
+    async def start_tls(self, transport: Any, *args: Any, **options: Any) -> Any:
+        """As loop.start_tls."""
+        ours = isinstance(transport, Transport | _SSLProtocolTransport)
+        base: Any = asyncio.BaseEventLoop if ours else uvloop.Loop
+        return await base.start_tls(self, transport, *args, **options)
+
+    async def sendfile(self, transport: Any, *args: Any, **options: Any) -> int:
+        """As loop.sendfile."""
+        if isinstance(transport, _SSLProtocolTransport):
+            sendfile: Any = asyncio.BaseEventLoop.sendfile
+            return int(await sendfile(self, transport, *args, **options))
+        return await super().sendfile(transport, *args, **options)
 
     # -- listeners --
 

@@ -6,15 +6,14 @@ are steered to it would wait.
 
 import asyncio
 from collections import deque
-from collections.abc import Callable
 from contextvars import copy_context
 from typing import Protocol
 
-from ..acceptor import Acceptor, ListenLoop
+from ..acceptor import Acceptor, ListenLoop, Taker
 from ..channel import Channel
 from ..listeners import ListenTable
 from ..local import EAR, LocalListener
-from ..peer import Address, Peer
+from ..peer import Address
 
 
 class Serving(Protocol):
@@ -37,13 +36,13 @@ class ServerSide:
         loop: ListenLoop,
         channel: Channel,
         table: ListenTable,
-        serve: Callable[[int, Peer], None],
+        taker: Taker,
     ) -> None:
         self.table = table
         self.local = LocalListener(table, on_close=self._refuse)
         self._channel = channel
-        self._acceptor = Acceptor(loop, self.local, serve)
-        # asyncio's servers accept, and make protocols, in the context that started them.
+        self._acceptor = Acceptor(loop, self.local, taker)
+        # asyncio's servers accept in the context that started them.
         self._context = copy_context()
 
     def begin(self) -> None:

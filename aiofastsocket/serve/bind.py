@@ -175,6 +175,8 @@ def _listen(
     foreign = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
     tcp = sock.family in (socket.AF_INET, socket.AF_INET6)
     try:
+        if tcp and not foreign:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # for its connections
         if tcp and defer_accept and not foreign:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
         if channel.backend == "device" and tcp and not foreign:
@@ -188,6 +190,8 @@ def _listen(
             steer=steer,
             first_is_slot=True,
         )
+        if channel.backend == "device" and tcp and not foreign:
+            table.accept_through(channel)
     except OSError as error:
         raise _bind_error(error, address_text(sock)) from None
     return Listener(sock, table, foreign, path)

@@ -22,9 +22,9 @@ from typing import Any, cast
 from .._native import check, lib
 from ..acceptor import Acceptor
 from ..channel import Channel
-from ..connections import Connections
 from ..errors import SetupError, UsageError
 from ..local import LocalListener
+from ..transport import Connections, connections_of, over_tls
 from . import target as targets
 from .bind import Listener
 from .config import Config
@@ -174,9 +174,11 @@ class _Worker:
         loop.add_reader(self._job.control, self._orphaned)
         pairs = zip(self._job.service.listeners, self._factories, strict=True)
         for listener, factory in pairs:
-            connections = Connections(loop, listener.table, factory, ssl=self._context)
+            if self._context is not None:
+                factory = over_tls(loop, factory, self._context)
+            connections = connections_of(loop.pump(), listener.table, factory)
             local = LocalListener(listener.table, self._job.slot)
-            acceptor = Acceptor(loop, local, connections.begin)
+            acceptor = Acceptor(loop, local, connections)
             acceptor.start()
             self._served.append(connections)
             self._acceptors.append(acceptor)

@@ -75,6 +75,8 @@ int fs_table_reap(struct fs_table *table);
 int fs_table_activate(struct fs_table *table, int slot, bool live);
 int fs_table_steer(struct fs_table *table, enum fs_steer wanted);
 int fs_table_review(struct fs_table *table);
+struct fs_channel;
+void fs_table_set_channel(struct fs_table *table, struct fs_channel *channel);
 int fs_table_accept(struct fs_table *table, int slot, int source, struct sockaddr *address,
                     socklen_t *length, int flags);
 int fs_table_copy_options(struct fs_table *table);
@@ -83,7 +85,6 @@ int fs_table_shutdown(struct fs_table *table);
 int fs_table_queued(const struct fs_table *table, int slot);
 int fs_table_half_open(const struct fs_table *table);
 
-struct fs_channel;
 struct fs_channel_options {
     const char *device;
     uint32_t slots;

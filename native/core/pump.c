@@ -250,13 +250,14 @@ int fs_pump_poll(struct fs_pump *p, bool *more)
 /* ---- out ---- */
 
 /* Bytes sent, or -errno; *all: there is nothing left of `out`. */
-static ssize_t transmit(const struct fs_output *out, bool *all)
+static ssize_t transmit(struct fs_output *out, bool *all)
 {
     uint32_t count = out->count < FS_PUMP_PARTS ? out->count : FS_PUMP_PARTS;
     size_t size = 0;
     for (uint32_t i = 0; i < count; i++)
         size += out->parts[i].iov_len;
     *all = !out->more && count == out->count;
+    out->full = false;
     if (size == 0)
         return 0;
     int flags = MSG_NOSIGNAL;
@@ -273,7 +274,8 @@ static ssize_t transmit(const struct fs_output *out, bool *all)
         sent = 0;
     if (sent < 0)
         return -errno;
-    *all = *all && (size_t)sent == size;
+    out->full = (size_t)sent < size;
+    *all = *all && !out->full;
     return sent;
 }
 

@@ -15,10 +15,9 @@ from support.service import program, until
 from support.workers import Greeter, Who, Workers, bound, fork, shake
 
 import aiofastsocket
-from aiofastsocket import ListenTable, LocalListener
+from aiofastsocket import ListenTable
 from aiofastsocket.acceptor import Acceptor
 from aiofastsocket.loop import LOOPS
-from aiofastsocket.peer import Peer
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -98,35 +97,6 @@ def test_after_a_pause_the_owner_stands_first_again(loop: str) -> None:
             before = sum(slot.own for slot in table.slots())
             shake(sock.getsockname(), 200, gap=0.002)
             assert sum(slot.own for slot in table.slots()) - before >= 190
-
-
-def test_a_task_cancelled_before_it_began() -> None:
-    """Its connection is closed, and the server does not wait for it for ever. (On the asyncio loop
-    the task is asyncio's own.)"""
-
-    async def main() -> None:
-        running = asyncio.get_running_loop()
-        server = await running.create_server(Echo, "127.0.0.1", 0)
-        factory = running.get_task_factory()
-
-        def cancelled(loop: Any, coro: Any, **options: Any) -> Any:
-            task = asyncio.Task(coro, loop=loop, **options)
-            if coro.__name__ == "connect_accepted_socket":
-                task.cancel()
-            return task
-
-        running.set_task_factory(cancelled)
-        client = socket.create_connection(server.sockets[0].getsockname())
-        client.setblocking(False)
-        assert await asyncio.wait_for(running.sock_recv(client, 10), 10) == b""
-        client.close()
-        running.set_task_factory(factory)
-        waiter = running.create_task(server.wait_closed())
-        await asyncio.sleep(0)
-        server.close()
-        await asyncio.wait_for(waiter, 10)
-
-    aiofastsocket.run(main())
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -234,30 +204,3 @@ def test_a_server_closed_in_the_turn_of_an_accept(loop: str) -> None:
             await server.wait_closed()
 
     aiofastsocket.run(main(), loop=loop)
-
-
-@pytest.mark.parametrize("loop", LOOPS)
-def test_a_burst_ends_with_its_acceptor(loop: str) -> None:
-    """As with eager tasks (Python 3.12), where a factory may close its server in the burst."""
-    served: list[int] = []
-
-    async def main() -> None:
-        running: Any = asyncio.get_running_loop()
-        with bound() as sock, ListenTable(sock, slots=2) as table:
-
-            def serve(fd: int, _: Peer) -> None:
-                os.close(fd)
-                served.append(fd)
-                if len(served) == 3:
-                    acceptor.stop()
-
-            acceptor = Acceptor(running, LocalListener(table), serve)
-            acceptor.spawn()
-            await asyncio.sleep(0.01)
-            for _ in range(10):
-                socket.create_connection(sock.getsockname()).close()
-            await asyncio.sleep(0.05)
-            acceptor.local.release()
-
-    aiofastsocket.run(main(), loop=loop)
-    assert len(served) == 3

@@ -111,7 +111,10 @@ def busy_workers(address: Any) -> set[bytes]:
     answers = {request.getresponse().read() for request in asked}
     for request in asked:
         request.close()
-    assert not any(list(tables_of(int(pid))) for pid in answers)
+    for pid in answers:
+        for view in tables_of(int(pid)):
+            with view:
+                assert view.info().shared
     return answers
 
 

@@ -1,6 +1,7 @@
 """Who owns what: tables, their sockets, the servers on them, and the order of closing."""
 
 import asyncio
+import errno
 import gc
 import os
 import signal
@@ -49,6 +50,13 @@ def test_a_table_closed_in_another_thread(loop: str) -> None:
         ]
 
 
+class Nobody:
+    """Takes no connection."""
+
+    def take(self, slot: int, source: int, most: int) -> int:
+        return -errno.EAGAIN
+
+
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_table_closed_while_accepting_pauses(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("aiofastsocket.acceptor.RETRY_SECONDS", 0.05)
@@ -59,7 +67,7 @@ def test_a_table_closed_while_accepting_pauses(loop: str, monkeypatch: pytest.Mo
             running: Any = asyncio.get_running_loop()
             running.set_exception_handler(lambda _, context: said.append(context))
             local = LocalListener(table)
-            acceptor = Acceptor(running, local, lambda *_: None)
+            acceptor = Acceptor(running, local, Nobody())
             acceptor.spawn()
             await asyncio.sleep(0.01)
             acceptor._pause(OSError(24, "as if"))

@@ -25,9 +25,15 @@ class Who(asyncio.Protocol):
         self.transport = cast(asyncio.Transport, transport)
 
     def data_received(self, data: bytes) -> None:
+        self.transport.write(b"%d\n" % os.getpid())
         if data == b"slow\n":
-            self.transport.write(b"%d\n" % os.getpid())
-            time.sleep(SLOW_SECONDS)
+            # Not here: what is written may go out only when this returns.
+            asyncio.get_running_loop().call_soon(self._keep_busy)
+        else:
+            self.transport.close()
+
+    def _keep_busy(self) -> None:
+        time.sleep(SLOW_SECONDS)
         self.transport.write(b"%d\n" % os.getpid())
         self.transport.close()
 

@@ -51,6 +51,7 @@ struct fs_output {
     bool end;       /* shutdown(2) of our direction once all is sent */
     bool close;     /* it is closed once all is sent, */
     bool keep;      /* ... but by the caller: it is only polled no more */
+    bool full;      /* result: the kernel takes no more of these parts for now */
     bool done;      /* result: all was sent, and what was asked for after it is done */
     ssize_t result; /* bytes sent, or -errno: then it is polled no more, and still open */
 };

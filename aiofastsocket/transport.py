@@ -1,0 +1,85 @@
+"""Server transports: a loop's pump, and the connections of one listen table on it.
+
+What is done for each connection is compiled (native/cython); here is what is done for each server.
+"""
+
+import asyncio
+import socket
+import ssl
+from asyncio.sslproto import SSLProtocol
+from collections.abc import Callable
+from contextvars import copy_context
+from typing import Any
+
+from ._native.transports import Connections, Pump, Transport
+from .listeners import ListenTable
+from .local import pollers
+from .peer import parse
+
+__all__ = ["Connections", "Pump", "Transport", "connections_of", "over_tls", "pump_for"]
+
+ProtocolFactory = Callable[[], asyncio.BaseProtocol]
+
+
+def pump_for(loop: Any) -> Pump:
+    """A new pump, turned by `loop`."""
+    pump = Pump(loop, parse)
+    pollers.add(pump)
+    loop.add_reader(pump.fileno(), pump.turn)
+    return pump
+
+
+def connections_of(
+    pump: Pump,
+    table: ListenTable,
+    factory: ProtocolFactory,
+    *,
+    attach: Callable[[Connections], None] | None = None,
+    detach: Callable[[Connections], None] | None = None,
+) -> Connections:
+    """The connections of a table, each served by a protocol that `factory` makes, in a copy of the
+    present context.
+
+    attach, detach: called when the first connection opens, and when the last one is over.
+    """
+    sock = table.sock
+    # As asyncio's and uvloop's transports; Linux has connections inherit it from their listener.
+    nodelay = sock.family in (socket.AF_INET, socket.AF_INET6) and not sock.getsockopt(
+        socket.IPPROTO_TCP, socket.TCP_NODELAY
+    )
+    return Connections(
+        pump,
+        table,
+        table.pointer(),
+        (sock.family, sock.type, sock.proto),
+        factory,
+        copy_context(),
+        attach=attach,
+        detach=detach,
+        nodelay=nodelay,
+    )
+
+
+def over_tls(
+    loop: asyncio.AbstractEventLoop,
+    factory: ProtocolFactory,
+    context: ssl.SSLContext,
+    handshake_timeout: float | None = None,
+    shutdown_timeout: float | None = None,
+) -> ProtocolFactory:
+    """A factory of what speaks TLS below the protocols that `factory` makes: asyncio's own."""
+    make: Any = SSLProtocol
+
+    def protocol() -> asyncio.BaseProtocol:
+        made: asyncio.BaseProtocol = make(
+            loop,
+            factory(),
+            context,
+            None,  # nobody waits for the handshake
+            server_side=True,
+            ssl_handshake_timeout=handshake_timeout,
+            ssl_shutdown_timeout=shutdown_timeout,
+        )
+        return made
+
+    return protocol

@@ -1,0 +1,73 @@
+# What the transports use of native/include/fastsocket.
+
+from libc.stdint cimport uint32_t
+
+cdef extern from "<stdbool.h>" nogil:
+    ctypedef bint bool
+
+cdef extern from "<sys/uio.h>" nogil:
+    struct iovec:
+        void *iov_base
+        size_t iov_len
+
+cdef extern from "<sys/socket.h>" nogil:
+    ctypedef unsigned int socklen_t
+    struct sockaddr:
+        pass
+    struct sockaddr_storage:
+        pass
+    ssize_t recv(int fd, void *data, size_t size, int flags)
+    int getsockname(int fd, sockaddr *address, socklen_t *length)
+    int getpeername(int fd, sockaddr *address, socklen_t *length)
+
+cdef extern from "<fastsocket/pump.h>" nogil:
+    enum:
+        FS_PUMP_BATCH
+        FS_PUMP_PEER
+        FS_PUMP_PARTS
+
+    struct fs_table:
+        pass
+
+    struct fs_pump:
+        pass
+
+    enum fs_read:
+        FS_READ_NOT
+        FS_READ_RECEIVE
+        FS_READ_REPORT
+
+    struct fs_input:
+        void *owner
+        int fd
+        bool readable
+        bool writable
+        bool received
+        int result
+        const char *data
+        socklen_t peer_length
+        unsigned char *peer
+
+    struct fs_output:
+        int fd
+        void *owner
+        const iovec *parts
+        uint32_t count
+        fs_read read
+        bool more
+        bool end
+        bool close
+        bool keep
+        bool full
+        bool done
+        ssize_t result
+
+    int fs_pump_open(fs_pump **out)
+    void fs_pump_free(fs_pump *pump)
+    int fs_pump_fd(const fs_pump *pump)
+    int fs_pump_renew(fs_pump *pump)
+    int fs_pump_accept(fs_pump *pump, fs_table *table, int slot, int source, int most,
+                       bool nodelay, int *error)
+    int fs_pump_poll(fs_pump *pump, bool *more)
+    const fs_input *fs_pump_inputs(const fs_pump *pump)
+    void fs_pump_flush(fs_pump *pump, fs_output *outputs, int count)

@@ -1,0 +1,207 @@
+# Turns of the loop: what came in goes to the protocols, what they want goes out, in batches.
+
+# Between two flushes handlers may take this long together. Where they take longer, fewer connections
+# are accepted, and answers held back, at a time: nobody's answer is to wait for another's slow
+# handler, and what is not accepted an idle sibling may take.
+cdef long long SLOW_NS = 2_000_000
+cdef int BURST = 32  # connections accepted, and answers held back, at most
+cdef int FAST_ENOUGH = 64  # as many in a row without a slow one double the pace
+
+
+cdef long long now_ns() noexcept nogil:
+    cdef timespec t
+    clock_gettime(CLOCK_MONOTONIC, &t)
+    return t.tv_sec * 1_000_000_000LL + t.tv_nsec
+
+
+cdef void is_fatal(exception) except *:
+    """asyncio: these two end the loop, all others are reported."""
+    if isinstance(exception, (SystemExit, KeyboardInterrupt)):
+        raise exception
+
+
+@cython.final
+cdef class Pump:
+    """One for each loop. parse: makes a Python address of a struct sockaddr's bytes."""
+
+    cdef object __weakref__
+    cdef fs_pump *pump
+    cdef object loop
+    cdef object parse
+    cdef object call_soon
+    cdef object flush_soon
+    cdef object context
+    cdef list dirty  # transports that want something of the kernel, each once
+    cdef list fresh  # accepted, and left alone by their protocols so far
+    cdef list held  # what the kernel is given to read
+    cdef bint scheduled
+    cdef bint turning
+    cdef int pace
+    cdef int fast
+    cdef int handled  # since `began`
+    cdef long long began
+    cdef long long scheduled_at
+    cdef object failure
+    cdef fs_output outputs[64]
+    cdef iovec parts[64 * 16]
+
+    def __cinit__(self, loop, parse):
+        if FS_PUMP_BATCH > 64 or FS_PUMP_PARTS > 16:
+            raise AssertionError("the pump's batches have grown")
+        rc = fs_pump_open(&self.pump)
+        if rc < 0:
+            raise OSError(-rc, f"pump: {os.strerror(-rc)}")
+        self.loop = loop
+        self.parse = parse
+        self.call_soon = loop.call_soon
+        self.flush_soon = self.flush_now
+        self.context = Context()
+        self.dirty = []
+        self.fresh = []
+        self.held = []
+        self.pace = BURST
+
+    def __dealloc__(self):
+        fs_pump_free(self.pump)
+
+    def fileno(self):
+        """Readable while connections have something to say: then call `turn`."""
+        return fs_pump_fd(self.pump)
+
+    def close(self):
+        """With the loop: connections that are still open are nobody's any more."""
+        pump, self.pump = self.pump, NULL
+        fs_pump_free(pump)
+        self.dirty, self.fresh = [], []
+
+    def renew(self):
+        """In a forked child: an epoll set of its own, behind the same descriptor."""
+        self.scheduled = self.turning = False
+        if self.pump is NULL:
+            return
+        rc = fs_pump_renew(self.pump)
+        if rc < 0:
+            raise OSError(-rc, f"pump: {os.strerror(-rc)}")
+
+    def turn(self):
+        """Receive for every connection that has something, tell the protocols, and answer."""
+        cdef bool more = True
+        cdef int count
+        if self.turning or self.pump is NULL:
+            return
+        self.begin()
+        while more:
+            with nogil:
+                count = fs_pump_poll(self.pump, &more)
+            self.tell(count)
+        self.end()
+
+    def flush_now(self):
+        """What was written, closed, paused or resumed outside a turn."""
+        cdef Transport transport
+        self.scheduled = False
+        if self.turning or self.pump is NULL:
+            return
+        self.measure(self.scheduled_at)  # tasks that the protocols have started
+        self.begin()
+        fresh, self.fresh = self.fresh, []
+        for transport in fresh:
+            if not transport.watched:
+                transport.mark()
+        self.flush()
+        self.end()
+
+    cdef void begin(self):
+        self.turning = True
+        self.handled = 0
+        self.began = now_ns()
+
+    cdef end(self):
+        if self.dirty:
+            self.measure(self.began)
+            self.flush()
+        self.turning = False
+        if self.dirty or self.fresh:
+            self.schedule()
+        failure, self.failure = self.failure, None
+        if failure is not None:
+            raise failure
+
+    cdef schedule(self):
+        if not self.scheduled and not self.turning:
+            self.scheduled_at = now_ns()
+            self.call_soon(self.flush_soon, context=self.context)
+            self.scheduled = True
+
+    cdef tell(self, int count):
+        cdef const fs_input *inputs = fs_pump_inputs(self.pump)
+        cdef Transport transport
+        cdef int i
+        # Held: one's callback may end another's life.
+        cdef list batch = [<Transport>inputs[i].owner for i in range(count)]
+        for i in range(count):
+            transport = <Transport>batch[i]
+            try:
+                transport.heard(&inputs[i])
+            except BaseException as exc:
+                self.failure = self.failure or exc
+            self.pause_for_breath()
+
+    cdef pause_for_breath(self):
+        self.handled += 1
+        if self.handled >= self.pace:
+            self.measure(self.began)
+            self.flush()
+            self.handled = 0
+            self.began = now_ns()
+
+    cdef void measure(self, long long since):
+        cdef long long took = now_ns() - since
+        if took > SLOW_NS:
+            self.pace = <int>max(1, self.pace * SLOW_NS // took)
+            self.fast = 0
+        elif self.pace < BURST:
+            self.fast += self.handled
+            if self.fast >= FAST_ENOUGH:
+                self.pace *= 2
+                self.fast = 0
+
+    cdef flush(self):
+        """One round: what callbacks ask for meanwhile is another round's."""
+        cdef Transport transport
+        cdef list dirty = self.dirty
+        cdef int start, i, count
+        self.dirty = []
+        for transport in dirty:
+            transport.dirty = False
+            if transport.kept is not None and not transport.reading_paused:
+                try:
+                    transport.deliver_kept()
+                except BaseException as exc:
+                    self.failure = self.failure or exc
+        for start in range(0, len(dirty), FS_PUMP_BATCH):
+            batch = dirty[start:start + FS_PUMP_BATCH]
+            count = 0
+            for transport in batch:
+                if transport.fd >= 0:
+                    transport.fill(&self.outputs[count], &self.parts[count * 16], self.held)
+                    count += 1
+            with nogil:
+                fs_pump_flush(self.pump, self.outputs, count)
+            self.held.clear()
+            for i in range(count):
+                transport = <Transport>self.outputs[i].owner
+                if self.outputs[i].close and self.outputs[i].done and not self.outputs[i].keep:
+                    transport.fd = -1
+            self.flushed(count)
+
+    cdef flushed(self, int count):
+        cdef Transport transport
+        cdef int i
+        cdef list batch = [<Transport>self.outputs[i].owner for i in range(count)]
+        for i in range(count):
+            transport = <Transport>batch[i]
+            try:
+                transport.flushed(&self.outputs[i])
+            except BaseException as exc:
+                self.failure = self.failure or exc
