@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 SOURCES := $(shell find aiofastsocket native pyproject.toml LICENSE README.md -type f \
              -not -path '*/__pycache__/*' -not -path 'native/tests/*')
 
-.PHONY: serve test test-native test-python test-programs lint format clean
+.PHONY: serve test test-native test-python test-programs test-sanitized bench bench-full lint format clean
 
 serve: $(VENV)/installed
 	@echo "In another terminal:  curl http://$(HOST):$(PORT)/        (and again: the workers take turns)"
@@ -32,6 +32,26 @@ test-native: $(VENV)/tools
 # Against the installed package: the source tree is not on the path.
 test-python: $(VENV)/installed $(VENV)/tools packages
 	$(BIN)/pytest $(PYTEST_ARGS)
+
+# What runs on the pump, with the package built under AddressSanitizer and UndefinedBehaviorSanitizer.
+# Leaks are counted by the tests; the interpreter keeps memory that LeakSanitizer would tell of.
+SANITIZED = $(VENV)-sanitized
+test-sanitized: $(SANITIZED)/installed
+	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+	  ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
+	  $(SANITIZED)/bin/pytest tests/loops $(PYTEST_ARGS)
+
+$(SANITIZED)/installed: $(VENV)/installed
+	@$(MAKE) --no-print-directory VENV=$(SANITIZED) $(SANITIZED)/tools
+	@$(SANITIZED)/bin/pip install -q . -C cmake.define.FS_SANITIZE=ON -C cmake.build-type=Debug
+	@touch $@
+
+# Beside the peers, in turns: benchmarks/README.md.
+bench:
+	$(PYTHON) benchmarks/run.py
+
+bench-full:
+	$(PYTHON) benchmarks/run.py --full
 
 # Other people's servers, plain and with libfsocket.so: minutes, so not part of `test`.
 test-programs: $(VENV)/installed $(VENV)/tools

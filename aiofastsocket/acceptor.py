@@ -51,7 +51,7 @@ class Taker(Protocol):
 
 
 class Acceptor:
-    """Has `taker` take the connections that `local` is to accept. Use from the loop's thread only."""
+    """Has `taker` take what `local` is to accept. Use from the loop's thread only."""
 
     def __init__(self, loop: ListenLoop, local: LocalListener, taker: Taker) -> None:
         self.local = local

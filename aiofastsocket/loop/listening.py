@@ -203,9 +203,7 @@ class Listening:
         """As loop.sendfile."""
         if not isinstance(transport, Transport):
             base: Any = super()
-            return cast(
-                int, await base.sendfile(transport, file, offset, count, fallback=fallback)
-            )
+            return cast(int, await base.sendfile(transport, file, offset, count, fallback=fallback))
         if transport.is_closing():
             raise RuntimeError("Transport is closing")
         reading = transport.is_reading()

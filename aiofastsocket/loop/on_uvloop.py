@@ -12,7 +12,7 @@ registered yet is left alone and tried again later.
 import asyncio
 import errno
 import logging
-from asyncio.sslproto import _SSLProtocolTransport  # type: ignore[attr-defined]
+from asyncio.sslproto import _SSLProtocolTransport
 from collections.abc import Callable
 from typing import Any
 

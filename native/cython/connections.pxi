@@ -89,8 +89,13 @@ cdef class Connections:
             transport.start(first)
         finally:
             PyContext_Exit(context)
-        if not transport.dirty and not transport.watched and transport.fd >= 0:
+        if transport.dirty or transport.watched or transport.fd < 0:
+            return
+        if first.result > 0:
+            # Tasks that were started for what it said may well end it before it is ever watched.
             self.pump.fresh.append(transport)
+        else:
+            transport.mark()
 
     cdef left(self, Transport transport):
         self.open.discard(transport)

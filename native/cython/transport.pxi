@@ -260,8 +260,8 @@ cdef class Transport:
             protocol.connection_made(self)
         except BaseException as exc:
             is_fatal(exc)
-            self.fatal("Fatal error: protocol.connection_made() call failed.", exc)
-        self.received(first)
+            self.report("Fatal error: protocol.connection_made() call failed.", exc)
+        self.received(first)  # as on asyncio's loops, it goes on
 
     cdef use(self, protocol):
         self.buffered = isinstance(protocol, BufferedProtocol)

@@ -144,8 +144,8 @@ class Buffered(Notes, asyncio.BufferedProtocol):
 
     def get_buffer(self, sizehint: int) -> Any:
         assert isinstance(sizehint, int)
-        buffer = self.tell("buffer")
-        self.buffer = bytearray(self.capacity) if buffer is None else buffer
+        buffer: Any = self.tell("buffer")
+        self.buffer: Any = bytearray(self.capacity) if buffer is None else buffer
         return self.buffer
 
     def buffer_updated(self, nbytes: int) -> None:

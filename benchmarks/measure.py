@@ -1,0 +1,101 @@
+"""One measurement: what a server's processes used while a client ran, and how busy the cores were.
+
+CPU time is the scheduler's, in nanoseconds, of the server's processes alone. How busy the cores
+were, whoever used them, says who was the limit; how often the server slept, in what portions its
+work came: a server that is waited for serves many connections a wake-up, and each costs less.
+"""
+
+import time
+from contextlib import suppress
+from pathlib import Path
+from typing import Any
+
+import clients
+from peers import Running, client_core
+from scenarios import Idle, Load
+
+
+def _family(pid: int) -> list[int]:
+    """The process and all that descend from it."""
+    found = [pid]
+    for parent in found:
+        for task in Path(f"/proc/{parent}/task").glob("*/children"):
+            with suppress(OSError):
+                found += map(int, task.read_text().split())
+    return found
+
+
+def _threads(pid: int) -> list[Path]:
+    """Of a process and its descendants."""
+    return [task for p in _family(pid) for task in Path(f"/proc/{p}/task").iterdir()]
+
+
+def _cpu_ns(pid: int) -> int:
+    """CPU time; of threads that ended, nothing."""
+    return sum(int((task / "schedstat").read_text().split()[0]) for task in _threads(pid))
+
+
+def _sleeps(pid: int) -> int:
+    """How often a thread gave up its core because there was nothing to do."""
+    texts = [(task / "status").read_text() for task in _threads(pid)]
+    return sum(int(text.split("\nvoluntary_ctxt_switches:")[1].split()[0]) for text in texts)
+
+
+def _memory(pid: int) -> int:
+    """Proportional set size in bytes: what is shared counts in parts."""
+    total = 0
+    for member in _family(pid):
+        lines = Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()
+        total += next(int(line.split()[1]) for line in lines if line.startswith("Pss:"))
+    return total * 1024
+
+
+def _core_times(core: int) -> tuple[int, int]:
+    """Ticks that a core was busy, and all."""
+    for line in Path("/proc/stat").read_text().splitlines():
+        if line.startswith(f"cpu{core} "):
+            ticks = [int(word) for word in line.split()[1:9]]
+            return sum(ticks) - ticks[3] - ticks[4], sum(ticks)
+    raise LookupError(f"core {core} is not in /proc/stat")
+
+
+class _Meter:
+    """Reads everything when started, and again when stopped."""
+
+    def __init__(self, target: Running) -> None:
+        self._target = target
+        self._memory = _memory(target.pid)
+
+    def start(self) -> None:
+        self.memory_growth = _memory(self._target.pid) - self._memory
+        self._cores = {c: _core_times(c) for c in self._target.cores | {client_core()}}
+        self._sleeps = _sleeps(self._target.pid)
+        self._time = time.monotonic_ns()
+        self._cpu = _cpu_ns(self._target.pid)
+
+    def stop(self) -> None:
+        self.cpu_ns = _cpu_ns(self._target.pid) - self._cpu
+        self.wall_ns = time.monotonic_ns() - self._time
+        self.sleeps = _sleeps(self._target.pid) - self._sleeps
+        self.busy = {}
+        for core, (busy, total) in self._cores.items():
+            busy_now, total_now = _core_times(core)
+            self.busy[core] = (busy_now - busy) / max(1, total_now - total)
+
+
+def measure(target: Running, load: Load, seconds: int, seed: int) -> dict[str, Any]:
+    """One line of the results: what the client says, and what the server used for it."""
+    meter = _Meter(target)
+    result = clients.run(load, target.port, seconds, seed, meter.start)
+    meter.stop()
+    result["cpu_us"] = meter.cpu_ns / 1000 / result["requests"]
+    result["rate"] = result["requests"] / result["seconds"]
+    result["sleeps"] = meter.sleeps / result["requests"]
+    result["server_share"] = meter.cpu_ns / meter.wall_ns / len(target.cores)
+    result["server_core"] = sum(meter.busy[c] for c in target.cores) / len(target.cores)
+    result["client_core"] = meter.busy[client_core()]
+    if isinstance(load, Idle):
+        result["memory"] = meter.memory_growth / load.connections
+    return {
+        key: round(value, 5) if isinstance(value, float) else value for key, value in result.items()
+    }

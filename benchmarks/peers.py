@@ -1,0 +1,185 @@
+"""Environments, one a peer, and servers in them: made, started on their cores, and ended.
+
+Everything is kept in build/bench: virtual environments, C programs. A peer's environment is made
+anew when what it is made of has changed, so that a figure always belongs to the sources at hand.
+"""
+
+import hashlib
+import os
+import shutil
+import signal
+import socket
+import string
+import subprocess
+import sys
+import tempfile
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from itertools import count
+from pathlib import Path
+
+from scenarios import BACKLOG, ENVIRONMENTS, OURS, Server
+
+HERE = Path(__file__).resolve().parent
+ROOT = HERE.parent
+BUILD = ROOT / "build" / "bench"
+
+C_PROGRAMS = {
+    "epoll_server": ("epoll_server.c",),
+    "limit_server": ("limit_server.c",),
+    "client": ("client.c", "pingpong.c", "short.c"),
+}
+C_FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror")
+
+# Debian keeps servers where users other than root do not look.
+SEARCH_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
+
+# Below the ports that clients get, lest one of them sits on a server's.
+_ports = count(20000)
+
+
+class CannotStart(Exception):
+    """A server that is not to be had here, and why."""
+
+
+def _digest(files: list[Path]) -> str:
+    total = hashlib.sha256()
+    for file in sorted(files):
+        total.update(f"{file}\0".encode() + file.read_bytes())
+    return total.hexdigest()
+
+
+def _sources() -> list[Path]:
+    """What the package is built from."""
+    folders = (ROOT / "aiofastsocket", ROOT / "native")
+    files = [f for folder in folders for f in folder.rglob("*") if f.is_file()]
+    built = [f for f in files if not {"__pycache__", "tests"} & set(f.relative_to(ROOT).parts)]
+    return [*built, ROOT / "pyproject.toml"]
+
+
+def environment(name: str) -> Path:
+    """The folder of a peer's virtual environment, ready."""
+    folder = BUILD / "envs" / name
+    packages = ENVIRONMENTS[name]
+    wanted = f"{sys.version} {packages}" + (_digest(_sources()) if OURS in packages else "")
+    stamp = folder / "made-of"
+    if stamp.exists() and stamp.read_text() == wanted:
+        return folder
+    print(f"making the environment of {name} ...", file=sys.stderr, flush=True)
+    subprocess.run([sys.executable, "-m", "venv", "--clear", folder], check=True)
+    if packages:
+        what = [str(ROOT) if package == OURS else package for package in packages]
+        pip = (folder / "bin" / "pip", "--disable-pip-version-check", "install", "-qq")
+        subprocess.run([*pip, *what], check=True)
+    stamp.write_text(wanted)
+    return folder
+
+
+def compile_programs() -> Path:
+    """Compile the C programs; the folder that they are in."""
+    folder = BUILD / "bin"
+    folder.mkdir(parents=True, exist_ok=True)
+    for program, sources in C_PROGRAMS.items():
+        files = [HERE / "c" / source for source in sources]
+        subprocess.run(["cc", *C_FLAGS, "-o", folder / program, *files, "-lm"], check=True)
+    return folder
+
+
+def server_cores(workers: int) -> set[int]:
+    """A core a worker, as far as they go; the last is the client's."""
+    return set(sorted(os.sched_getaffinity(0))[:-1][:workers])
+
+
+def client_core() -> int:
+    """Where no server runs."""
+    return max(os.sched_getaffinity(0))
+
+
+def _free_port() -> int:
+    for port in _ports:
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port
+    raise AssertionError("unreachable")
+
+
+@dataclass(frozen=True)
+class Running:
+    """A server that answers."""
+
+    server: Server
+    pid: int
+    port: int
+    cores: set[int]
+
+
+def _command(server: Server, folder: Path, port: int) -> list[str]:
+    names = {
+        "env": str(BUILD / "envs" / (server.environment or "")),
+        "apps": str(HERE / "apps"),
+        "bin": str(BUILD / "bin"),
+        "dir": str(folder),
+        "config": str(folder / "config"),
+        "port": str(port),
+        "backlog": str(BACKLOG),
+        "workers": str(server.workers),
+        "listen": server.listen,
+    }
+    if server.config:
+        template = string.Template((HERE / "conf" / server.config).read_text())
+        (folder / "config").write_text(template.substitute(names))
+        (folder / "index.html").write_text("hello")
+    command = [part.format(**names) for part in server.command]
+    program = shutil.which(command[0], path=SEARCH_PATH)
+    if program is None:
+        raise CannotStart(f"{command[0]} is not installed")
+    return [program, *command[1:]]
+
+
+def _answers(port: int) -> bool:
+    """Whether a request gets an answer; an echo is one."""
+    try:
+        with socket.create_connection(("127.0.0.1", port), 5) as client:
+            client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
+            return client.recv(1) != b""
+    except OSError:
+        return False
+
+
+@contextmanager
+def running(server: Server) -> Iterator[Running]:
+    """The server, from its first answer to its end. Raises CannotStart."""
+    port = _free_port()
+    cores = server_cores(server.workers)
+    with tempfile.TemporaryDirectory() as name, tempfile.TemporaryFile() as errors:
+        folder = Path(name)
+        folder.chmod(0o755)  # some servers drop root and read it then
+        process = subprocess.Popen(
+            _command(server, folder, port),
+            env=os.environ | {"PATH": SEARCH_PATH},
+            stdin=subprocess.DEVNULL,
+            stdout=errors,
+            stderr=errors,
+            start_new_session=True,  # the group that is ended below
+            preexec_fn=lambda: os.sched_setaffinity(0, cores),
+        )
+        try:
+            end = time.monotonic() + 10
+            while not _answers(port):
+                if process.poll() is not None or time.monotonic() > end:
+                    errors.seek(0)
+                    said = errors.read().decode(errors="replace").strip() or "no answer"
+                    raise CannotStart(said.splitlines()[-1])
+                time.sleep(0.01)
+            time.sleep(0.1)  # the other workers are not much later
+            yield Running(server, process.pid, port, cores)
+        finally:
+            with suppress(ProcessLookupError):
+                os.killpg(process.pid, signal.SIGTERM)
+            try:
+                process.wait(10)
+            except subprocess.TimeoutExpired:
+                os.killpg(process.pid, signal.SIGKILL)
+                process.wait()

@@ -1,0 +1,84 @@
+"""Results to plots: one SVG a scenario. Run in the `report` environment, which has matplotlib:
+
+    python plots.py FOLDER
+
+Left, what is compared: bars are medians, dots the single measurements. Right, latency.
+"""
+
+import json
+import statistics
+import sys
+from pathlib import Path
+from typing import Any
+
+import matplotlib.pyplot as plt
+from matplotlib.ticker import LogLocator
+from scenarios import SCENARIOS, Scenario
+
+_LABELS = {
+    "cpu_us": "CPU µs per {unit}",
+    "memory": "bytes per idle connection",
+    "delayed": "share delayed by more than 10 ms",
+}
+_PERCENTILES = (("p50", "p50", "o"), ("p99", "p99", "D"), ("p999", "p99.9", ">"))
+_OURS, _PEER = "#1f77b4", "#9a9a9a"
+
+
+def _bars(axes: Any, scenario: Scenario, values: dict[str, list[float]], metric: str) -> None:
+    for y, (server, figures) in enumerate(values.items()):
+        ours = server.startswith(("ours", "shim"))
+        axes.barh(y, statistics.median(figures), height=0.6, color=_OURS if ours else _PEER)
+        axes.plot(figures, [y] * len(figures), "o", color="black", markersize=2, alpha=0.6)
+    axes.set_yticks(range(len(values)), list(values))
+    axes.set_xlim(left=0)
+    axes.set_xlabel(_LABELS[metric].format(unit=scenario.load.unit))
+
+
+def _latencies(axes: Any, rows: list[dict[str, Any]], servers: list[str]) -> None:
+    for percentile, name, marker in _PERCENTILES:
+        if percentile not in rows[0]:  # too few requests
+            continue
+        figures = [[r[percentile] for r in rows if r["server"] == s] for s in servers]
+        medians = [statistics.median(of_server) / 1000 for of_server in figures]
+        axes.plot(medians, range(len(servers)), marker, markersize=5, label=name)
+    axes.set_xscale("log")
+    axes.xaxis.set_major_locator(LogLocator(subs=(1, 2, 5)))
+    axes.xaxis.set_major_formatter("{x:g}")
+    axes.xaxis.set_minor_formatter("")
+    axes.set_xlabel("latency, ms")
+    axes.grid(axis="x", alpha=0.3)
+    axes.legend(loc="upper left", bbox_to_anchor=(1, 1), frameon=False)
+
+
+def _draw(scenario: Scenario, rows: list[dict[str, Any]], file: Path) -> None:
+    servers = [s.name for s in scenario.servers if any(r["server"] == s.name for r in rows)]
+    metric = scenario.metrics[0]
+    values = {s: [row[metric] for row in rows if row["server"] == s] for s in servers}
+    figure, (left, right) = plt.subplots(
+        *(1, 2),
+        figsize=(9, 0.9 + 0.28 * len(servers)),
+        width_ratios=(3, 2),
+        sharey=True,
+        layout="constrained",
+    )
+    _bars(left, scenario, values, metric)
+    _latencies(right, rows, servers)
+    left.invert_yaxis()
+    figure.suptitle(scenario.title, fontsize=10)
+    figure.savefig(file, metadata={"Date": None})
+    plt.close(figure)
+
+
+def main() -> None:
+    folder = Path(sys.argv[1])
+    # Text as text: small files. A fixed salt: the same results make the same file.
+    plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "", "font.size": 8})
+    measured = json.loads((folder / "results.json").read_text())["scenarios"]
+    results = {m["name"]: m["results"] for m in measured}
+    for scenario in SCENARIOS:
+        if results.get(scenario.name):
+            _draw(scenario, results[scenario.name], folder / f"{scenario.name}.svg")
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,312 @@
+"""What is measured: servers, loads, comparisons and aims, as data. Nothing here runs anything.
+
+A new peer is an entry of ENVIRONMENTS (if it needs packages) and a Server; a new scenario is an
+entry of SCENARIOS. ASGI will be one: servers that are started with `{env}/bin/uvicorn` and the
+like, and the loads `Wrk(64)` and `Wrk(64, headers=())`.
+"""
+
+from dataclasses import dataclass
+
+BACKLOG = 4096
+
+OURS = "aiofastsocket"  # the package that is installed from this repository
+ENVIRONMENTS: dict[str, tuple[str, ...]] = {
+    "ours": (OURS,),
+    "uvloop": ("uvloop",),
+    "asyncio": (),
+    "report": ("matplotlib",),
+}
+
+
+@dataclass(frozen=True)
+class Server:
+    """One way to run a server, under a name that the scenario's table shows.
+
+    In `command`, {env} is the environment's folder, {apps} and {bin} our Python and C servers,
+    {dir} a folder for this run, {config} the file made of conf/`config`, with `listen` in it.
+    """
+
+    name: str
+    command: tuple[str, ...]
+    environment: str | None = None
+    workers: int = 1
+    config: str | None = None
+    listen: str = ""
+
+
+@dataclass(frozen=True)
+class Wrk:
+    """As many requests as so many clients get answered; by default one request a connection."""
+
+    connections: int
+    headers: tuple[str, ...] = ("Connection: close",)
+    unit = "connection"
+
+
+@dataclass(frozen=True)
+class Echo:
+    """Messages there and back on long connections, one on its way in each."""
+
+    connections: int
+    size: int
+    unit = "message"
+
+
+@dataclass(frozen=True)
+class Idle:
+    """Connections that say nothing, and one among them with messages of 100 bytes."""
+
+    connections: int
+    unit = "message"
+
+
+@dataclass(frozen=True)
+class Flood:
+    """So many short connections at once."""
+
+    connections: int
+    unit = "connection"
+
+
+@dataclass(frozen=True)
+class Arrivals:
+    """Short connections at random times; one in `block` asks for the handler that blocks."""
+
+    rate: float
+    block: int
+    unit = "connection"
+
+
+Load = Wrk | Echo | Idle | Flood | Arrivals
+
+
+@dataclass(frozen=True)
+class Aim:
+    """The median of a ratio within one round: product of `over` by product of `under`."""
+
+    over: tuple[str, ...]
+    under: tuple[str, ...]
+    limit: float
+    metric: str = "cpu_us"
+
+
+@dataclass(frozen=True)
+class Scenario:
+    """Servers under one load. `against` are divided into the others; `metrics` what is compared.
+
+    `seconds`: how long a measurement lasts, in the short run and in the full one.
+    """
+
+    name: str
+    title: str
+    about: str
+    servers: tuple[Server, ...]
+    load: Load
+    against: tuple[str, ...]
+    metrics: tuple[str, ...] = ("cpu_us",)
+    aims: tuple[Aim, ...] = ()
+    seconds: tuple[int, int] = (1, 3)
+
+
+def _python(name: str, app: str, loop: str, *options: str, workers: int = 1) -> Server:
+    """A server of apps/, in the environment of its peer."""
+    return Server(
+        name,
+        (
+            *("{env}/bin/python", "{apps}/" + app, "--loop", loop, "--port", "{port}"),
+            *("--backlog", "{backlog}", "--workers", "{workers}", *options),
+        ),
+        loop.split("-")[0],
+        workers,
+    )
+
+
+def _loops(app: str) -> tuple[Server, ...]:
+    return (
+        _python("ours", app, "ours-uvloop"),
+        _python("ours-asyncio", app, "ours-asyncio"),
+        _python("uvloop", app, "uvloop"),
+        _python("asyncio", app, "asyncio"),
+    )
+
+
+def _deferred(app: str) -> tuple[Server, ...]:
+    return (
+        _python("ours-defer", app, "ours-uvloop", "--defer-accept"),
+        _python("ours-asyncio-defer", app, "ours-asyncio", "--defer-accept"),
+    )
+
+
+def _c(name: str, program: str, *options: str) -> Server:
+    return Server(name, ("{bin}/" + program, "{port}", "{backlog}", *options))
+
+
+_PROGRAMS = {
+    "nginx": ("nginx.conf", ("nginx", "-p", "{dir}", "-c", "{config}")),
+    "haproxy": ("haproxy.cfg", ("haproxy", "-db", "-f", "{config}")),
+    "lighttpd": ("lighttpd.conf", ("lighttpd", "-D", "-f", "{config}")),
+}
+
+
+def _program(
+    name: str,
+    program: str,
+    *,
+    workers: int = 1,
+    shim: tuple[str, ...] = (),
+    listen: str = "",
+) -> Server:
+    """Other people's server, plain or with libfsocket.so before it (`shim`: options of exec).
+
+    listen: what its configuration says at the address.
+    """
+    config, command = _PROGRAMS[program]
+    before = ("{env}/bin/aiofastsocket", "exec", *shim, "--") if shim else ()
+    environment = "ours" if shim else None
+    return Server(name, (*before, *command), environment, workers, config, listen)
+
+
+def _shim(program: str, own_reuseport: str = "") -> Scenario:
+    spread = ("--steer", "spread")
+    servers = [
+        _program("plain", program, workers=2),
+        _program("shim", program, workers=2, shim=spread),
+        _program("shim-defer", program, workers=2, shim=(*spread, "--defer-accept")),
+    ]
+    if own_reuseport:
+        servers.append(_program("reuseport", program, workers=2, listen=own_reuseport))
+    return Scenario(
+        name=f"shim-{program}",
+        title=f"{program}, plain and with libfsocket.so",
+        about="Two workers. `reuseport` is the program's own way to give each worker a listener.",
+        servers=tuple(servers),
+        load=Wrk(64),
+        against=("plain",),
+    )
+
+
+SCENARIOS = (
+    Scenario(
+        name="raw-short",
+        title="Raw protocol, short connections",
+        about="An `asyncio.Protocol` that answers one request and closes. `c-epoll` is a plain C "
+        "server; `c-limit` defers accept and registers nothing, but sends and closes as everybody "
+        "does; `c-limit-fin` also lets the answer and the FIN share a segment, as ours does.",
+        servers=(
+            *_loops("raw.py"),
+            *_deferred("raw.py"),
+            _c("c-epoll", "epoll_server"),
+            _c("c-limit", "limit_server"),
+            _c("c-limit-fin", "limit_server", "fin"),
+            _program("nginx", "nginx"),
+            _program("nginx-deferred", "nginx", listen="deferred"),
+        ),
+        load=Wrk(64),
+        against=(
+            *("uvloop", "asyncio", "c-epoll", "c-limit", "c-limit-fin"),
+            *("nginx", "nginx-deferred"),
+        ),
+        aims=(
+            Aim(("ours",), ("uvloop",), 0.60),
+            Aim(("ours-defer",), ("uvloop",), 0.60),
+            Aim(("ours-defer",), ("c-limit",), 1.30),
+            Aim(("ours",), ("nginx",), 0.80),
+            Aim(("ours-defer",), ("nginx",), 0.80),
+        ),
+    ),
+    Scenario(
+        name="streams-short",
+        title="Streams, short connections",
+        about="`asyncio.start_server`: read one request, answer, drain, close.",
+        servers=(*_loops("streams.py"), *_deferred("streams.py")),
+        load=Wrk(64),
+        against=("uvloop", "asyncio"),
+        aims=(
+            Aim(("ours",), ("uvloop",), 0.75),
+            Aim(("ours-defer",), ("uvloop",), 0.75),
+        ),
+    ),
+    Scenario(
+        name="echo-small",
+        title="Echo, 100 bytes on long connections",
+        about="64 connections, one message on its way in each.",
+        servers=_loops("echo.py"),
+        load=Echo(64, 100),
+        against=("uvloop", "asyncio"),
+        aims=(Aim(("ours",), ("uvloop",), 1.00),),
+    ),
+    Scenario(
+        name="echo-large",
+        title="Echo, 64 KiB on long connections",
+        about="16 connections, one message on its way in each.",
+        servers=_loops("echo.py"),
+        load=Echo(16, 65536),
+        against=("uvloop", "asyncio"),
+        aims=(Aim(("ours",), ("uvloop",), 1.00),),
+    ),
+    Scenario(
+        name="idle",
+        title="Idle connections",
+        about="Memory is the growth of the process's proportional set size (PSS) by the "
+        "connection, without what the kernel keeps for the socket; CPU and latency are those of "
+        "the one connection that talks.",
+        servers=_loops("echo.py"),
+        load=Idle(10_000),
+        against=("uvloop", "asyncio"),
+        metrics=("memory", "cpu_us"),
+        aims=(Aim(("ours",), ("uvloop",), 0.80, "memory"),),
+    ),
+    Scenario(
+        name="workers",
+        title="One worker and two",
+        about="The raw protocol. Two workers listen on a listen table (ours), on one inherited "
+        "socket, or each on its own `SO_REUSEPORT` socket. Where there are fewer than three "
+        "cores, both workers share one: then this shows what sharing costs, not what it gains.",
+        servers=(
+            _python("ours-1", "raw.py", "ours-uvloop"),
+            _python("ours-2", "raw.py", "ours-uvloop", "--sharing", "table", workers=2),
+            _python("uvloop-1", "raw.py", "uvloop"),
+            _python("uvloop-2", "raw.py", "uvloop", "--sharing", "inherited", workers=2),
+            _python("uvloop-2-own", "raw.py", "uvloop", "--sharing", "reuseport", workers=2),
+        ),
+        load=Wrk(64),
+        against=("uvloop-1", "uvloop-2", "uvloop-2-own"),
+        aims=(
+            Aim(("ours-2", "uvloop-1"), ("ours-1", "uvloop-2"), 1.05),
+            Aim(("ours-2", "uvloop-1"), ("ours-1", "uvloop-2-own"), 1.05),
+        ),
+    ),
+    Scenario(
+        name="tail",
+        title="Tail latency beside a handler that blocks",
+        about="Two workers; 60 requests a second at random times, one in 20 of which holds up its "
+        "worker for 100 ms. Latency is that of the others, `delayed` the share of them that "
+        "waited for more than 10 ms. With both workers held up at once nobody is served at all.",
+        servers=(
+            _python("ours", "blocking.py", "ours-uvloop", "--sharing", "table", workers=2),
+            _python("uvloop", "blocking.py", "uvloop", "--sharing", "inherited", workers=2),
+            _python("uvloop-own", "blocking.py", "uvloop", "--sharing", "reuseport", workers=2),
+        ),
+        load=Arrivals(rate=60, block=20),
+        against=("uvloop", "uvloop-own"),
+        metrics=("delayed",),
+        seconds=(3, 12),
+    ),
+    Scenario(
+        name="flood",
+        title="5,000 connections at once",
+        about="The client begins all before it reads an answer: latency is the time that the last "
+        "ones stand in line.",
+        servers=(
+            *_loops("raw.py"),
+            _python("ours-defer", "raw.py", "ours-uvloop", "--defer-accept"),
+            _c("c-epoll", "epoll_server"),
+            _program("nginx", "nginx"),
+        ),
+        load=Flood(5_000),
+        against=("uvloop", "asyncio", "c-epoll", "nginx"),
+    ),
+    _shim("nginx", "reuseport"),
+    _shim("haproxy", "shards by-thread"),
+    _shim("lighttpd"),
+)
