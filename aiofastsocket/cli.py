@@ -127,7 +127,12 @@ def _serve_arguments(commands: "argparse._SubParsersAction[_Parser]") -> None:
     add("--host", help="as --bind HOST:PORT (127.0.0.1)")
     add("--port", type=int, help="as --bind HOST:PORT (8000)")
     add("--backlog", type=int, default=2048, metavar="N", help="queue of each listener (2048)")
-    add("--defer-accept", action="store_true", help="accept when the first bytes are there")
+    add(
+        "--defer-accept",
+        action=argparse.BooleanOptionalAction,
+        default=False,
+        help="accept when the first bytes are there; only where the client speaks first (no)",
+    )
     add("--ssl-certfile", metavar="FILE", help="serve TLS with this certificate chain")
     add("--ssl-keyfile", metavar="FILE", help="its key, if not in the same file")
     add = s.add_argument_group("workers").add_argument

@@ -98,7 +98,8 @@ def _busy(own: Rows) -> tuple[float, float]:
 
 def _others(own: Rows) -> float:
     """What share of the server's core somebody else used."""
-    return statistics.median(row["server_core"] - row["server_share"] for row in own)
+    shares: list[float] = [row["server_core"] - row["server_share"] for row in own]
+    return statistics.median(shares)
 
 
 def _limit(own: Rows) -> str:

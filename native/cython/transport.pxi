@@ -1,6 +1,9 @@
 # One connection: the transport that its protocol sees.
 
 cdef size_t HIGH_WATER = 64 * 1024
+# What is this long does not wait for the end of the turn: many of them held back at once would have
+# the allocator give memory back to the kernel and ask for it again, turn by turn.
+cdef size_t LARGE = 16 * 1024
 cdef int WARN_AFTER = 5  # writes to a connection that is gone (asyncio.constants)
 
 
@@ -473,14 +476,15 @@ cdef class Transport:
         else:
             self.rest.append(data)
         self.size += length
-        self.mark()
-        if self.size > self.high and not self.writing_paused:
-            if not self.blocked:
+        if not self.blocked:
+            if self.size >= LARGE or self.size > self.high:
                 self.send_now()
-            self.maybe_pause_writing()
+            if self.size > 0:
+                self.mark()
+        self.maybe_pause_writing()
 
     cdef send_now(self):
-        """What is more than the buffer's limit goes out at once, as far as the kernel takes it."""
+        """As far as the kernel takes it; the rest is sent when it may go on."""
         cdef fs_output out
         cdef iovec parts[16]
         cdef fs_pump *pump = self.pump.pump

@@ -39,14 +39,15 @@ def replaced(service: Service, victim: int) -> bool:
     return victim not in service.owners() and service.settled(2)
 
 
-def test_every_reset_is_accounted_for(serve: Serve) -> None:
+@pytest.mark.parametrize("accept", ["--defer-accept", "--no-defer-accept"])
+def test_every_reset_is_accounted_for(serve: Serve, accept: str) -> None:
     """Connections lost = connections that a killed worker had accepted, by the page's counters.
 
     A connection reset in a queue would be one that nobody had counted: fewer accepted than
     answered and reset together. A kill between counting and accepting leaves one too many.
     """
     kills = 20
-    service = serve("targets:Who", "--workers", "2", "--steer", "spread")
+    service = serve("targets:Who", "--workers", "2", "--steer", "spread", accept)
     before = listen_counters()
     with Load(service.address) as load:
         for _ in range(kills):

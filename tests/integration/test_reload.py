@@ -28,8 +28,9 @@ class Say(asyncio.Protocol):
 """
 
 
-def test_reload_under_load_loses_nothing(serve: Serve) -> None:
-    service = serve("targets:Who", "--workers", "2", "--steer", "spread")
+@pytest.mark.parametrize("accept", ["--defer-accept", "--no-defer-accept"])
+def test_reload_under_load_loses_nothing(serve: Serve, accept: str) -> None:
+    service = serve("targets:Who", "--workers", "2", "--steer", "spread", accept)
     with Load(service.address) as load:
         for number in range(10):
             old = service.owners()

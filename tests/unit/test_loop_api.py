@@ -6,10 +6,12 @@ import os
 import socket
 import threading
 from collections.abc import Callable
-from typing import cast
+from functools import partial
+from typing import Any, cast
 
 import pytest
 import uvloop
+from support.loops import table_counts
 from support.service import program
 from support.workers import Who, bound, shake
 
@@ -271,3 +273,25 @@ def test_context_variables_after_a_pause(factory: Callable[[], asyncio.AbstractE
     server.close()
     loop.run_until_complete(server.wait_closed())
     loop.close()
+
+
+@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize("defer", [False, True])
+def test_defer_accept(name: str, defer: bool) -> None:
+    """A connection is accepted when its client has said something."""
+
+    async def main() -> None:
+        loop = asyncio.get_running_loop()
+        create = partial(cast(Any, loop).create_server, defer_accept=defer)
+        server = await create(Who, "127.0.0.1", 0)
+        with socket.create_connection(server.sockets[0].getsockname()) as client:
+            client.setblocking(False)
+            await asyncio.sleep(0.1)
+            assert [slot.accepted for slot in table_counts()] == [0 if defer else 1]
+            await loop.sock_sendall(client, b"who\n")
+            assert await loop.sock_recv(client, 100) == b"%d\n" % os.getpid()
+            assert [slot.accepted for slot in table_counts()] == [1]
+        server.close()
+        await server.wait_closed()
+
+    aiofastsocket.run(main(), loop=name, slots=2, steer="spread")
