@@ -15,6 +15,7 @@ import pytest
 from support.protocols import (
     LIKE_ASYNCIO,
     MIB,
+    WRITELINES,
     Client,
     Notes,
     Plain,
@@ -41,6 +42,7 @@ DATA = random.Random(6).randbytes(8 * MIB)
     ],
     ids=lambda data: f"{type(data).__name__}-{len(data)}",
 )
+@pytest.mark.asyncio(loop_factories=WRITELINES)
 @pytest.mark.parametrize("method", ["write", "writelines"])
 async def test_kinds_of_data(data: Any, method: str) -> None:
     expected = bytes(data)
@@ -81,6 +83,7 @@ async def test_much_of_what_was_passed_arrives_whatever_becomes_of_it() -> None:
         assert await client.receive(len(DATA)) == DATA
 
 
+@pytest.mark.asyncio(loop_factories=WRITELINES)
 async def test_nothing_is_written_of_nothing() -> None:
     async with connected(Plain) as (client, protocol):
         for empty in (b"", bytearray(), memoryview(b"")):
@@ -312,6 +315,7 @@ async def test_write_eof_after_close_does_nothing() -> None:
 # -- nobody to say it to --
 
 
+@pytest.mark.asyncio(loop_factories=WRITELINES)
 @pytest.mark.parametrize("how", ["close", "abort"])
 async def test_what_is_written_after_the_end_is_ignored(how: str) -> None:
     async with connected(Plain) as (client, protocol):
@@ -325,7 +329,7 @@ async def test_what_is_written_after_the_end_is_ignored(how: str) -> None:
         assert await protocol.ended() is None
 
 
-@pytest.mark.asyncio(loop_factories=LIKE_ASYNCIO)
+@pytest.mark.asyncio(loop_factories=[n for n in LIKE_ASYNCIO if n in WRITELINES])
 async def test_what_is_written_after_connection_lost_is_ignored() -> None:
     """uvloop raises a RuntimeError: the handler is closed."""
     async with connected(partial(Plain, lost=lambda p: p.write(b"after"))) as (_, protocol):

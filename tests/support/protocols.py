@@ -7,6 +7,7 @@ import contextlib
 import re
 import socket
 import struct
+import sys
 from collections.abc import AsyncIterator, Callable, Iterator
 from typing import Any, Generic, Self, TypeVar, cast
 
@@ -16,6 +17,10 @@ MIB = 1 << 20
 # For what uvloop's transports do otherwise, or asyncio's; each of our loops has them.
 LIKE_ASYNCIO = ["asyncio", "our-asyncio"]
 LIKE_UVLOOP = ["uvloop", "our-uvloop"]
+# asyncio's own writelines since Python 3.12 (seen in 3.12.1 and 3.13.0): with nothing but empty
+# data, or with views of other things than bytes, it goes wrong, and after close() it raises.
+STUMBLES: set[str] = {"asyncio"} if sys.version_info >= (3, 12) else set()
+WRITELINES = [name for name in (*LIKE_ASYNCIO, *LIKE_UVLOOP) if name not in STUMBLES]
 
 # The methods of a transport from which it may call its protocol: with pause_writing.
 MAY_PAUSE = ("write", "writelines", "set_write_buffer_limits")
