@@ -47,11 +47,9 @@ $(SANITIZED)/installed: $(VENV)/installed
 	@touch $@
 
 # Beside the peers, in turns: benchmarks/README.md.
-bench:
-	$(PYTHON) benchmarks/run.py
-
-bench-full:
-	$(PYTHON) benchmarks/run.py --full
+bench bench-full:
+	@$(call install,cc wrk nginx haproxy lighttpd,gcc wrk nginx-light haproxy lighttpd)
+	$(PYTHON) benchmarks/run.py $(if $(filter bench-full,$@),--full) $(BENCH_ARGS)
 
 # Other people's servers, plain and with libfsocket.so: minutes, so not part of `test`.
 test-programs: $(VENV)/installed $(VENV)/tools
