@@ -81,8 +81,10 @@ cdef class Connections:
         transport.peer_length = first.peer_length
         memcpy(transport.peer, first.peer, FS_PUMP_PEER)
         context = transport.context = PyContext_Copy(self.context)
-        if not self.open and self.attach is not None:
-            self.attach(self)
+        if not self.open:
+            self.pump.serving.add(self)
+            if self.attach is not None:
+                self.attach(self)
         self.open.add(transport)
         PyContext_Enter(context)
         try:
@@ -99,5 +101,7 @@ cdef class Connections:
 
     cdef left(self, Transport transport):
         self.open.discard(transport)
-        if not self.open and self.detach is not None:
-            self.detach(self)
+        if not self.open:
+            self.pump.serving.discard(self)
+            if self.detach is not None:
+                self.detach(self)

@@ -33,6 +33,7 @@ cdef class Pump:
     cdef object context
     cdef list dirty  # transports that want something of the kernel, each once
     cdef list fresh  # accepted, and left alone by their protocols so far
+    cdef set serving  # Connections that have open ones: watches do not keep their owners alive
     cdef list held  # what the kernel is given to read
     cdef bint scheduled
     cdef bint turning
@@ -59,6 +60,7 @@ cdef class Pump:
         self.dirty = []
         self.fresh = []
         self.held = []
+        self.serving = set()
         self.pace = BURST
 
     def __dealloc__(self):
@@ -73,6 +75,7 @@ cdef class Pump:
         pump, self.pump = self.pump, NULL
         fs_pump_free(pump)
         self.dirty, self.fresh = [], []
+        self.serving.clear()
 
     def renew(self):
         """In a forked child: an epoll set of its own, behind the same descriptor."""
@@ -190,9 +193,7 @@ cdef class Pump:
                 fs_pump_flush(self.pump, self.outputs, count)
             self.held.clear()
             for i in range(count):
-                transport = <Transport>self.outputs[i].owner
-                if self.outputs[i].close and self.outputs[i].done and not self.outputs[i].keep:
-                    transport.fd = -1
+                (<Transport>self.outputs[i].owner).settle(&self.outputs[i])
             self.flushed(count)
 
     cdef flushed(self, int count):

@@ -323,7 +323,8 @@ cdef class Transport:
         PyContext_Enter(self.context)
         try:
             if what.readable:
-                self.receive()
+                if self.buffered:  # else it is said again, as received
+                    self.receive()
             elif what.received:
                 self.received(what)
         finally:
@@ -479,8 +480,8 @@ cdef class Transport:
         if not self.blocked:
             if self.size >= LARGE or self.size > self.high:
                 self.send_now()
-            if self.size > 0:
-                self.mark()
+            if self.size > 0 or self.writing_paused:
+                self.mark()  # to be sent, or for resume_writing
         self.maybe_pause_writing()
 
     cdef send_now(self):
@@ -579,6 +580,16 @@ cdef class Transport:
     cdef write_error(self, int number):
         self.fatal("Fatal write error on socket transport", OSError(number, os.strerror(number)))
 
+    cdef settle(self, const fs_output *out):
+        """What an output has become, before any callback may write more."""
+        if out.result >= 0 and not self.gone:
+            self.consume(out.result)
+            self.blocked = self.blocked or out.full
+        if out.done:
+            self.eof_sent = self.eof_sent or out.end
+            if out.close and not out.keep:
+                self.fd = -1
+
     cdef flushed(self, const fs_output *out):
         if out.result < 0:
             if self.closing and self.gone:
@@ -587,13 +598,9 @@ cdef class Transport:
                 self.write_error(-out.result)
             return
         if not self.gone:  # else aborted by another's callback of the same batch
-            self.consume(out.result)
-            self.blocked = self.blocked or out.full
             self.maybe_resume_writing()
-        if out.done:
-            self.eof_sent = self.eof_sent or out.end
-            if out.close:
-                self.lost()
-                return
+        if out.done and out.close:
+            self.lost()
+            return
         if self.empty_waiter is not None and self.size == 0 and not self.empty_waiter.done():
             self.empty_waiter.set_result(None)
