@@ -127,6 +127,8 @@ static int watch(struct fs_pump *p, int fd, uint32_t events, enum fs_read read, 
     struct watch *w = watch_of(p, fd);
     if (!w)
         return -ENOMEM;
+    if (w->owner != owner) /* the descriptor was closed behind our back: epoll has forgotten it */
+        unwatch(p, fd);
     bool known = w->events != 0;
     w->owner = owner;
     w->read = read;

@@ -6,7 +6,7 @@ cdef class Connections:
 
     pump: the loop's. table: what keeps the listen table alive; `pointer`: its struct fs_table.
     context: in which the server was started; each connection has a copy of it.
-    attach, detach: called with self when the first connection opens, and when the last is gone.
+    attach, detach: called with self before the first connection, and when the last is gone.
     nodelay: set TCP_NODELAY on each connection; else its listener has it.
     """
 
@@ -20,6 +20,7 @@ cdef class Connections:
     cdef object detach
     cdef object kind  # family, type, protocol
     cdef bint nodelay
+    cdef bint taking  # its server is not left before all that were accepted are served
     cdef readonly set open
 
     def __init__(self, Pump pump not None, table, size_t pointer, kind, factory, context, *,
@@ -42,7 +43,7 @@ cdef class Connections:
         """
         cdef Pump pump = self.pump
         cdef const fs_input *inputs
-        cdef int count, i, error = 0
+        cdef int count, error = 0
         if pump.turning or pump.pump is NULL or self.table.closed:
             return -EAGAIN
         if most > pump.pace:
@@ -51,15 +52,11 @@ cdef class Connections:
             count = fs_pump_accept(pump.pump, self.pointer, slot, source, most, self.nodelay,
                                    &error)
         if count:
-            inputs = fs_pump_inputs(pump.pump)
             pump.begin()
-            for i in range(count):
-                try:
-                    self.serve(&inputs[i])
-                except BaseException as exc:
-                    pump.failure = pump.failure or exc
-                pump.pause_for_breath()
-            pump.end()
+            try:
+                self.serve(fs_pump_inputs(pump.pump), count)
+            finally:
+                pump.end()
         return count if count and (error == 0 or error == -EAGAIN) else error
 
     def close(self):
@@ -72,7 +69,35 @@ cdef class Connections:
         for transport in list(self.open):
             transport.abort()
 
-    cdef serve(self, const fs_input *first):
+    cdef serve(self, const fs_input *inputs, int count):
+        """All of them, whatever becomes of the server meanwhile; none in a forked child."""
+        cdef Pump pump = self.pump
+        cdef int done = 0
+        cdef list early = []
+        self.taking = True
+        try:
+            if not self.open:
+                pump.serving.add(self)
+                if self.attach is not None:
+                    self.attach(self)
+            while done < count and pump.pump is not NULL:
+                done += 1
+                try:
+                    self.serve_one(&inputs[done - 1], early)
+                except BaseException as exc:
+                    pump.failure = pump.failure or exc
+                pump.pause_for_breath()
+        finally:
+            self.taking = False
+            for i in range(done, count):
+                close_fd(inputs[i].fd)
+            if not self.open:
+                self.leave()
+            if early:
+                # Behind the tasks that connection_made has started.
+                pump.call_soon(pump.tell_soon, early, context=pump.context)
+
+    cdef serve_one(self, const fs_input *first, list early):
         cdef Transport transport = Transport.__new__(Transport)
         transport.connections = self
         transport.pump = self.pump
@@ -81,27 +106,25 @@ cdef class Connections:
         transport.peer_length = first.peer_length
         memcpy(transport.peer, first.peer, FS_PUMP_PEER)
         context = transport.context = PyContext_Copy(self.context)
-        if not self.open:
-            self.pump.serving.add(self)
-            if self.attach is not None:
-                self.attach(self)
         self.open.add(transport)
         PyContext_Enter(context)
         try:
             transport.start(first)
         finally:
             PyContext_Exit(context)
-        if transport.dirty or transport.watched or transport.fd < 0:
-            return
-        if first.result > 0:
-            # Tasks that were started for what it said may well end it before it is ever watched.
-            self.pump.fresh.append(transport)
-        else:
-            transport.mark()
+            if transport.early:
+                early.append(transport)
+            elif first.result > 0:
+                self.pump.leave_alone(transport)
+            elif transport.fd >= 0:
+                transport.mark()  # to be watched
 
     cdef left(self, Transport transport):
         self.open.discard(transport)
-        if not self.open:
-            self.pump.serving.discard(self)
-            if self.detach is not None:
-                self.detach(self)
+        if not self.open and not self.taking:
+            self.leave()
+
+    cdef leave(self):
+        self.pump.serving.discard(self)
+        if self.detach is not None:
+            self.detach(self)

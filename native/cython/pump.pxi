@@ -25,11 +25,13 @@ cdef class Pump:
     """One for each loop. parse: makes a Python address of a struct sockaddr's bytes."""
 
     cdef object __weakref__
-    cdef fs_pump *pump
+    cdef fs_pump *pump  # NULL: it does nothing any more
+    cdef fs_pump *parents  # what it was before a fork
     cdef object loop
     cdef object parse
     cdef object call_soon
     cdef object flush_soon
+    cdef object tell_soon
     cdef object context
     cdef list dirty  # transports that want something of the kernel, each once
     cdef list fresh  # accepted, and left alone by their protocols so far
@@ -56,6 +58,7 @@ cdef class Pump:
         self.parse = parse
         self.call_soon = loop.call_soon
         self.flush_soon = self.flush_now
+        self.tell_soon = self.tell_early
         self.context = Context()
         self.dirty = []
         self.fresh = []
@@ -65,6 +68,7 @@ cdef class Pump:
 
     def __dealloc__(self):
         fs_pump_free(self.pump)
+        fs_pump_free(self.parents)
 
     def fileno(self):
         """Readable while connections have something to say: then call `turn`."""
@@ -78,10 +82,16 @@ cdef class Pump:
         self.serving.clear()
 
     def renew(self):
-        """In a forked child: an epoll set of its own, behind the same descriptor."""
-        self.scheduled = self.turning = False
+        """In a forked child: an epoll set of its own, behind the same descriptor. If the loop was
+        running, which is the parent's business, the child's pump does nothing any more: it may be
+        in the middle of a turn, whose answers and callbacks are the parent's too."""
         if self.pump is NULL:
             return
+        if self.loop.is_running():
+            self.parents, self.pump = self.pump, NULL
+            self.dirty, self.fresh = [], []
+            return
+        self.scheduled = False
         rc = fs_pump_renew(self.pump)
         if rc < 0:
             raise OSError(-rc, f"pump: {os.strerror(-rc)}")
@@ -93,11 +103,13 @@ cdef class Pump:
         if self.turning or self.pump is NULL:
             return
         self.begin()
-        while more:
-            with nogil:
-                count = fs_pump_poll(self.pump, &more)
-            self.tell(count)
-        self.end()
+        try:
+            while more and self.pump is not NULL:
+                with nogil:
+                    count = fs_pump_poll(self.pump, &more)
+                self.tell(count)
+        finally:
+            self.end()
 
     def flush_now(self):
         """What was written, closed, paused or resumed outside a turn."""
@@ -107,12 +119,33 @@ cdef class Pump:
             return
         self.measure(self.scheduled_at)  # tasks that the protocols have started
         self.begin()
-        fresh, self.fresh = self.fresh, []
-        for transport in fresh:
-            if not transport.watched:
-                transport.mark()
-        self.flush()
-        self.end()
+        try:
+            fresh, self.fresh = self.fresh, []
+            for transport in fresh:
+                if not transport.watched:
+                    transport.mark()
+            self.flush()
+        finally:
+            self.end()
+
+    def tell_early(self, early):
+        """What came together with the connections that one burst accepted."""
+        cdef Transport transport
+        if self.pump is NULL:
+            return
+        self.begin()
+        try:
+            for transport in early:
+                try:
+                    transport.deliver_early()
+                except BaseException as exc:
+                    self.failure = self.failure or exc
+                if self.pump is NULL:
+                    return
+                self.leave_alone(transport)
+                self.pause_for_breath()
+        finally:
+            self.end()
 
     cdef void begin(self):
         self.turning = True
@@ -120,21 +153,28 @@ cdef class Pump:
         self.began = now_ns()
 
     cdef end(self):
-        if self.dirty:
-            self.measure(self.began)
-            self.flush()
-        self.turning = False
-        if self.dirty or self.fresh:
-            self.schedule()
+        try:
+            if self.dirty:
+                self.measure(self.began)
+                self.flush()
+        finally:
+            self.turning = False
+            if self.dirty or self.fresh:
+                self.schedule()
         failure, self.failure = self.failure, None
         if failure is not None:
             raise failure
 
     cdef schedule(self):
-        if not self.scheduled and not self.turning:
+        if not self.scheduled and not self.turning and self.pump is not NULL:
             self.scheduled_at = now_ns()
             self.call_soon(self.flush_soon, context=self.context)
             self.scheduled = True
+
+    cdef leave_alone(self, Transport transport):
+        """Tasks that were started for its first bytes may well end it before it is ever watched."""
+        if not transport.dirty and not transport.watched and transport.fd >= 0:
+            self.fresh.append(transport)
 
     cdef tell(self, int count):
         cdef const fs_input *inputs = fs_pump_inputs(self.pump)
@@ -143,6 +183,8 @@ cdef class Pump:
         # Held: one's callback may end another's life.
         cdef list batch = [<Transport>inputs[i].owner for i in range(count)]
         for i in range(count):
+            if self.pump is NULL:
+                return
             transport = <Transport>batch[i]
             try:
                 transport.heard(&inputs[i])
@@ -177,12 +219,14 @@ cdef class Pump:
         self.dirty = []
         for transport in dirty:
             transport.dirty = False
-            if transport.kept is not None and not transport.reading_paused:
+            if transport.kept is not None and not (transport.early or transport.reading_paused):
                 try:
                     transport.deliver_kept()
                 except BaseException as exc:
                     self.failure = self.failure or exc
         for start in range(0, len(dirty), FS_PUMP_BATCH):
+            if self.pump is NULL:
+                return
             batch = dirty[start:start + FS_PUMP_BATCH]
             count = 0
             for transport in batch:
@@ -201,6 +245,8 @@ cdef class Pump:
         cdef int i
         cdef list batch = [<Transport>self.outputs[i].owner for i in range(count)]
         for i in range(count):
+            if self.pump is NULL:
+                return
             transport = <Transport>batch[i]
             try:
                 transport.flushed(&self.outputs[i])
