@@ -207,10 +207,13 @@ class Listening:
         if transport.is_closing():
             raise RuntimeError("Transport is closing")
         reading = transport.is_reading()
+        waiter = transport._make_empty_waiter()
         transport.pause_reading()
-        await transport._make_empty_waiter()
         try:
+            await waiter
             sock = transport._sock
+            if sock is None:
+                raise ConnectionError("Connection is closed by peer")
             send: Any = cast(Any, self).sock_sendfile
             return cast(int, await send(sock, file, offset, count, fallback=fallback))
         finally:

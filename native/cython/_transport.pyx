@@ -16,7 +16,7 @@ connection.
 import os
 import socket
 import warnings
-from asyncio import BufferedProtocol, StreamReaderProtocol
+from asyncio import BufferedProtocol
 from asyncio.constants import _SendfileMode
 from asyncio.log import logger
 from asyncio.trsock import TransportSocket

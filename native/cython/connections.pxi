@@ -73,7 +73,6 @@ cdef class Connections:
         """All of them, whatever becomes of the server meanwhile; none in a forked child."""
         cdef Pump pump = self.pump
         cdef int done = 0
-        cdef list early = []
         self.taking = True
         try:
             if not self.open:
@@ -83,7 +82,7 @@ cdef class Connections:
             while done < count and pump.pump is not NULL:
                 done += 1
                 try:
-                    self.serve_one(&inputs[done - 1], early)
+                    self.serve_one(&inputs[done - 1])
                 except BaseException as exc:
                     pump.failure = pump.failure or exc
                 pump.pause_for_breath()
@@ -93,11 +92,8 @@ cdef class Connections:
                 close_fd(inputs[i].fd)
             if not self.open:
                 self.leave()
-            if early:
-                # Behind the tasks that connection_made has started.
-                pump.call_soon(pump.tell_soon, early, context=pump.context)
 
-    cdef serve_one(self, const fs_input *first, list early):
+    cdef serve_one(self, const fs_input *first):
         cdef Transport transport = Transport.__new__(Transport)
         transport.connections = self
         transport.pump = self.pump
@@ -112,12 +108,13 @@ cdef class Connections:
             transport.start(first)
         finally:
             PyContext_Exit(context)
-            if transport.early:
-                early.append(transport)
+            if transport.dirty or transport.watched or transport.fd < 0:
+                pass
             elif first.result > 0:
-                self.pump.leave_alone(transport)
-            elif transport.fd >= 0:
-                transport.mark()  # to be watched
+                # Tasks started for what it said may well end it before it is ever watched.
+                self.pump.fresh.append(transport)
+            else:
+                transport.mark()
 
     cdef left(self, Transport transport):
         self.open.discard(transport)

@@ -27,11 +27,11 @@ cdef class Pump:
     cdef object __weakref__
     cdef fs_pump *pump  # NULL: it does nothing any more
     cdef fs_pump *parents  # what it was before a fork
+    cdef int number
     cdef object loop
     cdef object parse
     cdef object call_soon
     cdef object flush_soon
-    cdef object tell_soon
     cdef object context
     cdef list dirty  # transports that want something of the kernel, each once
     cdef list fresh  # accepted, and left alone by their protocols so far
@@ -54,11 +54,11 @@ cdef class Pump:
         rc = fs_pump_open(&self.pump)
         if rc < 0:
             raise OSError(-rc, f"pump: {os.strerror(-rc)}")
+        self.number = fs_pump_fd(self.pump)
         self.loop = loop
         self.parse = parse
         self.call_soon = loop.call_soon
         self.flush_soon = self.flush_now
-        self.tell_soon = self.tell_early
         self.context = Context()
         self.dirty = []
         self.fresh = []
@@ -72,7 +72,7 @@ cdef class Pump:
 
     def fileno(self):
         """Readable while connections have something to say: then call `turn`."""
-        return fs_pump_fd(self.pump)
+        return self.number
 
     def close(self):
         """With the loop: connections that are still open are nobody's any more."""
@@ -128,25 +128,6 @@ cdef class Pump:
         finally:
             self.end()
 
-    def tell_early(self, early):
-        """What came together with the connections that one burst accepted."""
-        cdef Transport transport
-        if self.pump is NULL:
-            return
-        self.begin()
-        try:
-            for transport in early:
-                try:
-                    transport.deliver_early()
-                except BaseException as exc:
-                    self.failure = self.failure or exc
-                if self.pump is NULL:
-                    return
-                self.leave_alone(transport)
-                self.pause_for_breath()
-        finally:
-            self.end()
-
     cdef void begin(self):
         self.turning = True
         self.handled = 0
@@ -170,11 +151,6 @@ cdef class Pump:
             self.scheduled_at = now_ns()
             self.call_soon(self.flush_soon, context=self.context)
             self.scheduled = True
-
-    cdef leave_alone(self, Transport transport):
-        """Tasks that were started for its first bytes may well end it before it is ever watched."""
-        if not transport.dirty and not transport.watched and transport.fd >= 0:
-            self.fresh.append(transport)
 
     cdef tell(self, int count):
         cdef const fs_input *inputs = fs_pump_inputs(self.pump)
@@ -219,7 +195,7 @@ cdef class Pump:
         self.dirty = []
         for transport in dirty:
             transport.dirty = False
-            if transport.kept is not None and not (transport.early or transport.reading_paused):
+            if transport.kept is not None and not transport.reading_paused:
                 try:
                     transport.deliver_kept()
                 except BaseException as exc:

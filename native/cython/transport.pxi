@@ -34,13 +34,11 @@ cdef class Transport:
     cdef size_t high
     cdef size_t low
     cdef int fd
-    cdef int first  # of recv(2) when it was accepted
     cdef int writes_for_nothing
     cdef socklen_t peer_length
     cdef unsigned char peer[28]
     cdef bint buffered  # an asyncio.BufferedProtocol
     cdef bint dirty  # it is on the pump's list
-    cdef bint early  # `kept`, or `first`, came with it; tell_early is to tell
     cdef bint watched  # it was flushed since it was accepted
     cdef bint blocked  # the kernel takes no more for now
     cdef bint reading_paused
@@ -249,7 +247,7 @@ cdef class Transport:
     # -- life --
 
     cdef start(self, const fs_input *first):
-        """The context is entered."""
+        """With its first bytes, if they are there; the context is entered."""
         try:
             protocol = self.connections.factory()
             self.use(protocol)
@@ -267,18 +265,7 @@ cdef class Transport:
             self.pump.failure = self.pump.failure or exc
         except BaseException as exc:
             self.report("Fatal error: protocol.connection_made() call failed.", exc)
-        # As on asyncio's loops, it goes on.
-        if self.closing or self.pump.pump is NULL or first.result in (-EAGAIN, -EINTR):
-            return
-        self.early = True
-        self.first = first.result
-        if first.result > 0:
-            data = PyBytes_FromStringAndSize(first.data, first.result)
-            if type(self.protocol) is StreamReaderProtocol:
-                self.early = False
-                self.deliver(data)  # it only keeps them, for a task that need not wait then
-            else:
-                self.kept = data
+        self.received(first)  # as on asyncio's loops, it goes on
 
     cdef use(self, protocol):
         self.buffered = isinstance(protocol, BufferedProtocol)
@@ -360,20 +347,6 @@ cdef class Transport:
 
     cdef read_error(self, int number):
         self.fatal("Fatal read error on socket transport", OSError(number, os.strerror(number)))
-
-    cdef deliver_early(self):
-        self.early = False
-        if self.kept is not None:
-            self.deliver_kept()
-        elif self.first <= 0 and not self.closing:
-            PyContext_Enter(self.context)
-            try:
-                if self.first == 0:
-                    self.end_of_input()
-                else:
-                    self.read_error(-self.first)
-            finally:
-                PyContext_Exit(self.context)
 
     cdef deliver_kept(self):
         data, self.kept = self.kept, None

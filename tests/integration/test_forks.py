@@ -5,6 +5,8 @@ import os
 import signal
 import socket
 from functools import partial
+from pathlib import Path
+from typing import cast
 
 import pytest
 from support.workers import Who, bound, fork, serve_table, shake
@@ -140,3 +142,48 @@ def test_signals_and_wakeups_of_parent_and_child_do_not_mix(loop_name: str) -> N
     loop.close()
     os.close(read_end)
     os.close(write_end)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_child_that_returns_from_a_handler(loop: str, tmp_path: Path) -> None:
+    """The rest of the turn, other connections' callbacks and answers, is the parent's."""
+    parent = os.getpid()
+    children: list[int] = []
+
+    class Answer(asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            self.transport = cast(asyncio.Transport, transport)
+
+        def data_received(self, data: bytes) -> None:
+            with (tmp_path / str(os.getpid())).open("ab") as told:
+                told.write(data)
+            if not children:
+                children.append(os.fork())
+            self.transport.write(b"answer")
+
+    async def main() -> None:
+        server = await asyncio.get_running_loop().create_server(Answer, "127.0.0.1", 0)
+        clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(8)]
+        await asyncio.sleep(0.1)
+        for client in clients:
+            client.sendall(b"x")
+        answers = [await asyncio.to_thread(client.recv, 100) for client in clients]
+        assert ends(children[0]) == 0
+        assert answers == [b"answer"] * 8
+        for client in clients:
+            client.shutdown(socket.SHUT_WR)
+            assert await asyncio.to_thread(client.recv, 100) == b""  # and not twice
+            client.close()
+        server.close()
+        await server.wait_closed()
+
+    try:
+        aiofastsocket.run(main(), loop=loop)
+    except RuntimeError as error:
+        if os.getpid() != parent:
+            os._exit(0 if "was running when" in str(error) else 3)
+        raise
+    finally:
+        if os.getpid() != parent:
+            os._exit(4)
+    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {str(parent): b"x" * 8}

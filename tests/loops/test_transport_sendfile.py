@@ -92,6 +92,26 @@ async def test_what_the_client_says_meanwhile_is_heard_afterwards(file: Any, pau
         await protocol.until(lambda: protocol.received == b"meanwhile")
 
 
+@pytest.mark.asyncio(loop_factories=["our-asyncio", "our-uvloop"])  # asyncio's stays mute for good
+async def test_cancelled_while_it_waits_for_what_was_written_before(file: Any) -> None:
+    """The connection goes on as before."""
+    async with connected(Plain) as (client, protocol):
+        protocol.write(DATA)
+        sending = asyncio.create_task(asyncio.get_running_loop().sendfile(protocol.transport, file))
+        await turns()
+        sending.cancel()
+        with pytest.raises(asyncio.CancelledError):
+            await sending
+        client.send(b"meanwhile")
+        await protocol.until(lambda: protocol.received == b"meanwhile")
+        protocol.write(b"after")
+        assert await client.receive(len(DATA) + 5) == DATA + b"after"
+        file.seek(0)
+        receiving = asyncio.create_task(client.receive(len(DATA)))
+        await asyncio.get_running_loop().sendfile(protocol.transport, file)
+        assert await receiving == DATA
+
+
 async def test_a_client_that_resets_meanwhile(file: Any) -> None:
     async with connected(Plain) as (client, protocol):
         sending = asyncio.create_task(asyncio.get_running_loop().sendfile(protocol.transport, file))

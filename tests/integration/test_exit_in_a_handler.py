@@ -1,0 +1,61 @@
+"""SystemExit and KeyboardInterrupt in a protocol end the loop, as asyncio says, and nothing else."""
+
+import asyncio
+from collections.abc import Callable
+from functools import partial
+from typing import Any
+
+import pytest
+from support.protocols import WAIT, Client, Notes, Plain
+
+from aiofastsocket import new_event_loop
+
+LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
+    "asyncio": asyncio.SelectorEventLoop,
+    "our-asyncio": partial(new_event_loop, "asyncio"),
+    "our-uvloop": partial(new_event_loop, "uvloop"),  # uvloop itself reports it, and goes on
+}
+
+
+@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize("event", ["made", "data"])
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_the_connection_goes_on_if_the_loop_does(
+    name: str, event: str, error: type[BaseException]
+) -> None:
+    def leave(protocol: Notes) -> None:
+        protocol.hooks = {}
+        raise error
+
+    async def serve() -> Any:
+        def make() -> Plain:
+            protocols.append(Plain(**{event: leave}))
+            return protocols[-1]
+
+        return await loop.create_server(make, "127.0.0.1", 0)
+
+    async def go_on(client: Client) -> None:
+        client.send(b" second")
+        (protocol,) = protocols
+        await protocol.until(lambda: protocol.received == b"first second")
+        protocol.write(b"fine")
+        assert await client.receive(4) == b"fine"
+        protocol.close()
+        await protocol.ended()
+        server.close()
+        await server.wait_closed()
+
+    protocols: list[Plain] = []
+    loop = LOOPS[name]()
+    try:
+        server = loop.run_until_complete(serve())
+        with Client(server.sockets[0].getsockname()) as client:
+            client.send(b"first")
+            with pytest.raises(error):
+                loop.run_until_complete(asyncio.wait_for(loop.create_future(), WAIT))
+            loop.run_until_complete(go_on(client))
+    finally:
+        for task in asyncio.all_tasks(loop):
+            task.cancel()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
