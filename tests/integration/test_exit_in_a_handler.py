@@ -1,4 +1,4 @@
-"""SystemExit and KeyboardInterrupt in a protocol end the loop, as asyncio says, and nothing else."""
+"""SystemExit and KeyboardInterrupt in a protocol end the loop, and nothing else (asyncio's way)."""
 
 import asyncio
 from collections.abc import Callable

@@ -62,10 +62,13 @@ async def test_drain_waits_for_the_client_to_read() -> None:
 
 async def test_drain_tells_that_the_client_is_gone() -> None:
     async def write(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
-        with pytest.raises(ConnectionError):
+        async def without_end() -> None:
             while True:
                 writer.write(bytes(MIB))
                 await writer.drain()
+
+        with pytest.raises(ConnectionError):
+            await without_end()
 
     async with talking(write) as (client, _):
         await client.receive(3 * MIB)

@@ -9,7 +9,17 @@ from functools import partial
 from typing import Any, cast
 
 import pytest
-from support.protocols import LIKE_ASYNCIO, MIB, WAIT, Client, Notes, Plain, connected, serving, turns
+from support.protocols import (
+    LIKE_ASYNCIO,
+    MIB,
+    WAIT,
+    Client,
+    Notes,
+    Plain,
+    connected,
+    serving,
+    turns,
+)
 
 pytestmark = pytest.mark.asyncio
 DATA = random.Random(8).randbytes(4 * MIB)
