@@ -3,6 +3,7 @@
 By itself, without asyncio: register a LocalListener, and accept from it when it is ready.
 """
 
+import errno
 import select
 import selectors
 import time
@@ -12,6 +13,17 @@ from typing import Any
 
 from ._native import check, lib
 from .local import EAR, LocalListener, pollers
+
+_strangers: list[select.epoll] = []  # never to be closed
+
+
+def _is_epoll(this: select.epoll, unregistered: select.epoll) -> bool:
+    """Whether its descriptor still is an epoll set: epoll_ctl(2), ENOENT against EINVAL or EBADF."""
+    try:
+        this.unregister(unregistered)
+    except OSError as error:
+        return error.errno == errno.ENOENT
+    return True
 
 
 class FastsocketSelector(selectors.EpollSelector):
@@ -156,8 +168,12 @@ class FastsocketSelector(selectors.EpollSelector):
         """In a forked child: an epoll set of its own. It is filled when it is used."""
         if self._selector.closed:
             return
-        self._selector.close()  # only this process's hold on it
-        self._selector = select.epoll()
+        fresh = select.epoll()
+        if _is_epoll(self._selector, fresh):
+            self._selector.close()  # only this process's hold on it
+        else:  # a daemon closed all it had inherited, and that number is another file's now
+            _strangers.append(self._selector)
+        self._selector = fresh
         self._empty = True
         self._exclusive.clear()
         self._sources.clear()

@@ -54,10 +54,18 @@ def connections_of(
         (sock.family, sock.type, sock.proto),
         factory,
         copy_context(),
+        name=_name_of(sock),
         attach=attach,
         detach=detach,
         nodelay=nodelay,
     )
+
+
+def _name_of(listener: socket.socket) -> object:
+    """Its address, unless that stands for all of the machine's: then each connection has its own."""
+    name = listener.getsockname()
+    every = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}.get(listener.family)
+    return None if every is None or name[0] == every else name
 
 
 def over_tls(

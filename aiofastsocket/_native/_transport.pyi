@@ -30,6 +30,7 @@ class Connections:
         factory: Callable[[], asyncio.BaseProtocol],
         context: Context,
         *,
+        name: object = None,
         attach: Callable[[Connections], None] | None = None,
         detach: Callable[[Connections], None] | None = None,
         nodelay: bool = True,

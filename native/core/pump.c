@@ -148,13 +148,19 @@ int fs_pump_renew(struct fs_pump *p)
     int fresh = epoll_create1(EPOLL_CLOEXEC);
     if (fresh < 0)
         return -errno;
+    /* epoll_ctl(2): ENOENT if that is an epoll set. Else the process closed what it had inherited,
+     * as daemons do, and the number may be another file's. */
+    if (epoll_ctl(p->epfd, EPOLL_CTL_DEL, fresh, NULL) == 0 || errno != ENOENT) {
+        p->epfd = fresh;
+        return -EBADF;
+    }
     /* The number stays, the set that the parent shares goes. */
     int rc = dup3(fresh, p->epfd, O_CLOEXEC) < 0 ? -errno : 0;
     close(fresh);
     p->ready_next = p->ready_count = 0;
     for (int fd = 0; fd < p->capacity && !rc; fd++)
-        if (p->watches[fd].events)
-            rc = control(p, EPOLL_CTL_ADD, fd, &p->watches[fd]);
+        if (p->watches[fd].events && control(p, EPOLL_CTL_ADD, fd, &p->watches[fd]))
+            p->watches[fd].events = 0; /* closed by the child */
     return rc;
 }
 

@@ -7,6 +7,7 @@ cdef class Connections:
     pump: the loop's. table: what keeps the listen table alive; `pointer`: its struct fs_table.
     context: in which the server was started; each connection has a copy of it.
     attach, detach: called with self before the first connection, and when the last is gone.
+    name: the connections' own address, if they all have the same one.
     nodelay: set TCP_NODELAY on each connection; else its listener has it.
     """
 
@@ -19,12 +20,13 @@ cdef class Connections:
     cdef object attach
     cdef object detach
     cdef object kind  # family, type, protocol
+    cdef object name
     cdef bint nodelay
     cdef bint taking  # its server is not left before all that were accepted are served
     cdef readonly set open
 
     def __init__(self, Pump pump not None, table, size_t pointer, kind, factory, context, *,
-                 attach=None, detach=None, bint nodelay=True):
+                 name=None, attach=None, detach=None, bint nodelay=True):
         self.pump = pump
         self.table = table
         self.pointer = <fs_table *>pointer
@@ -32,6 +34,7 @@ cdef class Connections:
         self.factory = factory
         self.context = context
         self.attach, self.detach = attach, detach
+        self.name = name
         self.nodelay = nodelay
         self.open = set()
 

@@ -93,7 +93,9 @@ cdef class Pump:
             return
         self.scheduled = False
         rc = fs_pump_renew(self.pump)
-        if rc < 0:
+        if rc == -EBADF:
+            self.close()
+        elif rc < 0:
             raise OSError(-rc, f"pump: {os.strerror(-rc)}")
 
     def turn(self):
@@ -195,6 +197,8 @@ cdef class Pump:
         self.dirty = []
         for transport in dirty:
             transport.dirty = False
+            if self.pump is NULL:
+                return
             if transport.kept is not None and not transport.reading_paused:
                 try:
                     transport.deliver_kept()

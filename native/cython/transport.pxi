@@ -8,7 +8,6 @@ cdef int WARN_AFTER = 5  # writes to a connection that is gone (asyncio.constant
 
 
 @cython.final
-@cython.freelist(64)
 cdef class Transport:
     """A server transport: asyncio.Transport's interface, and its behaviour on a selector loop.
 
@@ -47,6 +46,7 @@ cdef class Transport:
     cdef bint eof_written
     cdef bint eof_sent
     cdef bint closing
+    cdef bint backlog  # ... while the kernel took no more: so more may be written until it has
     cdef bint gone  # what is left is connection_lost: nothing can be written any more
 
     _start_tls_compatible = True
@@ -61,8 +61,10 @@ cdef class Transport:
 
     def __del__(self):
         if self.fd >= 0:
-            warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
-            self.close_descriptor()
+            try:
+                warnings.warn(f"unclosed transport {self!r}", ResourceWarning, source=self)
+            finally:
+                self.close_descriptor()
 
     def __repr__(self):
         if self.fd < 0:
@@ -83,11 +85,11 @@ cdef class Transport:
             return self.extra[name]
         if name == "peername":
             value = self.peer_name()
-        elif name == "sockname" and self.fd >= 0:
-            value = self.name_of(False)
-        elif name == "socket" and self.fd >= 0:
+        elif name == "sockname":
+            value = self.name_of(False) if self.fd >= 0 else self.connections.name
+        elif name == "socket":
             # Once only: its users may keep it, and know by fileno() when it is closed.
-            value = TransportSocket(self.own_socket())
+            value = TransportSocket(self.own_socket() or self.closed_socket())
         else:
             return default
         self.extra[name] = value
@@ -100,12 +102,13 @@ cdef class Transport:
     def close(self):
         """Read no more, and close once what is buffered is sent."""
         if not self.closing:
+            self.mark()
             self.closing = True
             self.gone = self.size == 0
-            self.mark()
+            self.backlog = self.blocked or self.writing_paused
 
     def abort(self):
-        """Close now; what is buffered is lost."""
+        """Close now; what the kernel has not taken is lost."""
         self.force_close(None)
 
     def set_protocol(self, protocol):
@@ -150,8 +153,8 @@ cdef class Transport:
             self.append(data)
 
     def writelines(self, list_of_data):
-        """write() each."""
-        for data in list_of_data:
+        """write() each; nothing if one of them has no buffer, which raises TypeError."""
+        for data in [d if type(d) is bytes else bytes(memoryview(d)) for d in list_of_data]:
             self.write(data)
 
     def write_eof(self):
@@ -237,6 +240,11 @@ cdef class Transport:
             self.sock.setblocking(False)
         return self.sock
 
+    cdef object closed_socket(self):
+        sock = socket.socket(*self.connections.kind)
+        sock.close()
+        return sock
+
     cdef close_descriptor(self):
         fd, self.fd = self.fd, -1
         if self.sock is not None:
@@ -280,12 +288,14 @@ cdef class Transport:
     cdef force_close(self, exc):
         if self.fd < 0 or (self.closing and self.gone):
             return
+        self.mark()
+        if self.size > 0 and not self.blocked:
+            self.send_now()  # as asyncio would have, when it was written
         self.failure = exc
         self.head = self.rest = None
         self.size = 0
         self.blocked = False
         self.closing = self.gone = True
-        self.mark()
 
     cdef fatal(self, message, exc):
         if not isinstance(exc, OSError):  # a client that went away is not worth a word
@@ -375,17 +385,23 @@ cdef class Transport:
         cdef Py_ssize_t done = 0, count
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
         cdef Py_buffer room
-        while done < size and not self.closing:
-            if self.reading_paused or not self.buffered:
-                self.deliver(data[done:])
-                return
-            if not self.get_buffer(size - done, &room):
-                return
-            count = min(size - done, room.len)
-            memcpy(room.buf, PyBytes_AS_STRING(data) + done, count)
-            PyBuffer_Release(&room)
-            done += count
-            self.buffer_updated(count)
+        try:
+            while done < size and not self.closing and self.pump.pump is not NULL:
+                if self.reading_paused or not self.buffered:
+                    self.deliver(data[done:])
+                    return
+                if not self.get_buffer(size - done, &room):
+                    return
+                count = min(size - done, room.len)
+                memcpy(room.buf, PyBytes_AS_STRING(data) + done, count)
+                PyBuffer_Release(&room)
+                done += count
+                self.buffer_updated(count)
+        except BaseException:  # the loop ends; if it runs again, the rest is still to come
+            if done < size:
+                self.mark()
+                self.kept = data[done:]
+            raise
 
     cdef receive(self):
         """From the kernel into the protocol's buffer."""
@@ -398,6 +414,9 @@ cdef class Transport:
             self.deliver_kept_first()
             return
         if not self.get_buffer(-1, &room):
+            return
+        if self.pump.pump is NULL:  # the bytes are the parent's
+            PyBuffer_Release(&room)
             return
         with nogil:
             got = recv(self.fd, room.buf, room.len, 0)
@@ -456,7 +475,7 @@ cdef class Transport:
             raise RuntimeError("Cannot call write() after write_eof()")
         if self.empty_waiter is not None:
             raise RuntimeError("unable to write; sendfile is in progress")
-        if self.closing:
+        if self.closing and (self.gone or not self.backlog):
             self.writes_for_nothing += 1
             if self.writes_for_nothing == WARN_AFTER:
                 logger.warning("socket.send() raised exception.")
@@ -470,6 +489,8 @@ cdef class Transport:
         length = PyBytes_GET_SIZE(data)
         if length == 0:
             return
+        if length < LARGE and not self.blocked:
+            self.mark()  # before all else: in another thread than the loop's it may raise
         if self.head is None:
             self.head = data
         elif self.rest is None:
@@ -480,28 +501,31 @@ cdef class Transport:
         self.size += length
         if not self.blocked:
             if self.size >= LARGE or self.size > self.high:
-                self.send_now()
+                number = self.send_now()
+                if number:
+                    self.write_error(number)
             if self.size > 0 or self.writing_paused:
                 self.mark()  # to be sent, or for resume_writing
         self.maybe_pause_writing()
 
-    cdef send_now(self):
-        """As far as the kernel takes it; the rest is sent when it may go on."""
+    cdef int send_now(self) except -1:
+        """As far as the kernel takes it; the rest is sent when it may go on. Returns 0 or errno."""
         cdef fs_output out
         cdef iovec parts[16]
         cdef fs_pump *pump = self.pump.pump
         cdef list held = []
         while pump is not NULL:
             self.fill(&out, parts, held)
+            out.close = out.end = False  # at the end of the turn
             with nogil:
                 fs_pump_flush(pump, &out, 1)
             if out.result < 0:
-                self.write_error(-out.result)
-                return
+                return -out.result
             self.consume(out.result)
             self.blocked = out.full
             if out.done or out.full:
-                return
+                break
+        return 0
 
     cdef maybe_pause_writing(self):
         if self.size > self.high and not self.writing_paused and not self.gone:
@@ -555,7 +579,8 @@ cdef class Transport:
         else:
             out.read = FS_READ_REPORT if self.buffered else FS_READ_RECEIVE
         out.end = self.eof_written and not self.eof_sent
-        out.close = self.closing
+        # Who is told to resume may have more to say: asyncio's order, and its sslproto's need.
+        out.close = self.closing and (self.gone or not self.writing_paused)
         out.keep = self.sock is not None
         self.watched = True
 
@@ -576,6 +601,9 @@ cdef class Transport:
                 self.cursor += 1
                 if self.cursor == len(self.rest):
                     self.rest = None
+                elif self.cursor >= 1024 and self.cursor * 2 > len(self.rest):
+                    del self.rest[:self.cursor]
+                    self.cursor = 0
         self.offset = sent
 
     cdef write_error(self, int number):
@@ -600,8 +628,12 @@ cdef class Transport:
             return
         if not self.gone:  # else aborted by another's callback of the same batch
             self.maybe_resume_writing()
+        if self.pump.pump is NULL:
+            return
         if out.done and out.close:
             self.lost()
             return
+        if out.done and self.closing:
+            self.mark()
         if self.empty_waiter is not None and self.size == 0 and not self.empty_waiter.done():
             self.empty_waiter.set_result(None)
