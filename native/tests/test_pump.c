@@ -5,8 +5,10 @@
 #include "check.h"
 
 #include <fastsocket/pump.h>
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 
 static struct fs_pump *pump;
 
@@ -316,6 +318,20 @@ static void test_a_forked_child(struct fs_table *table)
         _exit(0);
     }
     int status;
+    CHECK(waitpid(pid, &status, 0) == pid && status == 0);
+    pid = fork();
+    CHECK(pid >= 0);
+    if (pid == 0) { /* it closed what it had inherited; the number is its log's */
+        int null = open("/dev/null", O_RDONLY), log = fs_pump_fd(pump);
+        CHECK_IS(dup2(null, log), log);
+        CHECK_IS(fs_pump_renew(pump), -EBADF);
+        struct stat one, other;
+        CHECK(fstat(null, &one) == 0 && fstat(log, &other) == 0);
+        CHECK(one.st_ino == other.st_ino && one.st_dev == other.st_dev);
+        fs_pump_free(pump);
+        CHECK(fcntl(log, F_GETFD) >= 0);
+        _exit(0);
+    }
     CHECK(waitpid(pid, &status, 0) == pid && status == 0);
     says(client, "x");
     CHECK(pump_is_ready(5000));

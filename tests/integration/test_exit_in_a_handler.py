@@ -6,7 +6,7 @@ from functools import partial
 from typing import Any
 
 import pytest
-from support.protocols import WAIT, Client, Notes, Plain
+from support.protocols import WAIT, Buffered, Client, Notes, Plain
 
 from aiofastsocket import new_event_loop
 
@@ -17,22 +17,18 @@ LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
 }
 
 
-@pytest.mark.parametrize("name", LOOPS)
-@pytest.mark.parametrize("event", ["made", "data"])
-@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
-def test_the_connection_goes_on_if_the_loop_does(
-    name: str, event: str, error: type[BaseException]
+def go_on_after(
+    error: type[BaseException], loop: asyncio.AbstractEventLoop, make: Callable[[], Notes]
 ) -> None:
-    def leave(protocol: Notes) -> None:
-        protocol.hooks = {}
-        raise error
+    """A connection whose protocol raises `error` once; then the loop runs again."""
+    protocols: list[Notes] = []
 
     async def serve() -> Any:
-        def make() -> Plain:
-            protocols.append(Plain(**{event: leave}))
+        def factory() -> Notes:
+            protocols.append(make())
             return protocols[-1]
 
-        return await loop.create_server(make, "127.0.0.1", 0)
+        return await loop.create_server(factory, "127.0.0.1", 0)
 
     async def go_on(client: Client) -> None:
         client.send(b" second")
@@ -45,8 +41,6 @@ def test_the_connection_goes_on_if_the_loop_does(
         server.close()
         await server.wait_closed()
 
-    protocols: list[Plain] = []
-    loop = LOOPS[name]()
     try:
         server = loop.run_until_complete(serve())
         with Client(server.sockets[0].getsockname()) as client:
@@ -59,3 +53,28 @@ def test_the_connection_goes_on_if_the_loop_does(
             task.cancel()
         loop.run_until_complete(asyncio.sleep(0))
         loop.close()
+
+
+@pytest.mark.parametrize("name", LOOPS)
+@pytest.mark.parametrize("event", ["made", "data"])
+@pytest.mark.parametrize("error", [SystemExit, KeyboardInterrupt])
+def test_the_connection_goes_on_if_the_loop_does(
+    name: str, event: str, error: type[BaseException]
+) -> None:
+    def leave(protocol: Notes) -> None:
+        protocol.hooks = {}
+        raise error
+
+    go_on_after(error, LOOPS[name](), lambda: Plain(**{event: leave}))
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_what_a_buffered_protocol_had_no_room_for_comes_later(name: str) -> None:
+    def leave(protocol: Notes) -> None:
+        protocol.hooks = {}
+        raise SystemExit
+
+    class Small(Buffered):
+        capacity = 2
+
+    go_on_after(SystemExit, LOOPS[name](), lambda: Small(data=leave))

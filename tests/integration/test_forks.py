@@ -4,11 +4,13 @@ import asyncio
 import os
 import signal
 import socket
+from collections.abc import Callable, Coroutine
 from functools import partial
 from pathlib import Path
-from typing import cast
+from typing import Any
 
 import pytest
+from support.protocols import MIB, Buffered, Client, Notes, Plain, connected, serving
 from support.workers import Who, bound, fork, serve_table, shake
 
 import aiofastsocket
@@ -144,39 +146,11 @@ def test_signals_and_wakeups_of_parent_and_child_do_not_mix(loop_name: str) -> N
     os.close(write_end)
 
 
-@pytest.mark.parametrize("loop", LOOPS)
-def test_a_child_that_returns_from_a_handler(loop: str, tmp_path: Path) -> None:
-    """The rest of the turn, other connections' callbacks and answers, is the parent's."""
+def run_and_fork(
+    loop: str, tmp_path: Path, main: Callable[[], Coroutine[Any, Any, None]]
+) -> dict[int, list[str]]:
+    """What parent and child noted (`note`) when `main` forked in a callback and both returned."""
     parent = os.getpid()
-    children: list[int] = []
-
-    class Answer(asyncio.Protocol):
-        def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            self.transport = cast(asyncio.Transport, transport)
-
-        def data_received(self, data: bytes) -> None:
-            with (tmp_path / str(os.getpid())).open("ab") as told:
-                told.write(data)
-            if not children:
-                children.append(os.fork())
-            self.transport.write(b"answer")
-
-    async def main() -> None:
-        server = await asyncio.get_running_loop().create_server(Answer, "127.0.0.1", 0)
-        clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(8)]
-        await asyncio.sleep(0.1)
-        for client in clients:
-            client.sendall(b"x")
-        answers = [await asyncio.to_thread(client.recv, 100) for client in clients]
-        assert ends(children[0]) == 0
-        assert answers == [b"answer"] * 8
-        for client in clients:
-            client.shutdown(socket.SHUT_WR)
-            assert await asyncio.to_thread(client.recv, 100) == b""  # and not twice
-            client.close()
-        server.close()
-        await server.wait_closed()
-
     try:
         aiofastsocket.run(main(), loop=loop)
     except RuntimeError as error:
@@ -186,4 +160,98 @@ def test_a_child_that_returns_from_a_handler(loop: str, tmp_path: Path) -> None:
     finally:
         if os.getpid() != parent:
             os._exit(4)
-    assert {path.name: path.read_bytes() for path in tmp_path.iterdir()} == {str(parent): b"x" * 8}
+    assert ends(-1) == 0
+    return {int(path.name): path.read_text().split() for path in tmp_path.iterdir()}
+
+
+def note(tmp_path: Path, event: str) -> None:
+    with (tmp_path / str(os.getpid())).open("a") as notes:
+        notes.write(event + "\n")
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_child_that_returns_from_a_handler(loop: str, tmp_path: Path) -> None:
+    """The rest of the turn, other connections' callbacks and answers, is the parent's."""
+    forked: list[int] = []
+
+    def answer(protocol: Notes) -> None:
+        note(tmp_path, protocol.chunks[-1].decode())
+        if not forked:
+            forked.append(os.fork())
+        protocol.write(b"answer")
+
+    async def main() -> None:
+        async with serving(partial(Plain, data=answer)) as server:
+            clients = [Client(server.address) for _ in range(8)]
+            for client in clients:
+                await server.of(client)
+            for client in clients:
+                client.send(b"x")
+            for client in clients:
+                assert await client.receive(6) == b"answer"
+                client.finish()
+                assert await client.rest() == b""  # and not twice
+                client.sock.close()
+
+    assert run_and_fork(loop, tmp_path, main) == {os.getpid(): ["x"] * 8}
+
+
+@pytest.mark.parametrize("kind", [Plain, Buffered])
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_child_that_returns_while_others_wait_to_be_told(
+    loop: str, kind: type[Notes], tmp_path: Path
+) -> None:
+    """Of what came while reading was paused, or of the rest of it."""
+    forked: list[int] = []
+
+    def told(protocol: Notes) -> None:
+        note(tmp_path, f"{id(protocol)}:{protocol.chunks[-1].decode()}")
+        if not forked:
+            forked.append(os.fork())
+
+    async def main() -> None:
+        made = partial(kind, made=lambda p: p.call("pause_reading"), data=told)
+        async with serving(made) as server:
+            clients = [Client(server.address) for _ in range(3)]
+            for client in clients:
+                client.send(b"0123456789")
+            protocols = [await server.of(client) for client in clients]
+            for protocol in protocols:
+                protocol.call("resume_reading")
+            for protocol in protocols:
+                await protocol.until(lambda protocol=protocol: protocol.size == 10)  # type: ignore[misc]
+            for client in clients:
+                client.sock.close()
+
+    (notes,) = run_and_fork(loop, tmp_path, main).values()
+    assert len(notes) == (3 if kind is Plain else 6)
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_child_that_returns_to_a_receive_or_an_end(loop: str, tmp_path: Path) -> None:
+    """Neither the client's bytes nor connection_lost are the child's."""
+    forked: list[int] = []
+
+    def fork_once(_: Notes) -> None:
+        forked.append(os.fork())
+
+    def lost(_: Notes) -> None:
+        note(tmp_path, "lost")
+
+    async def main() -> None:
+        hooks = {"buffer": lambda p: None if forked else fork_once(p), "lost": lost}
+        async with connected(partial(Buffered, **hooks)) as (client, protocol):
+            client.send(b"data")
+            await protocol.until(lambda: protocol.received == b"data")
+            protocol.hooks = {"resume": fork_once, "lost": lost}
+            protocol.write(bytes(32 * MIB))
+            protocol.close()
+            # In a thread, which no child has: nor does one read what is this client's.
+            client.sock.setblocking(True)
+            received = await asyncio.to_thread(client.sock.recv, 32 * MIB, socket.MSG_WAITALL)
+            assert len(received) == 32 * MIB
+            await protocol.ended()
+        assert len(forked) == 2
+        assert ends(forked[0]) == 0
+
+    assert run_and_fork(loop, tmp_path, main) == {os.getpid(): ["lost"]}

@@ -4,6 +4,7 @@ import asyncio
 import gc
 import os
 import signal
+import socket
 from functools import partial
 from pathlib import Path
 from typing import cast
@@ -13,7 +14,7 @@ from support.client import ask
 from support.service import until
 from support.workers import bound, fork, serve_table, shake
 
-from aiofastsocket import ListenTable
+from aiofastsocket import ListenTable, new_event_loop
 from aiofastsocket.loop import LOOPS
 
 WARM, CONNECTIONS = 20_000, 80_000
@@ -34,6 +35,30 @@ class Census(asyncio.Protocol):
         else:
             self.transport.write(b"%d\n" % os.getpid())
         self.transport.close()
+
+
+@pytest.mark.parametrize("name", LOOPS)
+def test_connections_that_a_closed_loop_leaves(name: str) -> None:
+    """Are closed when they are collected, with a warning, each time: their clients hear of it."""
+    before = len(os.listdir("/proc/self/fd"))
+    for _ in range(3):
+        loop = new_event_loop(name)
+        server = loop.run_until_complete(loop.create_server(asyncio.Protocol, "127.0.0.1", 0))
+        clients = [socket.create_connection(server.sockets[0].getsockname()) for _ in range(20)]
+        loop.run_until_complete(asyncio.sleep(0.1))
+        server.close()
+        loop.run_until_complete(asyncio.sleep(0))
+        loop.close()
+        del loop, server
+        with pytest.warns(ResourceWarning, match="unclosed transport") as warned:
+            gc.collect()
+        assert len(warned) == 20
+        for client in clients:
+            client.settimeout(30)
+            assert client.recv(1) == b""
+            client.close()
+        gc.collect()
+    assert len(os.listdir("/proc/self/fd")) == before
 
 
 def resident(pid: int) -> int:

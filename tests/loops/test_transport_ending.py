@@ -10,12 +10,14 @@ from typing import Any
 
 import pytest
 from support.protocols import (
+    LIKE_ASYNCIO,
     LIKE_UVLOOP,
     MIB,
     Client,
     Notes,
     Plain,
     connected,
+    hear_errors,
     serving,
     turns,
 )
@@ -124,6 +126,43 @@ async def test_ended_in_resume_writing(how: str) -> None:
         assert len(received) == len(MUCH) or how == "abort"
         assert MUCH.startswith(received)
         assert protocol.events == ["made", "pause", "resume", "lost"]
+
+
+@pytest.mark.asyncio(loop_factories=[*LIKE_ASYNCIO, "our-uvloop"])  # uvloop: a few last words
+async def test_who_is_resumed_after_close_may_say_the_last_words() -> None:
+    """As long as the client has not taken what was written before: sslproto leans on it."""
+
+    def resumed(protocol: Notes) -> None:
+        if protocol.events.count("resume") == 1:
+            for part in (b"last", MUCH, b"words"):
+                protocol.write(part)
+
+    async with connected(partial(Plain, resume=resumed)) as (client, protocol):
+        protocol.write(MUCH)
+        protocol.close()
+        assert await client.rest() == MUCH + b"last" + MUCH + b"words"
+        assert await protocol.ended() is None
+
+
+@pytest.mark.parametrize("how", ["raise", "abort"])
+async def test_what_was_written_before_the_end_arrives(how: str) -> None:
+    """What the kernel takes, that is: an answer to what then goes wrong, say."""
+    errors = hear_errors()
+
+    def answer(protocol: Notes) -> None:
+        protocol.write(b"sorry")
+        if how == "abort":
+            protocol.abort()
+        else:
+            raise ValueError("wrong")
+
+    async with connected(partial(Plain, data=answer)) as (client, protocol):
+        client.send(b"question")
+        assert await client.rest() == b"sorry"
+        ended = await protocol.ended()
+    assert [str(error["exception"]) for error in errors] == ([] if how == "abort" else ["wrong"])
+    assert str(ended) == ("None" if how == "abort" else "wrong")
+    errors.clear()
 
 
 async def test_is_closing() -> None:

@@ -1,7 +1,9 @@
 """What a server's transport tells of itself, and in which context its protocol is called."""
 
 import asyncio
+import contextlib
 import contextvars
+import copy
 import logging
 import socket
 import weakref
@@ -22,6 +24,42 @@ from support.protocols import (
 
 pytestmark = pytest.mark.asyncio
 OURS = ["our-asyncio", "our-uvloop"]
+
+
+@pytest.mark.asyncio(loop_factories=OURS)
+async def test_none_is_made_by_hand() -> None:
+    """Nor copied; one that is forced into being is of no use, and harmless."""
+    async with connected(Plain) as (_, protocol):
+        kind = type(protocol.transport)
+        with pytest.raises(TypeError, match="made by servers"):
+            kind()
+        with pytest.raises(TypeError):
+            copy.copy(protocol.transport)
+        forced = kind.__new__(kind)
+        for call in (forced.close, forced.abort, partial(forced.get_extra_info, "peername")):
+            with contextlib.suppress(AttributeError):
+                call()
+        assert forced.get_write_buffer_size() == 0
+
+
+async def test_what_connection_lost_can_ask_for() -> None:
+    """The addresses, and a socket that is closed or about to be: though nobody asked before."""
+    told: dict[str, Any] = {}
+
+    def lost(protocol: Notes) -> None:
+        for name in ("peername", "sockname", "socket"):
+            told[name] = protocol.transport.get_extra_info(name)
+        told["type"] = told["socket"].type
+
+    async with connected(partial(Plain, lost=lost)) as (client, protocol):
+        server = client.sock.getpeername()
+        protocol.close()
+        await client.rest()
+        await protocol.ended()
+    assert told["peername"] == client.address
+    assert told["sockname"] == server
+    assert told["type"] == socket.SOCK_STREAM
+    assert told["socket"].fileno() == -1
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])

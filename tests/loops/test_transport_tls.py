@@ -1,9 +1,11 @@
 """TLS over a server's transport: from the first byte on, or from start_tls on."""
 
 import asyncio
+import contextlib
 import random
 import socket
 import ssl
+import threading
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -100,6 +102,47 @@ async def test_a_server_that_closes(
 
     async with serving(partial(Plain, data=answer), ssl=server_context) as server:
         assert await as_client(client_context, server.address, talk) == DATA
+        assert await (await server.first()).ended() is None
+
+
+async def test_a_client_that_says_no_more_and_reads_slowly(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    """All of the answer arrives, though the client's end comes while most of it is still here."""
+
+    def talk() -> int:
+        plain = socket.socket()
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 16384)
+        plain.settimeout(WAIT)
+        with plain:
+            plain.connect(server.address)
+            received, to_send = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = client_context.wrap_bio(received, to_send, server_hostname="localhost")
+            while True:
+                try:
+                    tls.do_handshake()
+                    break
+                except ssl.SSLWantReadError:
+                    plain.sendall(to_send.read())
+                    received.write(plain.recv(65536))
+            tls.write(b"question")
+            plain.sendall(to_send.read())
+            answering.wait(WAIT)
+            with contextlib.suppress(ssl.SSLWantReadError):
+                tls.unwrap()
+            plain.sendall(to_send.read())
+            total = 0
+            while data := plain.recv(65536):
+                total += len(data)
+            return total
+
+    def answer(protocol: Notes) -> None:
+        protocol.write(DATA)
+        answering.set()
+
+    answering = threading.Event()
+    async with serving(partial(Plain, data=answer), ssl=server_context) as server:
+        assert await asyncio.to_thread(talk) > len(DATA)
         assert await (await server.first()).ended() is None
 
 

@@ -2,8 +2,10 @@
 
 import asyncio
 import contextlib
+import gc
 import os
 import random
+import socket
 import sys
 import threading
 from array import array
@@ -113,6 +115,38 @@ async def test_lines_of_all_kinds() -> None:
         protocol.call("writelines", [b"x"] * 3000)
         protocol.close()
         assert await client.rest() == b"abcde012" + b"x" * 3000
+
+
+@pytest.mark.asyncio(loop_factories=["our-asyncio", "our-uvloop"])  # uvloop sends what comes before
+async def test_lines_of_which_one_cannot_be_written() -> None:
+    """Then none is, as on asyncio until Python 3.12."""
+    async with connected(Plain) as (client, protocol):
+        with pytest.raises(TypeError):
+            protocol.call("writelines", [b"one", "two"])
+        protocol.call("writelines", (part for part in [array("B", b"three"), b"four"]))
+        protocol.close()
+        assert await client.rest() == b"threefour"
+
+
+@pytest.mark.asyncio(loop_factories=["our-asyncio", "our-uvloop"])
+async def test_a_backlog_that_is_never_empty_needs_bounded_memory() -> None:
+    """The list of what is to be sent is as long as that, not as long as what ever was."""
+
+    def go_on(protocol: Notes) -> None:
+        protocol.transport.set_write_buffer_limits(1_000_000)
+        while protocol.transport.get_write_buffer_size() <= 1_000_000:
+            protocol.write(bytes(100))
+
+    async with connected(partial(Plain, resume=go_on), receive_buffer=8192) as (client, protocol):
+        sock = protocol.transport.get_extra_info("socket")
+        sock.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 30_000)
+        go_on(protocol)
+        for _ in range(30):
+            await client.receive(MIB)
+        assert protocol.events.count("resume") > 10
+        lists = [x for x in gc.get_referents(protocol.transport) if isinstance(x, list)]
+        assert max(map(len, lists)) < 50_000
+        protocol.abort()
 
 
 async def test_order_is_kept() -> None:

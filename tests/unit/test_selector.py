@@ -156,6 +156,26 @@ def test_a_forked_child_has_an_epoll_set_of_its_own() -> None:
         assert os.waitpid(fork(lambda: selector.select(5)[0]), 0)[1] == 0
 
 
+def test_a_daemon_that_closed_what_it_inherited() -> None:
+    """Its own file, which has the set's number now, is left alone when it forks again."""
+    with FastsocketSelector() as selector:
+
+        def daemon() -> None:
+            log = os.open("/dev/null", os.O_WRONLY)
+            os.dup2(log, selector.fileno())
+            before = os.fstat(log).st_ino
+            assert os.waitpid(fork(lambda: check(before)), 0)[1] == 0
+
+        number = selector.fileno()
+
+        def check(before: int) -> None:
+            assert os.fstat(number).st_ino == before
+            assert selector.fileno() != number
+            selector.select(0)
+
+        assert os.waitpid(fork(daemon), 0)[1] == 0
+
+
 def test_a_claim_and_a_connection_in_one_batch(table: ListenTable) -> None:
     """The slot that a connection waits at is claimed, and no longer ours to look after."""
     pid = fork(partial(serve, table))

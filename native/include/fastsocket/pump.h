@@ -62,7 +62,7 @@ void fs_pump_free(struct fs_pump *pump);
 /* Readable while something is to be had by fs_pump_poll. */
 int fs_pump_fd(const struct fs_pump *pump);
 /* In a forked child: an epoll set of its own behind the same descriptor, with the same watches.
- * -EBADF: that descriptor was closed; the pump watches nothing any more, and is only to be freed. */
+ * -EBADF: that descriptor was closed; the pump watches nothing any more, it is only to be freed. */
 int fs_pump_renew(struct fs_pump *pump);
 
 /* Accept up to `most` connections from one source of a table, as fs_table_accept, and receive what
