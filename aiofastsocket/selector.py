@@ -18,7 +18,7 @@ _strangers: list[select.epoll] = []  # never to be closed
 
 
 def _is_epoll(this: select.epoll, unregistered: select.epoll) -> bool:
-    """Whether its descriptor still is an epoll set: epoll_ctl(2), ENOENT against EINVAL or EBADF."""
+    """Whether its descriptor still is an epoll set: epoll_ctl(2), ENOENT, not EINVAL or EBADF."""
     try:
         this.unregister(unregistered)
     except OSError as error:

@@ -62,7 +62,7 @@ def connections_of(
 
 
 def _name_of(listener: socket.socket) -> object:
-    """Its address, unless that stands for all of the machine's: then each connection has its own."""
+    """Its address, unless that stands for all of the machine's: connections have their own then."""
     name = listener.getsockname()
     every = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}.get(listener.family)
     return None if every is None or name[0] == every else name

@@ -279,9 +279,8 @@ class Listening:
     ) -> None:
         """Have a table for a server's socket: one that exists, or a new one."""
         table = self._table_for(sock)
-        if table is None:
-            # Before the slots are made, which are like it; and so are connections.
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        # Slots are like it, and so are connections.
+        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
         if defer_accept:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
         if table is not None:

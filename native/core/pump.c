@@ -25,6 +25,7 @@
 #define ARENA       (256 * 1024)
 #define ROOM        (64 * 1024) /* a recv(2) is not worth while with less */
 #define FIRST_BYTES (16 * 1024) /* received at once from a connection just accepted */
+#define SILENT      16
 
 struct watch {
     void *owner;
@@ -42,6 +43,7 @@ struct fs_pump {
     struct fs_input inputs[FS_PUMP_BATCH];
     char *arena;
     size_t used;
+    unsigned silent; /* connections in a row that had said nothing when they were accepted */
 };
 
 int fs_pump_open(struct fs_pump **out)
@@ -177,6 +179,13 @@ static void receive(struct fs_pump *p, struct fs_input *in, size_t most)
         p->used += (size_t)got;
 }
 
+/* Whether a connection just accepted is worth a recv(2): where they say nothing so soon, which is a
+ * matter of the network and of TCP_DEFER_ACCEPT, only one in SILENT is tried. epoll tells. */
+static bool may_have_spoken(struct fs_pump *p)
+{
+    return p->silent < SILENT || p->silent % SILENT == 0;
+}
+
 /* accept(2): errors of the network of a connection that never was; the next one may be fine. */
 static bool is_passing(int error)
 {
@@ -220,7 +229,11 @@ int fs_pump_accept(struct fs_pump *p, struct fs_table *table, int slot, int sour
         memcpy(in->peer, &peer, length < sizeof in->peer ? length : sizeof in->peer);
         if (nodelay)
             setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
-        receive(p, in, FIRST_BYTES);
+        if (may_have_spoken(p))
+            receive(p, in, FIRST_BYTES);
+        else
+            in->result = -EAGAIN;
+        p->silent = in->result == -EAGAIN ? p->silent + 1 : 0;
     }
     return count;
 }

@@ -113,6 +113,30 @@ static void test_one_turn(struct fs_table *table)
     CHECK(!pump_is_ready(0));
 }
 
+/* Where they never say anything so soon, few are asked at once; nothing is lost by it. */
+static void test_silent_ones(struct fs_table *table)
+{
+    int asked = 0;
+    for (int i = 0; i < 64; i++) {
+        int client, fd = accepted(table, &client, i < 32 ? "" : "said");
+        const struct fs_input *in = fs_pump_inputs(pump);
+        CHECK_IS(in->result, i < 32 || !in->received ? -EAGAIN : 4);
+        asked += in->received;
+        struct fs_output out = output(fd, "", FS_READ_RECEIVE);
+        if (!in->received) {
+            flush_one(&out);
+            if (i >= 32) {
+                CHECK_IS(polled(), 1);
+                CHECK_IS(fs_pump_inputs(pump)->result, 4);
+            }
+        }
+        out.close = true;
+        flush_one(&out);
+        close(client);
+    }
+    CHECK_IS(asked, 16 + 1 + 32);
+}
+
 /* The answer comes first, although the client has said more than was read. */
 static void test_unread_bytes(struct fs_table *table)
 {
@@ -351,6 +375,7 @@ static void run(void)
     CHECK_IS(fs_pump_open(&pump), 0);
     test_one_turn(table);
     test_unread_bytes(table);
+    test_silent_ones(table);
     test_kept_open(table);
     test_a_slow_reader(table);
     test_many_parts(table);

@@ -66,9 +66,10 @@ int fs_pump_fd(const struct fs_pump *pump);
 int fs_pump_renew(struct fs_pump *pump);
 
 /* Accept up to `most` connections from one source of a table, as fs_table_accept, and receive what
- * their clients have sent already. Returns how many there are in fs_pump_inputs; *error is why
- * there are no more: 0 (that was the most), -EAGAIN, or -errno as accept(2). Errors that belong to
- * one connection that never was are passed over. nodelay: set TCP_NODELAY on each. */
+ * their clients have sent already (where none of the last ones had, only try now and then). Returns
+ * how many there are in fs_pump_inputs; *error is why there are no more: 0 (that was the most),
+ * -EAGAIN, or -errno as accept(2). Errors that belong to one connection that never was are passed
+ * over. nodelay: set TCP_NODELAY on each. */
 int fs_pump_accept(struct fs_pump *pump, struct fs_table *table, int slot, int source, int most,
                    bool nodelay, int *error);
 
