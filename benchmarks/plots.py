@@ -36,7 +36,7 @@ def _bars(axes: Any, scenario: Scenario, values: dict[str, list[float]], metric:
 
 def _latencies(axes: Any, rows: list[dict[str, Any]], servers: list[str]) -> None:
     for percentile, name, marker in _PERCENTILES:
-        if percentile not in rows[0]:  # too few requests
+        if not all(percentile in row for row in rows):  # too few requests
             continue
         figures = [[r[percentile] for r in rows if r["server"] == s] for s in servers]
         medians = [statistics.median(of_server) / 1000 for of_server in figures]

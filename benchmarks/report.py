@@ -68,7 +68,8 @@ def _table(head: list[str], body: list[list[str]]) -> list[str]:
 
 def _figures(scenario: Scenario, rows: Rows) -> list[str]:
     """The absolute figures, one line a server."""
-    shown = [name for name in _FORMATS if any(name in row for row in rows)]
+    # p99.9 is missing where a round had too few requests.
+    shown = [name for name in _FORMATS if all(name in row for row in rows)]
     shown = [name for name in shown if name != "delayed" or "delayed" in scenario.metrics]
     unit = scenario.load.unit
     head = ["", *(_FORMATS[name][0].format(unit=unit) for name in shown), "cores busy", "limit"]
