@@ -14,6 +14,7 @@ import pytest
 from support.protocols import (
     LIKE_ASYNCIO,
     MIB,
+    SOUND_WRITERS,
     WAIT,
     Client,
     Notes,
@@ -105,6 +106,7 @@ async def test_a_server_that_closes(
         assert await (await server.first()).ended() is None
 
 
+@pytest.mark.asyncio(loop_factories=SOUND_WRITERS)
 async def test_a_client_that_says_no_more_and_reads_slowly(
     server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:

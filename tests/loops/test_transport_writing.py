@@ -17,7 +17,7 @@ import pytest
 from support.protocols import (
     LIKE_ASYNCIO,
     MIB,
-    WRITELINES,
+    SOUND_WRITERS,
     Client,
     Notes,
     Plain,
@@ -44,7 +44,7 @@ DATA = random.Random(6).randbytes(8 * MIB)
     ],
     ids=lambda data: f"{type(data).__name__}-{len(data)}",
 )
-@pytest.mark.asyncio(loop_factories=WRITELINES)
+@pytest.mark.asyncio(loop_factories=SOUND_WRITERS)
 @pytest.mark.parametrize("method", ["write", "writelines"])
 async def test_kinds_of_data(data: Any, method: str) -> None:
     expected = bytes(data)
@@ -85,7 +85,7 @@ async def test_much_of_what_was_passed_arrives_whatever_becomes_of_it() -> None:
         assert await client.receive(len(DATA)) == DATA
 
 
-@pytest.mark.asyncio(loop_factories=WRITELINES)
+@pytest.mark.asyncio(loop_factories=SOUND_WRITERS)
 async def test_nothing_is_written_of_nothing() -> None:
     async with connected(Plain) as (client, protocol):
         for empty in (b"", bytearray(), memoryview(b"")):
@@ -349,7 +349,7 @@ async def test_write_eof_after_close_does_nothing() -> None:
 # -- nobody to say it to --
 
 
-@pytest.mark.asyncio(loop_factories=WRITELINES)
+@pytest.mark.asyncio(loop_factories=SOUND_WRITERS)
 @pytest.mark.parametrize("how", ["close", "abort"])
 async def test_what_is_written_after_the_end_is_ignored(how: str) -> None:
     async with connected(Plain) as (client, protocol):
@@ -363,7 +363,7 @@ async def test_what_is_written_after_the_end_is_ignored(how: str) -> None:
         assert await protocol.ended() is None
 
 
-@pytest.mark.asyncio(loop_factories=[n for n in LIKE_ASYNCIO if n in WRITELINES])
+@pytest.mark.asyncio(loop_factories=[n for n in LIKE_ASYNCIO if n in SOUND_WRITERS])
 async def test_what_is_written_after_connection_lost_is_ignored() -> None:
     """uvloop raises a RuntimeError: the handler is closed."""
     async with connected(partial(Plain, lost=lambda p: p.write(b"after"))) as (_, protocol):

@@ -17,10 +17,11 @@ MIB = 1 << 20
 # For what uvloop's transports do otherwise, or asyncio's; each of our loops has them.
 LIKE_ASYNCIO = ["asyncio", "our-asyncio"]
 LIKE_UVLOOP = ["uvloop", "our-uvloop"]
-# asyncio's own writelines since Python 3.12 (seen in 3.12.1 and 3.13.0): with nothing but empty
-# data, or with views of other things than bytes, it goes wrong, and after close() it raises.
+# asyncio's own transport since Python 3.12 (seen in 3.12.1 and 3.13.0): writelines goes wrong with
+# nothing but empty data, with views of other things than bytes, and after close(); and what
+# resume_writing writes after close() is lost with an exception.
 STUMBLES: set[str] = {"asyncio"} if sys.version_info >= (3, 12) else set()
-WRITELINES = [name for name in (*LIKE_ASYNCIO, *LIKE_UVLOOP) if name not in STUMBLES]
+SOUND_WRITERS = [name for name in (*LIKE_ASYNCIO, *LIKE_UVLOOP) if name not in STUMBLES]
 
 # The methods of a transport from which it may call its protocol: with pause_writing.
 MAY_PAUSE = ("write", "writelines", "set_write_buffer_limits")
