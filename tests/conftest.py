@@ -1,12 +1,16 @@
 """Fixtures: a service that leaves nothing behind, and the count of what a test itself left."""
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
 import uvloop
 from support.service import Service
+
+# A script's background commands ignore SIGINT, and so would every program that a test starts.
+signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # libuv makes a pipe for signals once in each process and keeps it: now, before anybody counts.
 uvloop.new_event_loop().close()
