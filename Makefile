@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 SOURCES := $(shell find aiofastsocket native pyproject.toml LICENSE README.md -type f \
              -not -path '*/__pycache__/*' -not -path 'native/tests/*')
 
-.PHONY: serve test test-native test-python test-programs test-sanitized bench bench-full lint format clean
+.PHONY: serve test test-native test-python test-programs test-sanitized test-kernel module bench bench-full lint format clean
 
 serve: $(VENV)/installed
 	@echo "In another terminal:  curl http://$(HOST):$(PORT)/        (and again: the workers take turns)"
@@ -57,6 +57,20 @@ test-programs: $(VENV)/installed $(VENV)/tools
 	  nginx-light haproxy lighttpd apache2 redis-server redis-tools memcached nodejs postgresql apache2-utils)
 	$(BIN)/pytest tests/programs -m programs -rP $(PYTEST_ARGS)
 
+# The kernel module, for kernel KERNEL: the running one unless said. Its README section says the rest.
+module:
+	@$(MAKE) --no-print-directory -C native/module
+
+# The module in Debian's kernels 6.1 and 6.12, booted in QEMU: about ten minutes.
+KERNELS ?= 6.1 6.12
+test-kernel: $(VENV)/installed $(VENV)/tools
+	@$(call install,qemu-system-x86_64 busybox depmod nginx haproxy lighttpd ab setpriv, \
+	  qemu-system-x86 busybox-static kmod nginx-light haproxy lighttpd apache2-utils util-linux)
+	@dpkg -s linux-headers-amd64 linux-headers-6.12-amd64 >/dev/null 2>&1 || \
+	  $(call install,headers-are-no-program,linux-headers-amd64 linux-headers-6.12-amd64)
+	@$(BIN)/pip install -q --group kernel
+	$(BIN)/python tests/kernel/run.py $(KERNELS) -- $(PYTEST_ARGS)
+
 # Debian packages (2) for programs (1), unless all are there; a server that a package would start is
 # not: policy-rc.d says so while it is installed.
 define install
@@ -78,11 +92,11 @@ lint: $(VENV)/installed $(VENV)/lint
 	$(BIN)/ruff check .
 	$(BIN)/ruff format --check .
 	$(BIN)/mypy --python-executable $(BIN)/python
-	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'native/*.[ch]' ':!native/cffi')
+	$(BIN)/clang-format --dry-run --Werror $$(git ls-files 'native/*.[ch]' 'tests/kernel/*.[ch]' ':!native/cffi')
 
 format: $(VENV)/lint
 	$(BIN)/ruff check --fix . && $(BIN)/ruff format .
-	$(BIN)/clang-format -i $$(git ls-files 'native/*.[ch]' ':!native/cffi')
+	$(BIN)/clang-format -i $$(git ls-files 'native/*.[ch]' 'tests/kernel/*.[ch]' ':!native/cffi')
 
 clean:
 	rm -rf build dist $(VENV) .mypy_cache .ruff_cache .pytest_cache

@@ -1,10 +1,13 @@
-"""The accept queues of listening sockets, as the kernel tells everybody: sock_diag(7).
+"""Listening sockets as the kernel tells everybody: accept queues by sock_diag(7), and what the
+kernel module says in /proc/net/fastsocket (native/module/proc.c).
 
-It knows sockets by cookie, of the network namespace that it runs in; it does not know tables.
+Of the network namespace that it runs in; it does not know tables.
 """
 
 import socket
 import struct
+from dataclasses import dataclass
+from pathlib import Path
 
 NETLINK_SOCK_DIAG = 4
 SOCK_DIAG_BY_FAMILY = 20
@@ -49,3 +52,43 @@ def _read(answer: bytes, queues: dict[int, int]) -> bool:
         queues[cookie] = queue
         at += (length + 3) & ~3
     return True
+
+
+@dataclass(frozen=True)
+class DeviceCore:
+    """What the module counts of a listener for one core; core None: for who has no local listener.
+
+    inode: of the program's socket. own, global_, adopted: connections that the core's owners
+    accepted from their own local listener, from the global one, and from others'. queue: waiting.
+    """
+
+    address: str
+    inode: int
+    core: int | None
+    live: bool
+    own: int
+    global_: int
+    adopted: int
+    queue: int
+    owners: tuple[int, ...]
+
+
+def device_cores(path: Path = Path("/proc/net/fastsocket")) -> list[DeviceCore]:
+    """Every line of it, those of one listener together. Raises OSError without the module."""
+    found = []
+    for line in path.read_text().splitlines()[1:]:
+        address, inode, core, live, own, taken, adopted, queue, owners = line.split()
+        found.append(
+            DeviceCore(
+                address,
+                int(inode),
+                None if core == "-" else int(core),
+                live == "1",
+                int(own),
+                int(taken),
+                int(adopted),
+                int(queue),
+                () if owners == "-" else tuple(map(int, owners.split(","))),
+            )
+        )
+    return found

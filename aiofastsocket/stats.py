@@ -1,7 +1,7 @@
 """`aiofastsocket stats`: what the listen tables of running programs say, for people and machines.
 
 It reads the pages that the programs share, without disturbing them; any program's: one with the
-preload library, `serve`, or a loop of ours.
+preload library, `serve`, or a loop of ours. Of listeners on the device the kernel module tells.
 """
 
 import json
@@ -14,7 +14,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
-from .diag import listen_queues
+from .diag import DeviceCore, device_cores, listen_queues
 from .errors import SetupError, UsageError
 from .listeners import SlotInfo, TableInfo, tables_of
 
@@ -74,30 +74,73 @@ def family(pid: int) -> list[int]:
     return found
 
 
-def select(which: str | None) -> list[Table]:
-    """The tables of an address, a port or a process id; None: all that may be seen.
+@dataclass(frozen=True)
+class Found:
+    """What was asked for: tables, and listeners on the device by their sockets' inodes."""
+
+    tables: list[Table]
+    devices: dict[int, list[DeviceCore]]
+
+    def __bool__(self) -> bool:
+        return bool(self.tables or self.devices)
+
+
+def _device_listeners() -> dict[int, list[DeviceCore]]:
+    found: dict[int, list[DeviceCore]] = {}
+    with suppress(FileNotFoundError):  # the module is not loaded
+        for core in device_cores():
+            found.setdefault(core.inode, []).append(core)
+    return found
+
+
+def _sockets(pids: Iterable[int]) -> set[int]:
+    """Inodes of the sockets that these processes hold: proc(5), /proc/pid/fd."""
+    found = set()
+    for pid in pids:
+        with suppress(OSError):  # gone, or not ours to look at
+            for name in os.listdir(f"/proc/{pid}/fd"):
+                with suppress(FileNotFoundError):
+                    kind, _, inode = os.readlink(f"/proc/{pid}/fd/{name}").partition(":[")
+                    if kind == "socket":
+                        found.add(int(inode[:-1]))
+    return found
+
+
+def select(which: str | None) -> Found:
+    """The listeners of an address, a port or a process id; None: all that may be seen.
 
     Raises UsageError or, if there are none, SetupError.
     """
     if which is None:
-        tables = collect(_all_pids())
-        if not tables:
+        found = Found(collect(_all_pids()), _device_listeners())
+        if not found:
             raise SetupError("no process that you may look at has a listen table")
-        return tables
-    if ":" in which:
-        tables = [t for t in collect(_all_pids()) if t.info.address == which]
-    elif which.isdecimal() and int(which) > 0:
-        tables = [t for t in collect(_all_pids()) if t.info.address.endswith(f":{which}")]
-        tables = tables or collect(family(int(which)))
+        return found
+    devices = _device_listeners()
+    if ":" in which or (which.isdecimal() and int(which) > 0):
+        end = which if ":" in which else f":{which}"
+        found = Found(
+            [t for t in collect(_all_pids()) if _named(t.info.address, end)],
+            {inode: cores for inode, cores in devices.items() if _named(cores[0].address, end)},
+        )
     else:
         raise UsageError(f"{which!r} is neither a port, a process id nor host:port")
-    if not tables:
+    if not found and which.isdecimal():
+        pids = family(int(which))
+        held = _sockets(pids) if devices else set()
+        found = Found(collect(pids), {i: cores for i, cores in devices.items() if i in held})
+    if not found:
         raise SetupError(f"{which} is nothing with a listen table that you may look at")
-    return tables
+    return found
 
 
-def as_json(tables: list[Table]) -> str:
-    """A list of objects, one a table."""
+def _named(address: str, end: str) -> bool:
+    """The address itself, or `:port` at its end."""
+    return address.endswith(end) if end.startswith(":") else address == end
+
+
+def as_json(found: Found) -> str:
+    """A list of objects, one a table, and one a listener on the device."""
 
     def slot(table: Table, s: SlotInfo) -> dict[str, Any]:
         return {
@@ -127,7 +170,28 @@ def as_json(tables: list[Table]) -> str:
                 "without_slot": t.info.others,
                 "slots": [slot(t, s) for s in t.slots],
             }
-            for t in tables
+            for t in found.tables
+        ]
+        + [
+            {
+                "address": cores[0].address,
+                "backend": "device",
+                "inode": inode,
+                "queue": sum(c.queue for c in cores if c.core is None),
+                "cores": [
+                    {
+                        "core": c.core,
+                        "live": c.live,
+                        "pids": c.owners,
+                        "own": c.own,
+                        "global": c.global_,
+                        "adopted": c.adopted,
+                        "queue": c.queue,
+                    }
+                    for c in cores
+                ],
+            }
+            for inode, cores in found.devices.items()
         ]
     )
 
@@ -136,10 +200,38 @@ def _number(value: int | None) -> str:
     return "?" if value is None else str(value)
 
 
-def as_text(tables: list[Table]) -> str:
-    """A paragraph for each table."""
-    lines = []
-    for t in tables:
+def _aligned(rows: list[tuple[str, ...]], left: int) -> Iterable[str]:
+    """Lines of a table, the column `left` flush left; none for its head alone."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows if len(rows) > 1 else ():
+        cells = (
+            cell.ljust(width) if i == left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  " + "  ".join(cells).rstrip()
+
+
+def _device_text(cores: list[DeviceCore]) -> Iterable[str]:
+    """A paragraph for a listener on the device."""
+    yield f"{cores[0].address}  on the device"
+    rows: list[tuple[str, ...]] = [("core", "owner", "own", "global", "adopted", "queue")]
+    for c in cores:
+        if c.core is not None:
+            owner = ", ".join(f"{_comm(pid)} {pid}" for pid in c.owners) or "nobody"
+            rows.append((str(c.core), owner, *map(str, (c.own, c.global_, c.adopted, c.queue))))
+    yield from _aligned(rows, left=1)
+    for c in cores:
+        if c.core is None:
+            yield (
+                f"  {c.global_ + c.adopted} accepted without a local listener;"
+                f" {c.queue} waiting at the program's own socket"
+            )
+
+
+def as_text(found: Found) -> str:
+    """A paragraph for each table, and for each listener on the device."""
+    lines: list[str] = []
+    for t in found.tables:
         kind = "shared" if t.info.shared else f"{len(t.slots)} slots, steering {t.info.steer}"
         lines.append(f"{t.info.address}  {_comm(t.pid)} (process {t.pid})")
         lines.append(f"  {kind}: {t.info.why}")
@@ -154,19 +246,15 @@ def as_text(tables: list[Table]) -> str:
             core = str(s.cpu) if s.cpu >= 0 else "-"
             counts = (s.own, s.stolen, s.orphan, s.global_)
             rows.append((str(s.slot), core, owner, *map(str, counts), _number(t.queues[s.slot])))
-        widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
-        for row in rows if len(rows) > 1 else ():
-            cells = (
-                cell.ljust(width) if i == 2 else cell.rjust(width)
-                for i, (cell, width) in enumerate(zip(row, widths, strict=True))
-            )
-            lines.append("  " + "  ".join(cells).rstrip())
+        lines += _aligned(rows, left=2)
         unused = sum(not s.used for s in t.slots)
         rest = f"{unused} slots not used yet; " if unused and not t.info.shared else ""
         lines.append(
             f"  {rest}{t.info.others} accepted without a slot;"
             f" {_number(t.queue)} waiting at the program's own socket"
         )
+    for cores in found.devices.values():
+        lines += _device_text(cores)
     return "\n".join(lines)
 
 
@@ -175,8 +263,8 @@ def show(which: str | None, *, as_machine: bool, watch: bool) -> int:
     clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() and not as_machine else ""
     try:
         while True:
-            tables = select(which)
-            body = as_json(tables) if as_machine else as_text(tables)
+            found = select(which)
+            body = as_json(found) if as_machine else as_text(found)
             print((clear if watch else "") + body, flush=True)
             if not watch:
                 return 0

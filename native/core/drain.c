@@ -39,14 +39,17 @@ int drain_queued(int fd)
     struct tcp_info info;
     socklen_t len = sizeof info;
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0) {
-        /* A unix socket tells no number, only whether there is one. */
-        struct pollfd look = {.fd = fd, .events = POLLIN};
-        if (errno != EOPNOTSUPP || poll(&look, 1, 0) < 0)
+        if (errno != EOPNOTSUPP) /* of a unix socket, which tells no number */
             return -errno;
-        return look.revents & POLLIN ? 1 : 0;
+    } else if (info.tcpi_unacked > 0) {
+        /* tcp_get_info: in LISTEN state this field is the length of the accept queue. */
+        return (int)info.tcpi_unacked;
     }
-    /* tcp_get_info: in LISTEN state this field is the length of the accept queue. */
-    return (int)info.tcpi_unacked;
+    /* Here, or in a queue that the kernel module has behind it. */
+    struct pollfd look = {.fd = fd, .events = POLLIN};
+    if (poll(&look, 1, 0) < 0)
+        return -errno;
+    return look.revents & POLLIN ? 1 : 0;
 }
 
 /* What a socket's local address must be to count; length 0: any address. */

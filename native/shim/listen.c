@@ -155,11 +155,18 @@ static int begin(int fd, int backlog)
         int one = 1;
         real_setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &one, sizeof one);
     }
-    if (state.device) { /* the rest is done in the kernel, by what poll and accept find there */
+    if (state.device) {
         int refused = fs_channel_listen(state.device, fd, backlog);
-        if (refused)
-            log_line(LOG_ERROR, "%s: no local listeners: %s", name, strerror(-refused));
-        return refused ? 1 : 0;
+        if (!refused)
+            refused = fs_channel_spawn_listen(state.device, fd, -1);
+        if (refused) {
+            /* An address in use is the program's own affair: listen() will tell it. */
+            if (refused != -EADDRINUSE)
+                log_line(LOG_ERROR, "%s: no local listeners: %s", name, strerror(-refused));
+            return 1;
+        }
+        log_line(LOG_INFO, "%s: a local listener on each core that somebody waits on", name);
+        return 0;
     }
     if (asked && port != 0)
         dissolve_same_address(name);
@@ -185,6 +192,17 @@ static int begin(int fd, int backlog)
     log_line(LOG_INFO, "%s: %u slots, steering %s: %s", listener_of(fd)->name, info.slots,
              info.steer == FS_STEER_CPU ? "cpu" : "spread", info.why);
     return 0;
+}
+
+bool listen_received(int fd)
+{
+    sigset_t saved;
+    state_lock(&saved);
+    bool device = choose_backend() && state.device;
+    if (device)
+        fs_channel_spawn_listen(state.device, fd, -1);
+    state_unlock(&saved);
+    return device;
 }
 
 int shim_listen(int fd, int backlog)

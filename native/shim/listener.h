@@ -40,6 +40,9 @@ void listener_dissolve_hidden(int hidden);
 /* Descriptor `hidden` was closed behind our back, and its number is in use again. */
 void listener_lose_hidden(int hidden);
 
+/* A listener came from another process: on the device this one gets its own behind it, and true. */
+bool listen_received(int fd);
+
 int shim_listen(int fd, int backlog);
 int shim_shutdown(int fd, int how);
 int shim_setsockopt(int fd, int level, int name, const void *value, socklen_t length);

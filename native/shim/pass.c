@@ -349,6 +349,8 @@ static void received(int fd)
     if (real_getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0 || !listens ||
         real_getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &shares, &length) < 0 || !shares)
         return;
+    if (listen_received(fd))
+        return;
     uint64_t cookie = listener_cookie(fd);
     sigset_t saved;
     state_lock(&saved);

@@ -5,6 +5,7 @@
 #include "pollset.h"
 #include "real.h"
 
+#include <fastsocket/fs.h>
 #include <pthread.h>
 #include <stdatomic.h>
 #include <unistd.h>
@@ -52,6 +53,9 @@ static void fork_child(void)
     sigset_t saved = before_fork;
     state.pid = getpid();
     pollset_forked();
+    if (state.device) /* what it waits on it gets a local listener of its own for; helpers wait on
+                         none */
+        fs_channel_spawn_all_listen(state.device);
     state_unlock(&saved);
 }
 

@@ -144,7 +144,7 @@ def test_queue_of_a_stopped_worker(server: tuple[int, int]) -> None:
     pid, port = server
     os.killpg(pid, signal.SIGSTOP)
     clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(7)]
-    (table,) = select(str(port))
+    (table,) = select(str(port)).tables
     assert sum(q for q in [table.queue, *table.queues] if q) == 7
     os.killpg(pid, signal.SIGCONT)
     for client in clients:

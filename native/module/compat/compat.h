@@ -1,0 +1,47 @@
+/* SPDX-License-Identifier: GPL-2.0
+ *
+ * Where the kernels that we build for differ: 6.1 and later.
+ */
+#ifndef FASTSOCKET_COMPAT_H
+#define FASTSOCKET_COMPAT_H
+
+#include <linux/net.h>
+#include <linux/version.h>
+#include <net/inet_sock.h>
+
+/* 6.10: accept's arguments became a struct. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 10, 0)
+static inline int compat_accept(const struct proto_ops *ops, struct socket *sock,
+				struct socket *newsock, int flags)
+{
+	struct proto_accept_arg arg = {.flags = flags, .is_empty = -1};
+
+	return ops->accept(sock, newsock, &arg);
+}
+#define COMPAT_ACCEPT(name, function)                                                              \
+	static int name(struct socket *sock, struct socket *newsock, struct proto_accept_arg *arg) \
+	{                                                                                          \
+		return function(sock, newsock, arg->flags);                                        \
+	}
+#else
+static inline int compat_accept(const struct proto_ops *ops, struct socket *sock,
+				struct socket *newsock, int flags)
+{
+	return ops->accept(sock, newsock, flags, false);
+}
+#define COMPAT_ACCEPT(name, function)                                                              \
+	static int name(struct socket *sock, struct socket *newsock, int flags, bool kern)         \
+	{                                                                                          \
+		return function(sock, newsock, flags);                                             \
+	}
+#endif
+
+/* 6.6: inet_sock's bit fields became atomic flags. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
+#define compat_copy_inet_flag(FLAG, field, from, to)                                               \
+	inet_assign_bit(FLAG, to, inet_test_bit(FLAG, from))
+#else
+#define compat_copy_inet_flag(FLAG, field, from, to) (inet_sk(to)->field = inet_sk(from)->field)
+#endif
+
+#endif

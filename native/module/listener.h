@@ -1,0 +1,140 @@
+/* SPDX-License-Identifier: GPL-2.0
+ *
+ * What the module keeps of a listening socket, and who may touch what.
+ *
+ * The global listener is the program's own socket. The one thing of the kernel's that we replace is
+ * its `ops`, by a copy in struct listener. Behind it stand local listeners, one a core, in kernel
+ * sockets without a file; a process that was given one is an owner of it.
+ *
+ * Rules:
+ * - a local lives as long as its listener: an epoll registration on its wait queue belongs to the
+ *   global listener's file, and ends before that file's release();
+ * - whatever changes the locals, their owners or the steering holds listener->lock;
+ * - poll and accept find their process's local under RCU, in the table of owners;
+ * - what softirqs and exiting processes notice is done by listener->work.
+ */
+#ifndef FASTSOCKET_LISTENER_H
+#define FASTSOCKET_LISTENER_H
+
+#include <linux/atomic.h>
+#include <linux/list.h>
+#include <linux/mutex.h>
+#include <linux/net.h>
+#include <linux/refcount.h>
+#include <linux/wait.h>
+#include <linux/workqueue.h>
+#include <net/inet_connection_sock.h>
+#include <net/sock.h>
+
+struct listener {
+	struct proto_ops ops; /* of the global socket; `base`, but for what listener.c hooks */
+	const struct proto_ops *base;
+	struct socket *global; /* NULL once it is released */
+	refcount_t refs;
+	struct rcu_head rcu;
+	struct list_head node; /* in the list of all, for /proc */
+	struct mutex lock;
+	struct list_head locals; /* read under RCU; it only grows */
+	struct list_head owners;
+	struct delayed_work work;    /* steer_update(), now or soon */
+	unsigned long next_look;     /* jiffies */
+	int last_cpu;		     /* that was chosen for somebody */
+	struct sock_filter *program; /* that was attached last */
+	unsigned int program_length;
+	bool any_open; /* some local's queue is anybody's */
+	atomic64_t taken,
+		adopted; /* by processes without a local: from the global one, from locals */
+};
+
+struct local {
+	struct listener *listener;
+	struct list_head node;
+	struct socket *sock;
+	int cpu;
+	wait_queue_entry_t ear; /* ours, on the socket's wait queue */
+	bool live;		/* connections are steered here */
+	bool orphan;		/* it has no owner */
+	bool open;		/* anybody may take from it, for its owners do not */
+	unsigned int deserted;	/* connections that came since it is */
+	bool was_left;		/* at the last look something waited, */
+	s64 own_then;		/* ... and so many had been accepted by its owners */
+	atomic64_t own, taken,
+		adopted; /* accepted by its owners: from here, the global one, others' */
+};
+
+/* A process and its local listener. */
+struct owner {
+	struct hlist_node hash;
+	struct list_head node; /* in listener->owners */
+	struct rcu_head rcu;
+	struct pid *tgid;
+	struct listener *listener;
+	struct local *local;
+	bool active;	     /* it polled or accepted: connections may be steered to it */
+	bool registered;     /* it waits on its local's queue itself, so it looks at no other's */
+	bool gone;	     /* the process has ended */
+	unsigned int streak; /* accepted from its own in a row */
+};
+
+/* listener.c */
+bool listener_possible(const struct socket *sock);
+struct listener *listener_of(struct socket *sock);
+int listener_hook(struct socket *sock, struct listener **out);
+void listener_put(struct listener *listener);
+void listener_kick(struct listener *listener); /* have the work done now, */
+void listener_look(struct listener *listener); /* or soon: somebody may leave a queue behind */
+int listener_spawn(struct listener *listener, int cpu);
+void listener_leave(struct listener *listener);
+void listener_each(void (*see)(struct listener *listener, void *context), void *context);
+int listener_init(void);
+void listener_uninit(void);
+
+/* wait.c: poll and accept */
+__poll_t listener_poll(struct file *file, struct socket *sock, struct poll_table_struct *wait);
+int listener_accept(struct socket *sock, struct socket *newsock, int flags);
+
+/* local.c */
+int local_create(struct listener *listener, int cpu, struct local **out);
+int local_listen(struct local *local);
+void local_shutdown(struct local *local, int how);
+void local_destroy(struct local *local);
+struct local *local_of_cpu(struct listener *listener, int cpu);
+void local_attend(struct local *local);
+void local_look(struct local *local);
+
+static inline bool queue_empty(const struct sock *sk)
+{
+	return reqsk_queue_empty(&inet_csk(sk)->icsk_accept_queue);
+}
+
+static inline bool local_is_anybodys(const struct local *local)
+{
+	return READ_ONCE(local->orphan) || READ_ONCE(local->open);
+}
+
+/* owner.c */
+struct owner *owner_find(const struct listener *listener); /* of the current process, under RCU */
+int owner_set(struct listener *listener, struct local *local);
+void owner_drop(struct owner *owner);
+int owner_init(void);
+void owner_uninit(void);
+
+/* steer.c */
+enum { DESERTED_MAX = 8 }; /* connections that nobody waited for, until they go elsewhere */
+void steer_update(struct listener *listener);
+void steer_forget(struct listener *listener);
+int steer_choose_cpu(struct listener *listener);
+
+/* options.c */
+void options_before_bind(struct sock *from, struct sock *to);
+void options_copy(struct listener *listener, struct local *local);
+bool options_stale(const struct sock *global, const struct sock *local);
+void options_mend(struct sock *global, struct sock *connection);
+
+/* device.c, proc.c */
+int device_init(void);
+void device_uninit(void);
+int proc_init(void);
+void proc_uninit(void);
+
+#endif

@@ -1,0 +1,528 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * /dev/fastsocket among processes: forks, deaths, users, network namespaces, threads.
+ */
+#include "device.h"
+
+#include <fcntl.h>
+#include <pthread.h>
+#include <sys/epoll.h>
+#include <sys/syscall.h>
+
+enum { CLIENTS = 40 };
+
+/* A child that has a local listener on `cpu` and waits on it by epoll; it accepts when told. */
+struct worker {
+    pid_t pid;
+    int to, from;
+};
+
+static void tell(const struct worker *w, char what)
+{
+    CHECK_IS(write(w->to, &what, 1), 1);
+}
+
+static int answer(const struct worker *w)
+{
+    int value;
+    CHECK_IS(read(w->from, &value, sizeof value), sizeof value);
+    return value;
+}
+
+static void work(int fd, int cpu, int in, int out)
+{
+    struct epoll_event event = {.events = EPOLLIN};
+    int epoll = epoll_create1(0), value = cpu == -2 ? FS_SPAWN_ALL() : FS_SPAWN(fd, cpu);
+    CHECK_IS(value, 0);
+    CHECK_IS(epoll_ctl(epoll, EPOLL_CTL_ADD, fd, &event), 0);
+    CHECK_IS(write(out, &value, sizeof value), sizeof value);
+    char what;
+    while (read(in, &what, 1) == 1) {
+        value = 0;
+        if (what == 'a') { /* accept all there is */
+            int connection;
+            while ((connection = accept(fd, NULL, NULL)) >= 0) {
+                close(connection);
+                value++;
+            }
+            CHECK_IS(errno, EAGAIN);
+        } else if (what == 'w') { /* is anything there? */
+            value = epoll_wait(epoll, &event, 1, 5000);
+        } else if (what == 'c') { /* close(2), of which neither the module nor epoll hears */
+            value = close(fd);
+        } else if (what == 'd') {
+            value = epoll_ctl(epoll, EPOLL_CTL_DEL, fd, &event);
+        } else if (what == 'q') {
+            return;
+        } else if (what == 'C') {
+            value = FS_CLOSE(fd);
+        }
+        CHECK_IS(write(out, &value, sizeof value), sizeof value);
+    }
+}
+
+static struct worker worker(int fd, int cpu)
+{
+    int to[2], from[2];
+    CHECK(pipe2(to, O_CLOEXEC) == 0 && pipe2(from, O_CLOEXEC) == 0);
+    struct worker w = {.pid = forked(), .to = to[1], .from = from[0]};
+    if (w.pid == 0) {
+        close(to[1]);
+        close(from[0]);
+        work(fd, cpu, to[0], from[1]);
+        _exit(0);
+    }
+    close(to[0]);
+    close(from[1]);
+    CHECK_IS(answer(&w), 0);
+    return w;
+}
+
+static int ask(const struct worker *w, char what)
+{
+    tell(w, what);
+    return answer(w);
+}
+
+/* Accept until there were so many: the last handshakes may be under way. */
+static int ask_for(const struct worker *w, int count)
+{
+    int taken = 0;
+    UNTIL((taken += ask(w, 'a')) >= count);
+    return taken;
+}
+
+static void dismiss(struct worker *w)
+{
+    tell(w, 'q'); /* its end of the pipe may be a sibling's too */
+    close(w->to);
+    close(w->from);
+    ends_well(w->pid);
+}
+
+static void each_process_has_its_cores(void)
+{
+    int fd = listening("127.0.0.1");
+    struct worker zero = worker(fd, 0), one = worker(fd, 1);
+    UNTIL(row_of(fd, 0).live && row_of(fd, 1).live);
+    for (int i = 0; i < CLIENTS; i++)
+        close(client_on(i % 2, fd));
+    CHECK_IS(ask_for(&zero, CLIENTS / 2), CLIENTS / 2);
+    CHECK_IS(ask_for(&one, CLIENTS / 2), CLIENTS / 2);
+    CHECK_IS(row_of(fd, 0).own, CLIENTS / 2);
+    CHECK_IS(row_of(fd, 1).own, CLIENTS / 2);
+    dismiss(&zero);
+    dismiss(&one);
+    close(fd);
+}
+
+static void spawn_all_is_for_each_inherited(void)
+{
+    int first = listening("127.0.0.1"), second = listening("::1"), plain = bound("127.0.0.1");
+    CHECK_IS(listen(plain, 5), 0);
+    struct worker one = worker(first, -2), two = worker(first, -2);
+    for (int cpu = 0; cpu < 2; cpu++) {
+        CHECK_IS(row_of(first, cpu).found && row_of(second, cpu).found, 1);
+        UNTIL(row_of(first, cpu).live);
+        CHECK_IS(row_of(second, cpu).live, 0); /* they polled the first alone */
+        CHECK_IS(row_of(plain, cpu).found, 0); /* not ours */
+    }
+    close(client_on(0, second));
+    UNTIL(row_of(second, NO_CORE).queue == 1);
+    close(client_on(0, first));
+    close(client_on(1, first));
+    int total = 0;
+    UNTIL((total += ask(&one, 'a') + ask(&two, 'a')) == 2);
+    CHECK_IS(row_of(first, 0).own + row_of(first, 1).own, 2);
+    dismiss(&one);
+    dismiss(&two);
+    close(first);
+    close(second);
+    close(plain);
+}
+
+/* All that waited at a process that is killed is served by one that lives, and was waiting. */
+static void a_queue_survives_its_owner(void)
+{
+    int fd = listening("127.0.0.1"), clients[CLIENTS];
+    struct worker victim = worker(fd, 1), heir = worker(fd, 0);
+    UNTIL(row_of(fd, 0).live && row_of(fd, 1).live);
+    for (int i = 0; i < CLIENTS; i++)
+        clients[i] = client_on(1, fd);
+    UNTIL(row_of(fd, 1).queue == CLIENTS);
+    tell(&heir, 'w');
+    killed(victim.pid);
+    CHECK_IS(answer(&heir), 1);
+    CHECK_IS(ask_for(&heir, CLIENTS), CLIENTS);
+    CHECK_IS(row_of(fd, 0).adopted, CLIENTS);
+    UNTIL(!row_of(fd, 1).live);
+    close(client_on(1, fd)); /* and newcomers go elsewhere */
+    UNTIL(row_of(fd, NO_CORE).queue == 1);
+    CHECK_IS(ask_for(&heir, 1), 1);
+    for (int i = 0; i < CLIENTS; i++)
+        close(clients[i]);
+    close(victim.to);
+    close(victim.from);
+    dismiss(&heir);
+    close(fd);
+}
+
+static void the_cores_next_owner_takes_over(void)
+{
+    int fd = listening("127.0.0.1");
+    struct worker victim = worker(fd, 1);
+    UNTIL(row_of(fd, 1).live);
+    for (int i = 0; i < CLIENTS; i++)
+        close(client_on(1, fd));
+    killed(victim.pid);
+    close(victim.to);
+    close(victim.from);
+    UNTIL(!row_of(fd, 1).live);
+    struct worker heir = worker(fd, 1);
+    CHECK_IS(ask(&heir, 'w'), 1);
+    CHECK_IS(ask_for(&heir, CLIENTS), CLIENTS);
+    CHECK_IS(row_of(fd, 1).own, CLIENTS);
+    dismiss(&heir);
+    close(fd);
+}
+
+/* An owner that stops without a word: closed by close(2), taken out of epoll, or the CLOSE. */
+static void nothing_is_stranded(void)
+{
+    static const char ways[] = "cdC";
+    for (int i = 0; i < 3; i++) {
+        int fd = listening("127.0.0.1");
+        struct worker leaver = worker(fd, 1), other = worker(fd, 0);
+        UNTIL(row_of(fd, 0).live && row_of(fd, 1).live);
+        close(client_on(1, fd)); /* it waits, and the leaver leaves it */
+        tell(&other, 'w');
+        CHECK_IS(ask(&leaver, ways[i]), 0);
+        CHECK_IS(answer(&other), 1);
+        int taken = ask_for(&other, 1);
+        for (int n = 0; n < CLIENTS; n++) {
+            close(client_on(1, fd));
+            CHECK_IS(ask(&other, 'w'), 1);
+            taken += ask_for(&other, 1);
+        }
+        CHECK_IS(taken, CLIENTS + 1);
+        UNTIL(!row_of(fd, 1).live);
+        dismiss(&leaver);
+        dismiss(&other);
+        close(fd);
+    }
+}
+
+/* Who has no local listener takes from all: here, from that of a process that does not. */
+static void who_has_none_serves_all(void)
+{
+    int fd = listening("127.0.0.1");
+    struct worker idle = worker(fd, 1);
+    UNTIL(row_of(fd, 1).live);
+    close(client_on(1, fd));
+    CHECK_IS(readable(fd, 1000), 1);
+    close(taken(fd, 0));
+    CHECK_IS(row_of(fd, NO_CORE).adopted, 1);
+    CHECK_IS(readable(fd, 0), 0);
+    dismiss(&idle);
+    close(fd);
+}
+
+static void more_processes_than_cores(void)
+{
+    int fd = listening("127.0.0.1"), taken = 0;
+    struct worker workers[6];
+    for (int i = 0; i < 6; i++)
+        workers[i] = worker(fd, -1);
+    UNTIL(row_of(fd, 0).live && row_of(fd, 1).live);
+    for (int cpu = 0; cpu < 2; cpu++) {
+        int owners = 1;
+        for (char *c = row_of(fd, cpu).owners; *c; c++)
+            owners += *c == ',';
+        CHECK_IS(owners, 3);
+    }
+    for (int i = 0; i < CLIENTS; i++) {
+        int client = client_on(i % 2, fd);
+        taken += ask(&workers[i % 6], 'a');
+        close(client);
+    }
+    for (int i = 0; taken < CLIENTS; i++) {
+        CHECK(i < 10000);
+        taken += ask(&workers[i % 6], 'a');
+    }
+    CHECK_IS(taken, CLIENTS);
+    killed(workers[0].pid); /* the others of its core go on */
+    close(workers[0].to);
+    close(workers[0].from);
+    UNTIL(row_of(fd, 0).live && row_of(fd, 1).live);
+    for (int i = 1; i < 6; i++)
+        dismiss(&workers[i]);
+    close(fd);
+}
+
+static void a_port_that_needed_root(void)
+{
+    struct sockaddr_in address = {
+        .sin_family = AF_INET, .sin_port = htons(80), .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
+    int fd = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    CHECK_IS(bind(fd, (struct sockaddr *)&address, sizeof address), 0);
+    CHECK_IS(FS_LISTEN(fd, 64), 0);
+    pid_t pid = forked();
+    if (pid == 0) {
+        CHECK(setgid(65534) == 0 && setuid(65534) == 0);
+        int other = FS_SOCKET(AF_INET, SOCK_STREAM, 0);
+        address.sin_port = htons(81);
+        FAILS(bind(other, (struct sockaddr *)&address, sizeof address), EACCES);
+        CHECK_IS(FS_SPAWN(fd, 1), 0);
+        CHECK_IS(readable(fd, 0), 0);
+        UNTIL(row_of(fd, 1).live);
+        /* Another user's address is in use, with the option or without. */
+        int on = 1;
+        address.sin_port = htons(80);
+        CHECK_IS(setsockopt(other, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on), 0);
+        errno = 0;
+        CHECK(bind(other, (struct sockaddr *)&address, sizeof address) == -1);
+        FAILS(FS_SPAWN(777, -1), EBADF); /* and a listener it does not hold cannot be named */
+        close(client_on(1, fd));
+        close(taken(fd, 0));
+        CHECK_IS(row_of(fd, 1).own, 1);
+        _exit(0);
+    }
+    ends_well(pid);
+    close(fd);
+}
+
+static void a_port_of_another_user(void)
+{
+    int fd = -1, fds[2];
+    struct sockaddr_in name;
+    socklen_t length = sizeof name;
+    CHECK_IS(pipe(fds), 0);
+    pid_t pid = forked();
+    if (pid == 0) {
+        CHECK_IS(setuid(65534), 0);
+        fd = listening("127.0.0.1");
+        CHECK_IS(FS_SPAWN(fd, 0), 0);
+        CHECK_IS(getsockname(fd, (struct sockaddr *)&name, &length), 0);
+        CHECK_IS(write(fds[1], &name, sizeof name), sizeof name);
+        pause();
+    }
+    CHECK_IS(read(fds[0], &name, sizeof name), sizeof name);
+    int on = 1;
+    fd = FS_SOCKET(AF_INET, SOCK_STREAM, 0);
+    CHECK_IS(setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on), 0);
+    FAILS(bind(fd, (struct sockaddr *)&name, sizeof name), EADDRINUSE);
+    killed(pid);
+    close(fd);
+    close(fds[0]);
+    close(fds[1]);
+}
+
+/* A local listener is in its listener's namespace, wherever its owner is. */
+static void a_listener_keeps_its_namespace(void)
+{
+    int fd = listening("127.0.0.1"), ready[2], go[2];
+    char byte = 0;
+    CHECK(pipe(ready) == 0 && pipe(go) == 0);
+    pid_t pid = forked();
+    if (pid == 0) {
+        CHECK_IS(unshare(CLONE_NEWNET), 0);
+        CHECK_IS(FS_SPAWN(fd, 0), 0);
+        CHECK_IS(readable(fd, 0), 0);
+        CHECK_IS(write(ready[1], &byte, 1), 1);
+        CHECK_IS(readable(fd, 10000), 1);
+        int connection = taken(fd, 0);
+        CHECK(connection >= 0);
+        CHECK_IS(row_of(fd, 0).found, 0); /* our /proc/net is another's */
+        CHECK_IS(write(connection, "x", 1), 1);
+        CHECK_IS(read(go[0], &byte, 1), 1);
+        _exit(0);
+    }
+    CHECK_IS(read(ready[0], &byte, 1), 1);
+    UNTIL(row_of(fd, 0).live);
+    int client = client_on(0, fd);
+    CHECK_IS(read(client, &byte, 1), 1);
+    CHECK_IS(row_of(fd, 0).own, 1);
+    CHECK_IS(write(go[1], &byte, 1), 1);
+    ends_well(pid);
+    close(client);
+    close(fd);
+    for (int i = 0; i < 2; i++) {
+        close(ready[i]);
+        close(go[i]);
+    }
+}
+
+static int option(int fd, int level, int name)
+{
+    int value = -1;
+    socklen_t length = sizeof value;
+    CHECK_IS(getsockopt(fd, level, name, &value, &length), 0);
+    return value;
+}
+
+static void set(int fd, int level, int name, int value)
+{
+    CHECK_IS(setsockopt(fd, level, name, &value, sizeof value), 0);
+}
+
+static void options_are_copied(void)
+{
+    static const int options[][3] = {
+        {SOL_SOCKET, SO_KEEPALIVE, 1},    {SOL_SOCKET, SO_RCVBUF, 65536},
+        {SOL_SOCKET, SO_SNDBUF, 131072},  {SOL_SOCKET, SO_PRIORITY, 5},
+        {SOL_SOCKET, SO_MARK, 7},         {SOL_SOCKET, SO_OOBINLINE, 1},
+        {IPPROTO_TCP, TCP_NODELAY, 1},    {IPPROTO_TCP, TCP_KEEPIDLE, 77},
+        {IPPROTO_TCP, TCP_KEEPINTVL, 11}, {IPPROTO_TCP, TCP_KEEPCNT, 3},
+        {IPPROTO_TCP, TCP_MAXSEG, 1000},  {IPPROTO_TCP, TCP_USER_TIMEOUT, 4321},
+        {IPPROTO_TCP, TCP_LINGER2, 9},    {IPPROTO_TCP, TCP_NOTSENT_LOWAT, 4096},
+        {IPPROTO_IP, IP_TOS, 0x10},       {IPPROTO_IP, IP_TTL, 33},
+    };
+    enum { N = sizeof options / sizeof *options };
+    for (int late = 0; late < 2; late++) {
+        int fd = listening("127.0.0.1"), plain = bound("127.0.0.1");
+        CHECK_IS(listen(plain, 8), 0);
+        if (late) {
+            CHECK_IS(FS_SPAWN(fd, 0), 0);
+            CHECK_IS(readable(fd, 0), 0);
+            UNTIL(row_of(fd, 0).live);
+        }
+        for (int i = 0; i < N; i++) {
+            set(fd, options[i][0], options[i][1], options[i][2]);
+            set(plain, options[i][0], options[i][1], options[i][2]);
+        }
+        CHECK_IS(setsockopt(fd, IPPROTO_TCP, TCP_CONGESTION, "reno", 4), 0);
+        CHECK_IS(FS_SPAWN(fd, 0), 0);
+        CHECK_IS(readable(fd, 0), 0);
+        UNTIL(row_of(fd, 0).live);
+        int one = client_on(0, fd), connection = taken(fd, 0);
+        int two = client_of(plain), expected = accept(plain, NULL, NULL);
+        CHECK_IS(row_of(fd, 0).own, 1);
+        for (int i = 0; i < N; i++) {
+            int want = option(expected, options[i][0], options[i][1]);
+            int have = option(connection, options[i][0], options[i][1]);
+            if (want != have)
+                fprintf(stderr, "late %d: option %d of level %d\n", late, options[i][1],
+                        options[i][0]);
+            CHECK_IS(have, want);
+        }
+        char name[16] = "";
+        socklen_t length = sizeof name;
+        CHECK_IS(getsockopt(connection, IPPROTO_TCP, TCP_CONGESTION, name, &length), 0);
+        CHECK_IS(strcmp(name, "reno"), 0);
+        close(one);
+        close(two);
+        close(connection);
+        close(expected);
+        close(fd);
+        close(plain);
+    }
+    /* Deferred accept, set when the local listener is there: nobody is told of silent clients. */
+    int fd = listening("127.0.0.1");
+    CHECK_IS(FS_SPAWN(fd, 0), 0);
+    CHECK_IS(readable(fd, 0), 0);
+    UNTIL(row_of(fd, 0).live);
+    set(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, 5);
+    int client = client_on(0, fd);
+    CHECK_IS(readable(fd, 300), 0);
+    CHECK_IS(write(client, "x", 1), 1);
+    CHECK_IS(readable(fd, 5000), 1);
+    close(taken(fd, 0));
+    CHECK_IS(row_of(fd, 0).own, 1);
+    close(client);
+    close(fd);
+}
+
+struct acceptor {
+    int fd, count;
+};
+
+static void *accepts(void *context)
+{
+    struct acceptor *a = context;
+    for (;;) {
+        char byte;
+        int connection = FS_ACCEPT(a->fd, NULL, NULL, 0);
+        CHECK(connection >= 0);
+        long got = read(connection, &byte, 1);
+        close(connection);
+        if (got == 0)
+            return NULL;
+        a->count++;
+    }
+}
+
+static void threads_share_the_process_s(void)
+{
+    enum { THREADS = 8, EACH = 200 };
+    int fd = listening("127.0.0.1");
+    fcntl(fd, F_SETFL, 0);
+    CHECK_IS(FS_SPAWN(fd, -1), 0);
+    pthread_t threads[THREADS];
+    struct acceptor acceptors[THREADS] = {0};
+    for (int i = 0; i < THREADS; i++) {
+        acceptors[i].fd = fd;
+        CHECK_IS(pthread_create(&threads[i], NULL, accepts, &acceptors[i]), 0);
+    }
+    for (int i = 0; i < EACH; i++) {
+        int client = client_on(i % 2, fd);
+        CHECK_IS(write(client, "x", 1), 1);
+        close(client);
+    }
+    int total = 0;
+    for (int i = 0; i < THREADS; i++)
+        close(client_of(fd)); /* a client that says nothing ends one of them */
+    for (int i = 0; i < THREADS; i++) {
+        CHECK_IS(pthread_join(threads[i], NULL), 0);
+        total += acceptors[i].count;
+    }
+    CHECK_IS(total, EACH);
+    close(fd);
+}
+
+/* The parameter `pin`: a thread that spawns is bound to the core, but its mask is never widened. */
+static void pinned_if_asked(void)
+{
+    int file = open("/sys/module/fastsocket/parameters/pin", O_RDWR);
+    CHECK_IS(write(file, "Y", 1), 1);
+    pid_t pid = forked();
+    if (pid == 0) {
+        cpu_set_t set;
+        int fd = listening("127.0.0.1");
+        CHECK_IS(FS_SPAWN(fd, 1), 0);
+        CHECK_IS(sched_getaffinity(0, sizeof set, &set), 0);
+        CHECK(CPU_COUNT(&set) == 1 && CPU_ISSET(1, &set));
+        CHECK_IS(FS_SPAWN(fd, 0), 0);
+        CHECK_IS(sched_getaffinity(0, sizeof set, &set), 0);
+        CHECK(CPU_COUNT(&set) == 1 && CPU_ISSET(1, &set));
+        int other = listening("127.0.0.1");
+        CHECK_IS(FS_SPAWN(other, -1), 0); /* the next core that it may run on: its own */
+        CHECK_IS(row_of(other, 1).found, 1);
+        CHECK_IS(row_of(other, 0).found, 0);
+        _exit(0);
+    }
+    int status;
+    CHECK_IS(waitpid(pid, &status, 0), pid);
+    CHECK_IS(pwrite(file, "N", 1, 0), 1);
+    close(file);
+    CHECK_IS(status, 0);
+}
+
+static void run(void)
+{
+    static const struct test tests[] = {
+        TEST(each_process_has_its_cores),
+        TEST(spawn_all_is_for_each_inherited),
+        TEST(a_queue_survives_its_owner),
+        TEST(the_cores_next_owner_takes_over),
+        TEST(nothing_is_stranded),
+        TEST(who_has_none_serves_all),
+        TEST(more_processes_than_cores),
+        TEST(a_port_that_needed_root),
+        TEST(a_port_of_another_user),
+        TEST(a_listener_keeps_its_namespace),
+        TEST(options_are_copied),
+        TEST(threads_share_the_process_s),
+        TEST(pinned_if_asked),
+    };
+    run_each(tests, sizeof tests / sizeof *tests);
+}

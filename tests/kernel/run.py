@@ -1,0 +1,129 @@
+"""Boot Debian's kernels in QEMU, with this machine's files, and run the tests of the module there.
+
+    run.py [KERNEL ...] [-- PYTEST ARGUMENTS]        KERNEL: 6.1 or 6.12; both without
+
+Everything is made in build/kernel: the kernels' images (taken from their packages, not installed),
+the module for each, the C programs. Headers are packages, which the Makefile installs.
+"""
+
+import os
+import re
+import subprocess
+import sys
+import threading
+import time
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[2]
+BUILD = ROOT / "build" / "kernel"
+PROGRAMS = Path(__file__).parent / "programs"
+GUEST = Path(__file__).parent / "guest"
+BIN = Path(sys.executable).parent
+
+PACKAGES = {"6.1": "linux-image-amd64", "6.12": "linux-image-6.12-amd64"}
+# Every object's ends and frees checked (6.1 and 6.12); KFENCE's samples where there is KFENCE.
+BOOT = ["slub_debug=FZPU", "kfence.sample_interval=50", "panic_on_warn=0", "oops=continue"]
+MINUTES = 25
+FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror"]
+
+
+def sh(*command: object, cwd: Path | None = None) -> str:
+    """Run it; its output. What it says is shown if it fails."""
+    done = subprocess.run(
+        [str(part) for part in command], cwd=cwd, text=True, capture_output=True, check=False
+    )
+    if done.returncode:
+        sys.exit(f"{' '.join(map(str, command))}\n{done.stdout}{done.stderr}")
+    return done.stdout
+
+
+def release_of(kernel: str) -> str:
+    """The newest Debian release of that kernel: `6.1.0-56-amd64`."""
+    depends = sh("apt-cache", "depends", PACKAGES[kernel])
+    found = re.search(r"Depends: linux-image-(\S+)", depends)
+    return found[1] if found else sys.exit(f"{PACKAGES[kernel]} names no kernel:\n{depends}")
+
+
+def image_of(release: str) -> Path:
+    """Its image and its modules, out of the package."""
+    folder = BUILD / release / "root"
+    image = folder / "boot" / f"vmlinuz-{release}"
+    if not image.exists():
+        folder.mkdir(parents=True, exist_ok=True)
+        for old in folder.parent.glob("linux-image-*.deb"):
+            old.unlink()
+        sh("apt-get", "download", f"linux-image-{release}", cwd=folder.parent)
+        (package,) = folder.parent.glob("linux-image-*.deb")
+        sh("dpkg", "-x", package, folder)
+        sh("depmod", "-b", folder, release)
+    return image
+
+
+def build_module(release: str) -> None:
+    """Without a warning."""
+    sh("make", "-C", ROOT / "native" / "module", f"KERNEL={release}", "FS_WERROR=y")
+
+
+def build_programs() -> None:
+    include = ["-I", ROOT / "native" / "include"]
+    out = BUILD / "programs"
+    out.mkdir(parents=True, exist_ok=True)
+    for name in ("abi", "processes", "stress", "rounds", "fuzz"):
+        sh("cc", *FLAGS, *include, PROGRAMS / f"{name}.c", "-pthread", "-o", out / name)
+    shared = ["-shared", "-fPIC", "-ldl", "-o", out / "preload2014.so"]
+    sh("cc", *FLAGS, *include, PROGRAMS / "preload2014.c", *shared)
+
+
+def boot(kernel: str, arguments: list[str]) -> bool:
+    """Run the guest's part and show what it says; whether it passed."""
+    release = release_of(kernel)
+    image = image_of(release)
+    module = ROOT / "build" / "module" / release / "fastsocket.ko"
+    script = f"{GUEST / 'start.sh'} {BIN} {module} {' '.join(arguments)}"
+    command = [str(BIN / "virtme-run"), "--kimg", str(image), "--mods=auto", "--disable-kvm"]
+    command += ["--cpus", "2", "--memory", "2G", "--pwd", "--script-sh", script]
+    for option in BOOT:
+        command += ["-a", option]
+    env = os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}:/usr/sbin"}
+    began = time.monotonic()
+    process = subprocess.Popen(
+        command,
+        cwd=ROOT,
+        env=env,
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        errors="replace",
+    )
+    ends = threading.Timer(MINUTES * 60, process.kill)
+    ends.start()
+    assert process.stdout is not None
+    passed = False
+    for line in process.stdout:
+        passed |= line.strip() == "guest: passed"
+        print(f"[{kernel}] {line.rstrip()}", flush=True)
+    process.wait()
+    ends.cancel()
+    verdict = "passed" if passed else "FAILED"
+    print(f"[{kernel}] {release}: {verdict}, {time.monotonic() - began:.0f} s", flush=True)
+    return passed
+
+
+def main() -> int:
+    arguments = sys.argv[1:]
+    at = arguments.index("--") if "--" in arguments else len(arguments)
+    kernels, rest = arguments[:at] or list(PACKAGES), arguments[at + 1 :]
+    unknown = set(kernels) - PACKAGES.keys()
+    if unknown:
+        sys.exit(f"no such kernel: {', '.join(unknown)}; use {' or '.join(PACKAGES)}")
+    build_programs()
+    for kernel in kernels:
+        build_module(release_of(kernel))
+    # One after the other: guests that share cores wait for each other's spinning.
+    passed = [boot(kernel, rest) for kernel in kernels]
+    return 0 if all(passed) else 1
+
+
+if __name__ == "__main__":
+    sys.exit(main())
