@@ -1,9 +1,10 @@
 """Boot Debian's kernels in QEMU, with this machine's files, and run the tests of the module there.
 
-    run.py [KERNEL ...] [-- PYTEST ARGUMENTS]        KERNEL: 6.1 or 6.12; both without
+    run.py [KERNEL ...] [-- PYTEST ARGUMENTS]     KERNEL: 6.1, 6.12, debug; the first two without
 
 Everything is made in build/kernel: the kernels' images (taken from their packages, not installed),
-the module for each, the C programs. Headers are packages, which the Makefile installs.
+the module for each, the C programs. Headers are packages, which the Makefile installs. `debug` is
+built from Debian's source of 6.1, with KASAN and lockdep: most of an hour.
 """
 
 import os
@@ -12,6 +13,7 @@ import subprocess
 import sys
 import threading
 import time
+from dataclasses import dataclass
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[2]
@@ -23,7 +25,7 @@ BIN = Path(sys.executable).parent
 PACKAGES = {"6.1": "linux-image-amd64", "6.12": "linux-image-6.12-amd64"}
 # Every object's ends and frees checked (6.1 and 6.12); KFENCE's samples where there is KFENCE.
 BOOT = ["slub_debug=FZPU", "kfence.sample_interval=50", "panic_on_warn=0", "oops=continue"]
-MINUTES = 25
+MINUTES = {"6.1": 20, "6.12": 20, "debug": 120}
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror"]
 
 
@@ -37,15 +39,21 @@ def sh(*command: object, cwd: Path | None = None) -> str:
     return done.stdout
 
 
-def release_of(kernel: str) -> str:
-    """The newest Debian release of that kernel: `6.1.0-56-amd64`."""
-    depends = sh("apt-cache", "depends", PACKAGES[kernel])
+@dataclass(frozen=True)
+class Kernel:
+    """headers: what modules are built against. how: virtme-run's words for booting it."""
+
+    name: str
+    release: str
+    headers: Path
+    how: tuple[str, ...]
+
+
+def packaged(name: str) -> Kernel:
+    """The newest Debian release of that kernel, with its image and modules out of the package."""
+    depends = sh("apt-cache", "depends", PACKAGES[name])
     found = re.search(r"Depends: linux-image-(\S+)", depends)
-    return found[1] if found else sys.exit(f"{PACKAGES[kernel]} names no kernel:\n{depends}")
-
-
-def image_of(release: str) -> Path:
-    """Its image and its modules, out of the package."""
+    release = found[1] if found else sys.exit(f"{PACKAGES[name]} names no kernel:\n{depends}")
     folder = BUILD / release / "root"
     image = folder / "boot" / f"vmlinuz-{release}"
     if not image.exists():
@@ -56,12 +64,30 @@ def image_of(release: str) -> Path:
         (package,) = folder.parent.glob("linux-image-*.deb")
         sh("dpkg", "-x", package, folder)
         sh("depmod", "-b", folder, release)
-    return image
+    headers = Path(f"/lib/modules/{release}/build")
+    return Kernel(name, release, headers, ("--kimg", str(image), "--mods=auto"))
 
 
-def build_module(release: str) -> None:
+def built() -> Kernel:
+    """Debian's 6.1 with every check that finds what a test does not see."""
+    source = BUILD / "debug" / "linux-source-6.1"
+    if not (source / "arch/x86/boot/bzImage").exists():
+        source.parent.mkdir(parents=True, exist_ok=True)
+        sh("tar", "-xf", "/usr/src/linux-source-6.1.tar.xz", "-C", source.parent)
+        sh("make", "-s", "defconfig", cwd=source)
+        config = Path(__file__).parent / "debug.config"
+        sh("scripts/kconfig/merge_config.sh", "-m", ".config", config, cwd=source)
+        sh("make", "-s", "olddefconfig", cwd=source)
+        sh("make", "-s", f"-j{os.cpu_count()}", "bzImage", "modules", cwd=source)
+    release = sh("make", "-s", "kernelrelease", cwd=source).strip()
+    return Kernel("debug", release, source, ("--kdir", str(source), "--mods=auto"))
+
+
+def build_module(kernel: Kernel) -> Path:
     """Without a warning."""
-    sh("make", "-C", ROOT / "native" / "module", f"KERNEL={release}", "FS_WERROR=y")
+    words = [f"KERNEL={kernel.release}", f"HEADERS={kernel.headers}", "FS_WERROR=y"]
+    sh("make", "-C", ROOT / "native" / "module", *words)
+    return ROOT / "build" / "module" / kernel.release / "fastsocket.ko"
 
 
 def build_programs() -> None:
@@ -74,13 +100,10 @@ def build_programs() -> None:
     sh("cc", *FLAGS, *include, PROGRAMS / "preload2014.c", *shared)
 
 
-def boot(kernel: str, arguments: list[str]) -> bool:
+def boot(kernel: Kernel, module: Path, arguments: list[str]) -> bool:
     """Run the guest's part and show what it says; whether it passed."""
-    release = release_of(kernel)
-    image = image_of(release)
-    module = ROOT / "build" / "module" / release / "fastsocket.ko"
     script = f"{GUEST / 'start.sh'} {BIN} {module} {' '.join(arguments)}"
-    command = [str(BIN / "virtme-run"), "--kimg", str(image), "--mods=auto", "--disable-kvm"]
+    command = [str(BIN / "virtme-run"), *kernel.how, "--disable-kvm"]
     command += ["--cpus", "2", "--memory", "2G", "--pwd", "--script-sh", script]
     for option in BOOT:
         command += ["-a", option]
@@ -96,32 +119,34 @@ def boot(kernel: str, arguments: list[str]) -> bool:
         text=True,
         errors="replace",
     )
-    ends = threading.Timer(MINUTES * 60, process.kill)
+    ends = threading.Timer(MINUTES[kernel.name] * 60, process.kill)
     ends.start()
     assert process.stdout is not None
     passed = False
     for line in process.stdout:
         passed |= line.strip() == "guest: passed"
-        print(f"[{kernel}] {line.rstrip()}", flush=True)
+        print(f"[{kernel.name}] {line.rstrip()}", flush=True)
     process.wait()
     ends.cancel()
     verdict = "passed" if passed else "FAILED"
-    print(f"[{kernel}] {release}: {verdict}, {time.monotonic() - began:.0f} s", flush=True)
+    print(
+        f"[{kernel.name}] {kernel.release}: {verdict}, {time.monotonic() - began:.0f} s", flush=True
+    )
     return passed
 
 
 def main() -> int:
     arguments = sys.argv[1:]
     at = arguments.index("--") if "--" in arguments else len(arguments)
-    kernels, rest = arguments[:at] or list(PACKAGES), arguments[at + 1 :]
-    unknown = set(kernels) - PACKAGES.keys()
+    names, rest = arguments[:at] or list(PACKAGES), arguments[at + 1 :]
+    unknown = set(names) - MINUTES.keys()
     if unknown:
-        sys.exit(f"no such kernel: {', '.join(unknown)}; use {' or '.join(PACKAGES)}")
+        sys.exit(f"no such kernel: {', '.join(unknown)}; use {', '.join(MINUTES)}")
     build_programs()
-    for kernel in kernels:
-        build_module(release_of(kernel))
+    kernels = [built() if name == "debug" else packaged(name) for name in names]
+    modules = [build_module(kernel) for kernel in kernels]
     # One after the other: guests that share cores wait for each other's spinning.
-    passed = [boot(kernel, rest) for kernel in kernels]
+    passed = [boot(k, module, rest) for k, module in zip(kernels, modules, strict=True)]
     return 0 if all(passed) else 1
 
 

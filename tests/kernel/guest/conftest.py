@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from pathlib import Path
 
 import pytest
+from programs.conftest import start  # noqa: F401  (a fixture)
 from support.service import until
 
 PROGRAMS = Path(__file__).parents[3] / "build" / "kernel" / "programs"
