@@ -46,19 +46,16 @@ static long call_socket(const struct fsocket_ioctl_arg *arg)
 	return install(fd, sock_alloc_file(sock, flags, NULL));
 }
 
-/* listen(2) */
+/* listen(2); what can have local listeners is marked as one for SPAWN_ALL_LISTEN. */
 static long call_listen(struct socket *sock, const struct fsocket_ioctl_arg *arg)
 {
 	unsigned int limit = READ_ONCE(sock_net(sock->sk)->core.sysctl_somaxconn);
 	struct listener *listener;
-	int rc;
+	int rc = READ_ONCE(sock->ops)->listen(sock, min(arg->backlog, limit));
 
-	if (listener_possible(sock)) {
-		rc = listener_hook(sock, &listener);
-		if (rc)
-			return rc;
-	}
-	return READ_ONCE(sock->ops)->listen(sock, min(arg->backlog, limit));
+	if (!rc)
+		listener_hook(sock, &listener); /* what cannot be one listens all the same */
+	return rc;
 }
 
 /* What accept4(2) does with the address: the length in is what there is room for, the length out
@@ -124,8 +121,6 @@ static long call_spawn(struct socket *sock, const struct fsocket_ioctl_arg *arg)
 	struct listener *listener;
 	int rc;
 
-	if (!listener_of(sock) && READ_ONCE(sock->sk->sk_state) != TCP_LISTEN)
-		return listener_possible(sock) ? -EINVAL : -EOPNOTSUPP;
 	rc = listener_hook(sock, &listener);
 	return rc ? rc : listener_spawn(listener, arg->op.spawn.cpu);
 }
@@ -147,7 +142,12 @@ static long call_close(const struct fsocket_ioctl_arg *arg)
 			listener_leave(listener_of(sock));
 		sockfd_put(sock);
 	}
-	return close_fd(arg->fd);
+	rc = close_fd(arg->fd);
+	/* As close(2): it is not to be called again, whatever it says. */
+	if (rc == -ERESTARTSYS || rc == -ERESTARTNOINTR || rc == -ERESTARTNOHAND ||
+	    rc == -ERESTART_RESTARTBLOCK)
+		rc = -EINTR;
+	return rc;
 }
 
 /* ---- every listener that this process holds */
@@ -254,7 +254,8 @@ static const struct file_operations device_ops = {
 	.llseek = noop_llseek,
 };
 
-/* Everybody's: it does nothing that the BSD calls would not. A udev rule may say otherwise. */
+/* Everybody's, as the BSD calls are, but security modules do not see these. A udev rule may say
+ * otherwise. */
 static struct miscdevice device = {
 	.minor = MISC_DYNAMIC_MINOR,
 	.name = "fastsocket",

@@ -3,21 +3,21 @@
  * The global listener: hooking its socket, its locals and owners, and its end.
  *
  * Facts about replacing a socket's ops (net/socket.c). sock_release() puts the module reference of
- * the ops that it finds, after their release() has returned: so our copy names this module as its
- * owner, and the module cannot go while a hooked socket lives. A call under way may still use the
- * old ops, which stay valid. They are never put back.
+ * the ops that it finds, after their release() has returned: our tables name this module as their
+ * owner, and it cannot go while a hooked socket lives. accept(2) gives the new socket the
+ * listener's ops before it calls accept(), kernel_accept() after: so our functions are called with
+ * sockets that are no listener of ours, and then do what the protocol's own do. A call under way
+ * may still use the old ops, which stay valid. They are never put back.
  */
 #include "compat/compat.h"
 #include "listener.h"
 
 #include <linux/cpumask.h>
-#include <linux/fdtable.h>
+#include <linux/hashtable.h>
 #include <linux/module.h>
 #include <linux/sched.h>
 #include <linux/slab.h>
 #include <net/inet_common.h>
-
-enum { LOOK_AGAIN = HZ / 4 }; /* jiffies */
 
 static bool pin;
 module_param(pin, bool, 0644);
@@ -25,14 +25,17 @@ MODULE_PARM_DESC(pin, "bind a thread that spawns a listener to its core, if its 
 
 static LIST_HEAD(listeners);
 static DEFINE_MUTEX(listeners_lock);
+static DEFINE_HASHTABLE(by_socket, 8); /* read under RCU, changed under listeners_lock */
 static struct workqueue_struct *work_queue;
 static const struct proto_ops *inet6_ops; /* not exported by name; NULL: no IPv6 */
+static struct proto_ops hooked, hooked6;  /* inet_stream_ops and *inet6_ops, but for what we hook */
 
 static int listener_release(struct socket *sock);
 static int listener_listen(struct socket *sock, int backlog);
 static int listener_shutdown(struct socket *sock, int how);
 static int listener_setsockopt(struct socket *sock, int level, int name, sockptr_t value,
 			       unsigned int length);
+static int listener_connect(struct socket *sock, struct sockaddr *address, int length, int flags);
 COMPAT_ACCEPT(hooked_accept, listener_accept)
 
 static void work(struct work_struct *work)
@@ -43,13 +46,15 @@ static void work(struct work_struct *work)
 
 	mutex_lock(&listener->lock);
 	if (listener->global) {
-		list_for_each_entry_safe (owner, next, &listener->owners, node)
+		list_for_each_entry_safe(owner, next, &listener->owners, node)
 			if (READ_ONCE(owner->gone))
 				owner_drop(owner);
 		if (time_after_eq(jiffies, listener->next_look)) {
 			listener->next_look = jiffies + LOOK_AGAIN;
-			list_for_each_entry (local, &listener->locals, node)
+			list_for_each_entry(local, &listener->locals, node)
 				local_look(local);
+		} else {
+			listener_look(listener); /* ours may have been put off by a kick */
 		}
 		steer_update(listener);
 	}
@@ -78,83 +83,124 @@ void listener_put(struct listener *listener)
 		kfree_rcu(listener, rcu);
 }
 
-/* A TCP socket whose calls we know; no MPTCP, no SMC, nothing that hooked it before us. */
-bool listener_possible(const struct socket *sock)
+/* The protocol's own ops of a socket that has ours. */
+const struct proto_ops *listener_base(const struct socket *sock)
+{
+	return READ_ONCE(sock->ops) == &hooked6 ? inet6_ops : &inet_stream_ops;
+}
+
+/* The caller holds the socket's file, so that it stays. */
+struct listener *listener_of(const struct socket *sock)
+{
+	const struct proto_ops *ops = READ_ONCE(sock->ops);
+	struct listener *listener, *found = NULL;
+
+	if (ops != &hooked && ops != &hooked6)
+		return NULL;
+	rcu_read_lock();
+	hash_for_each_possible_rcu(by_socket, listener, hash, (unsigned long)sock)
+		if (listener->global == sock)
+			found = listener;
+	rcu_read_unlock();
+	return found;
+}
+
+static struct proto_ops *ops_for(const struct socket *sock)
 {
 	const struct proto_ops *ops = READ_ONCE(sock->ops);
 
-	return sock->sk && sock->sk->sk_protocol == IPPROTO_TCP &&
-	       (ops == &inet_stream_ops || (inet6_ops && ops == inet6_ops));
+	if (sock->sk->sk_protocol != IPPROTO_TCP)
+		return NULL; /* MPTCP, SMC: not their calls */
+	if (ops == &inet_stream_ops)
+		return &hooked;
+	return inet6_ops && ops == inet6_ops ? &hooked6 : NULL;
 }
 
-struct listener *listener_of(struct socket *sock)
+static struct listener *listener_new(struct socket *sock)
 {
-	const struct proto_ops *ops = READ_ONCE(sock->ops);
+	struct listener *listener = kzalloc(sizeof(*listener), GFP_KERNEL_ACCOUNT);
 
-	return ops && ops->accept == hooked_accept ? container_of(ops, struct listener, ops) : NULL;
-}
-
-/* The socket's listener, made now if it has none. */
-int listener_hook(struct socket *sock, struct listener **out)
-{
-	struct listener *listener;
-
-	mutex_lock(&listeners_lock);
-	*out = listener_of(sock);
-	if (*out || !listener_possible(sock)) {
-		mutex_unlock(&listeners_lock);
-		return *out ? 0 : -EOPNOTSUPP;
-	}
-	listener = kzalloc(sizeof(*listener), GFP_KERNEL_ACCOUNT);
-	if (!listener) {
-		mutex_unlock(&listeners_lock);
-		return -ENOMEM;
-	}
+	if (!listener)
+		return NULL;
 	refcount_set(&listener->refs, 1);
 	mutex_init(&listener->lock);
 	INIT_LIST_HEAD(&listener->locals);
 	INIT_LIST_HEAD(&listener->owners);
 	INIT_DELAYED_WORK(&listener->work, work);
+	listener->next_look = jiffies;
 	listener->last_cpu = nr_cpu_ids - 1;
 	listener->global = sock;
 	listener->base = sock->ops;
-	listener->ops = *sock->ops;
-	listener->ops.owner = THIS_MODULE;
-	listener->ops.release = listener_release;
-	listener->ops.accept = hooked_accept;
-	listener->ops.poll = listener_poll;
-	listener->ops.listen = listener_listen;
-	listener->ops.shutdown = listener_shutdown;
-	listener->ops.setsockopt = listener_setsockopt;
-	list_add_tail(&listener->node, &listeners);
-	__module_get(THIS_MODULE);
-	smp_store_release(&sock->ops, &listener->ops);
+	return listener;
+}
+
+/* Only one that listens: its ops are nobody else's to replace or to copy then. */
+static int hook(struct socket *sock, struct proto_ops *ops, struct listener **out)
+{
+	struct sock *sk = sock->sk;
+	int rc = 0;
+
+	*out = listener_new(sock);
+	if (!*out)
+		return -ENOMEM;
+	lock_sock(sk);
+	if (sk->sk_state != TCP_LISTEN || sock->state != SS_UNCONNECTED)
+		rc = -EINVAL;
+	else if (inet_csk(sk)->icsk_ulp_ops)
+		rc = -EOPNOTSUPP;
+	if (!rc) {
+		__module_get(THIS_MODULE);
+		list_add_tail(&(*out)->node, &listeners);
+		hash_add_rcu(by_socket, &(*out)->hash, (unsigned long)sock);
+		smp_store_release(&sock->ops, ops);
+#ifdef SOCK_CUSTOM_SOCKOPT /* since 6.6 options of SOL_SOCKET can come to the ops too */
+		set_bit(SOCK_CUSTOM_SOCKOPT, &sock->flags);
+#endif
+	}
+	release_sock(sk);
+	if (rc)
+		kfree(*out);
+	return rc;
+}
+
+/* The socket's listener, made now if it has none. */
+int listener_hook(struct socket *sock, struct listener **out)
+{
+	int rc = 0;
+
+	mutex_lock(&listeners_lock);
+	*out = listener_of(sock);
+	if (!*out)
+		rc = ops_for(sock) ? hook(sock, ops_for(sock), out) : -EOPNOTSUPP;
 	mutex_unlock(&listeners_lock);
-	*out = listener;
-	return 0;
+	return rc;
 }
 
 /* Only when nobody holds the file any more: no poll, no accept, no epoll registration is left. */
 static int listener_release(struct socket *sock)
 {
+	const struct proto_ops *base = listener_base(sock);
 	struct listener *listener = listener_of(sock);
-	const struct proto_ops *base = listener->base;
 	struct owner *owner, *next_owner;
 	struct local *local, *next;
 	int rc;
 
+	if (!listener)
+		return base->release(sock);
 	mutex_lock(&listeners_lock);
 	list_del(&listener->node);
+	hash_del_rcu(&listener->hash);
 	mutex_unlock(&listeners_lock);
 
 	mutex_lock(&listener->lock);
-	list_for_each_entry_safe (owner, next_owner, &listener->owners, node)
+	list_for_each_entry_safe(owner, next_owner, &listener->owners, node)
 		owner_drop(owner);
-	list_for_each_entry_safe (local, next, &listener->locals, node)
+	steer_end(listener);
+	list_for_each_entry_safe(local, next, &listener->locals, node)
 		local_destroy(local);
-	steer_forget(listener);
 	listener->global = NULL; /* for the work, which may still come */
 	mutex_unlock(&listener->lock);
+	flush_delayed_work(&listener->work); /* no timer of it may outlive the module */
 
 	rc = base->release(sock);
 	module_put(base->owner); /* taken when the socket was made */
@@ -169,12 +215,13 @@ static int listener_listen(struct socket *sock, int backlog)
 	struct local *local;
 	int rc;
 
+	if (!listener)
+		return listener_base(sock)->listen(sock, backlog);
 	mutex_lock(&listener->lock);
 	rc = listener->base->listen(sock, backlog);
 	if (!rc) {
-		list_for_each_entry (local, &listener->locals, node)
+		list_for_each_entry(local, &listener->locals, node)
 			local_listen(local);
-		steer_forget(listener);
 		steer_update(listener);
 	}
 	mutex_unlock(&listener->lock);
@@ -187,13 +234,36 @@ static int listener_shutdown(struct socket *sock, int how)
 	struct local *local;
 	int rc;
 
+	if (!listener)
+		return listener_base(sock)->shutdown(sock, how);
 	mutex_lock(&listener->lock);
 	rc = listener->base->shutdown(sock, how);
 	if (!rc)
-		list_for_each_entry (local, &listener->locals, node)
+		list_for_each_entry(local, &listener->locals, node)
 			local_shutdown(local, how);
 	mutex_unlock(&listener->lock);
 	return rc;
+}
+
+/* connect(2) with AF_UNSPEC is a shutdown; after one, a listener of ours is not for connecting. */
+static int listener_connect(struct socket *sock, struct sockaddr *address, int length, int flags)
+{
+	struct listener *listener = listener_of(sock);
+
+	if (!listener)
+		return listener_base(sock)->connect(sock, address, length, flags);
+	if (length < (int)sizeof(address->sa_family))
+		return -EINVAL;
+	if (address->sa_family == AF_UNSPEC)
+		return listener_shutdown(sock, SHUT_RD);
+	return READ_ONCE(sock->sk->sk_state) == TCP_LISTEN ? -EISCONN : -EOPNOTSUPP;
+}
+
+static int set_option(struct socket *sock, const struct proto_ops *base, int level, int name,
+		      sockptr_t value, unsigned int length)
+{
+	return level == SOL_SOCKET ? sock_setsockopt(sock, level, name, value, length)
+				   : base->setsockopt(sock, level, name, value, length);
 }
 
 static int listener_setsockopt(struct socket *sock, int level, int name, sockptr_t value,
@@ -201,12 +271,19 @@ static int listener_setsockopt(struct socket *sock, int level, int name, sockptr
 {
 	struct listener *listener = listener_of(sock);
 	struct local *local;
-	int rc = listener->base->setsockopt(sock, level, name, value, length);
+	int rc;
 
+	if (!listener)
+		return set_option(sock, listener_base(sock), level, name, value, length);
+	if (options_refused(level, name))
+		return -EOPNOTSUPP;
+	if (level == SOL_SOCKET && name == SO_REUSEPORT)
+		return 0; /* it has to stay as the locals need it */
+	rc = set_option(sock, listener->base, level, name, value, length);
 	if (rc)
 		return rc;
 	mutex_lock(&listener->lock);
-	list_for_each_entry (local, &listener->locals, node)
+	list_for_each_entry(local, &listener->locals, node)
 		options_copy(listener, local);
 	mutex_unlock(&listener->lock);
 	return 0;
@@ -224,9 +301,13 @@ int listener_spawn(struct listener *listener, int cpu)
 	if (cpu < -1 || cpu >= (int)nr_cpu_ids || (cpu >= 0 && !cpu_possible(cpu)))
 		return -EINVAL;
 	mutex_lock(&listener->lock);
-	if (READ_ONCE(listener->global->sk->sk_state) != TCP_LISTEN) {
+	if (READ_ONCE(listener->global->sk->sk_state) != TCP_LISTEN)
+		rc = -EINVAL;
+	else if (!options_copiable(listener->global->sk))
+		rc = -EOPNOTSUPP;
+	if (rc) {
 		mutex_unlock(&listener->lock);
-		return -EINVAL;
+		return rc;
 	}
 	rcu_read_lock();
 	owner = owner_find(listener);
@@ -237,10 +318,8 @@ int listener_spawn(struct listener *listener, int cpu)
 	if (cpu < 0)
 		cpu = listener->last_cpu = steer_choose_cpu(listener);
 	local = local_of_cpu(listener, cpu);
-	if (!local) {
-		steer_forget(listener);
+	if (!local)
 		rc = local_create(listener, cpu, &local);
-	}
 	if (!rc)
 		rc = owner_set(listener, local);
 	steer_update(listener);
@@ -271,7 +350,7 @@ void listener_each(void (*see)(struct listener *listener, void *context), void *
 	struct listener *listener;
 
 	mutex_lock(&listeners_lock);
-	list_for_each_entry (listener, &listeners, node) {
+	list_for_each_entry(listener, &listeners, node) {
 		mutex_lock(&listener->lock);
 		see(listener, context);
 		mutex_unlock(&listener->lock);
@@ -279,13 +358,29 @@ void listener_each(void (*see)(struct listener *listener, void *context), void *
 	mutex_unlock(&listeners_lock);
 }
 
+static void hook_ops(struct proto_ops *ops, const struct proto_ops *base)
+{
+	*ops = *base;
+	ops->owner = THIS_MODULE;
+	ops->release = listener_release;
+	ops->accept = hooked_accept;
+	ops->poll = listener_poll;
+	ops->listen = listener_listen;
+	ops->shutdown = listener_shutdown;
+	ops->connect = listener_connect;
+	ops->setsockopt = listener_setsockopt;
+}
+
 int listener_init(void)
 {
 	struct socket *probe;
 
+	hook_ops(&hooked, &inet_stream_ops);
+
 	if (IS_ENABLED(CONFIG_IPV6) &&
 	    sock_create_kern(&init_net, AF_INET6, SOCK_STREAM, IPPROTO_TCP, &probe) == 0) {
 		inet6_ops = probe->ops;
+		hook_ops(&hooked6, inet6_ops);
 		sock_release(probe);
 	}
 	work_queue = alloc_workqueue("fastsocket", 0, 0);

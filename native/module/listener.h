@@ -3,8 +3,8 @@
  * What the module keeps of a listening socket, and who may touch what.
  *
  * The global listener is the program's own socket. The one thing of the kernel's that we replace is
- * its `ops`, by a copy in struct listener. Behind it stand local listeners, one a core, in kernel
- * sockets without a file; a process that was given one is an owner of it.
+ * its `ops`, by a table of ours that lives as long as the module. Behind it stand local listeners,
+ * one a core, in kernel sockets without a file; a process that was given one is an owner of it.
  *
  * Rules:
  * - a local lives as long as its listener: an epoll registration on its wait queue belongs to the
@@ -27,7 +27,7 @@
 #include <net/sock.h>
 
 struct listener {
-	struct proto_ops ops; /* of the global socket; `base`, but for what listener.c hooks */
+	struct hlist_node hash; /* by `global` */
 	const struct proto_ops *base;
 	struct socket *global; /* NULL once it is released */
 	refcount_t refs;
@@ -39,9 +39,10 @@ struct listener {
 	struct delayed_work work;    /* steer_update(), now or soon */
 	unsigned long next_look;     /* jiffies */
 	int last_cpu;		     /* that was chosen for somebody */
-	struct sock_filter *program; /* that was attached last */
+	struct sock_filter *program; /* the code that was attached last, */
 	unsigned int program_length;
-	bool any_open; /* some local's queue is anybody's */
+	const struct bpf_prog *attached; /* ... and what it became */
+	bool any_open;			 /* some local's queue is anybody's */
 	atomic64_t taken,
 		adopted; /* by processes without a local: from the global one, from locals */
 };
@@ -58,6 +59,7 @@ struct local {
 	unsigned int deserted;	/* connections that came since it is */
 	bool was_left;		/* at the last look something waited, */
 	s64 own_then;		/* ... and so many had been accepted by its owners */
+	unsigned long changed;	/* jiffies when `live` did */
 	atomic64_t own, taken,
 		adopted; /* accepted by its owners: from here, the global one, others' */
 };
@@ -77,8 +79,8 @@ struct owner {
 };
 
 /* listener.c */
-bool listener_possible(const struct socket *sock);
-struct listener *listener_of(struct socket *sock);
+struct listener *listener_of(const struct socket *sock);
+const struct proto_ops *listener_base(const struct socket *sock);
 int listener_hook(struct socket *sock, struct listener **out);
 void listener_put(struct listener *listener);
 void listener_kick(struct listener *listener); /* have the work done now, */
@@ -120,14 +122,17 @@ int owner_init(void);
 void owner_uninit(void);
 
 /* steer.c */
-enum { DESERTED_MAX = 8 }; /* connections that nobody waited for, until they go elsewhere */
+enum { LOOK_AGAIN = HZ / 4 }; /* jiffies */
+enum { DESERTED_MAX = 8 };    /* connections that nobody waited for, until they go elsewhere */
 void steer_update(struct listener *listener);
-void steer_forget(struct listener *listener);
+void steer_end(struct listener *listener);
 int steer_choose_cpu(struct listener *listener);
 
 /* options.c */
 void options_before_bind(struct sock *from, struct sock *to);
 void options_copy(struct listener *listener, struct local *local);
+bool options_copiable(const struct sock *sk);
+bool options_refused(int level, int name);
 bool options_stale(const struct sock *global, const struct sock *local);
 void options_mend(struct sock *global, struct sock *connection);
 

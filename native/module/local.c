@@ -24,6 +24,8 @@ static int local_told(wait_queue_entry_t *ear, unsigned int mode, int flags, voi
 		smp_mb(); /* see steer_update() */
 		WRITE_ONCE(local->listener->any_open, true);
 	}
+	if (options_stale(local->listener->global->sk, local->sock->sk))
+		listener_kick(local->listener);
 	if (local_is_anybodys(local)) {
 		WRITE_ONCE(local->deserted, local->deserted + 1);
 		listener_kick(local->listener);
@@ -69,6 +71,8 @@ int local_listen(struct local *local)
 
 	if (!kernel)
 		return -ENOMEM;
+	options_before_bind(global->sk,
+			    sock->sk); /* the same scope, or the force below is no right */
 	length = kernel_getsockname(global, (struct sockaddr *)&address);
 	rc = length < 0 ? length : 0;
 	/* The owner may have dropped the privilege that the port needed. */
@@ -109,7 +113,6 @@ int local_create(struct listener *listener, int cpu, struct local **out)
 	lock_sock(global);
 	global->sk_reuseport = 1;
 	release_sock(global);
-	options_before_bind(global, local->sock->sk);
 	local->sock->sk->sk_reuseport = 1;
 	init_waitqueue_func_entry(&local->ear, local_told);
 	add_wait_queue(&local->sock->wq.wait, &local->ear);
@@ -150,7 +153,7 @@ struct local *local_of_cpu(struct listener *listener, int cpu)
 {
 	struct local *local;
 
-	list_for_each_entry (local, &listener->locals, node)
+	list_for_each_entry(local, &listener->locals, node)
 		if (local->cpu == cpu)
 			return local;
 	return NULL;

@@ -38,7 +38,8 @@ void options_before_bind(struct sock *from, struct sock *to)
 	release_sock(from);
 }
 
-static void copy_socket(const struct sock *from, struct sock *to)
+/* What a connection takes from its listener when it is made. */
+static void copy_inherited(const struct sock *from, struct sock *to)
 {
 	/* What nobody set is the system's, and a connection's own tuning's. */
 	if (from->sk_userlocks & SOCK_RCVBUF_LOCK)
@@ -50,15 +51,22 @@ static void copy_socket(const struct sock *from, struct sock *to)
 	to->sk_rcvtimeo = from->sk_rcvtimeo;
 	to->sk_sndtimeo = from->sk_sndtimeo;
 	to->sk_lingertime = from->sk_lingertime;
-	to->sk_priority = from->sk_priority;
-	to->sk_mark = from->sk_mark;
 	to->sk_max_pacing_rate = from->sk_max_pacing_rate;
-	to->sk_pacing_status = from->sk_pacing_status;
+	if (to->sk_max_pacing_rate != ~0UL)
+		cmpxchg(&to->sk_pacing_status, SK_PACING_NONE, SK_PACING_NEEDED);
 #ifdef CONFIG_NET_RX_BUSY_POLL
 	to->sk_ll_usec = from->sk_ll_usec;
 #endif
 	for (int i = 0; i < ARRAY_SIZE(copied_flags); i++)
 		sock_valbool_flag(to, copied_flags[i], sock_flag(from, copied_flags[i]));
+}
+
+static void copy_socket(const struct sock *from, struct sock *to)
+{
+	copy_inherited(from, to);
+	to->sk_bound_dev_if = from->sk_bound_dev_if;
+	to->sk_priority = from->sk_priority;
+	to->sk_mark = from->sk_mark;
 }
 
 /* Of SOL_SOCKET; `a` is the one that they are set on. */
@@ -74,6 +82,7 @@ bool options_stale(const struct sock *a, const struct sock *b)
 	       a->sk_sndtimeo != b->sk_sndtimeo || a->sk_lingertime != b->sk_lingertime ||
 	       a->sk_priority != b->sk_priority || a->sk_mark != b->sk_mark ||
 	       a->sk_max_pacing_rate != b->sk_max_pacing_rate ||
+	       a->sk_bound_dev_if != b->sk_bound_dev_if ||
 	       rcu_access_pointer(a->sk_filter) != rcu_access_pointer(b->sk_filter);
 }
 
@@ -177,9 +186,44 @@ void options_mend(struct sock *global, struct sock *connection)
 {
 	lock_sock(global);
 	lock_sock_nested(connection, SINGLE_DEPTH_NESTING);
-	copy_socket(global, connection);
+	copy_inherited(global, connection);
 	if (connection->sk_prot->keepalive)
 		connection->sk_prot->keepalive(connection, sock_flag(global, SOCK_KEEPOPEN));
 	release_sock(connection);
 	release_sock(global);
+}
+
+/* Keys and policies cannot be copied, and a local listener without them would let in whom the
+ * global one refuses. */
+bool options_copiable(const struct sock *sk)
+{
+#ifdef CONFIG_TCP_MD5SIG
+	if (rcu_access_pointer(tcp_sk(sk)->md5sig_info))
+		return false;
+#endif
+#ifdef CONFIG_TCP_AO
+	if (rcu_access_pointer(tcp_sk(sk)->ao_info))
+		return false;
+#endif
+#ifdef CONFIG_XFRM
+	if (rcu_access_pointer(sk->sk_policy[0]) || rcu_access_pointer(sk->sk_policy[1]))
+		return false;
+#endif
+	return true;
+}
+
+/* Those, and what would replace or copy our ops. */
+bool options_refused(int level, int name)
+{
+	enum { AO_FIRST = 38, AO_LAST = 42 }; /* TCP_AO_ADD_KEY to TCP_AO_REPAIR, since 6.7 */
+
+	if (level == IPPROTO_TCP)
+		return name == TCP_ULP || name == TCP_MD5SIG || name == TCP_MD5SIG_EXT ||
+		       (name >= AO_FIRST && name <= AO_LAST);
+	if (level == IPPROTO_IP)
+		return name == IP_XFRM_POLICY || name == IP_IPSEC_POLICY;
+	if (level == IPPROTO_IPV6)
+		return name == IPV6_XFRM_POLICY || name == IPV6_IPSEC_POLICY ||
+		       name == IPV6_ADDRFORM;
+	return false;
 }

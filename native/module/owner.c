@@ -26,7 +26,7 @@ struct owner *owner_find(const struct listener *listener)
 	struct pid *tgid = task_tgid(current);
 	struct owner *owner;
 
-	hash_for_each_possible_rcu (owners, owner, hash, (unsigned long)tgid)
+	hash_for_each_possible_rcu(owners, owner, hash, (unsigned long)tgid)
 		if (owner->tgid == tgid && owner->listener == listener && !READ_ONCE(owner->gone))
 			return owner;
 	return NULL;
@@ -81,7 +81,7 @@ static void on_exit(void *data, struct task_struct *task)
 		return;
 	rcu_read_lock();
 	tgid = task_tgid(task);
-	hash_for_each_possible_rcu (owners, owner, hash, (unsigned long)tgid)
+	hash_for_each_possible_rcu(owners, owner, hash, (unsigned long)tgid)
 		if (owner->tgid == tgid) {
 			WRITE_ONCE(owner->gone, true);
 			listener_kick(owner->listener);

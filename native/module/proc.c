@@ -31,7 +31,7 @@ static void show_owners(struct seq_file *seq, struct listener *listener, const s
 	struct owner *owner;
 	char between = ' ';
 
-	list_for_each_entry (owner, &listener->owners, node)
+	list_for_each_entry(owner, &listener->owners, node)
 		if (owner->local == local && !READ_ONCE(owner->gone)) {
 			seq_printf(seq, "%c%d", between, pid_nr_ns(owner->tgid, namespace));
 			between = ',';
@@ -51,7 +51,7 @@ static void show_listener(struct listener *listener, void *context)
 	seq_printf(seq, " - - 0 %lld %lld %u -\n", atomic64_read(&listener->taken),
 		   atomic64_read(&listener->adopted),
 		   READ_ONCE(listener->global->sk->sk_ack_backlog));
-	list_for_each_entry (local, &listener->locals, node) {
+	list_for_each_entry(local, &listener->locals, node) {
 		show_address(seq, listener);
 		seq_printf(seq, " %d %d %lld %lld %lld %u", local->cpu, local->live,
 			   atomic64_read(&local->own), atomic64_read(&local->taken),

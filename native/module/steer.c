@@ -27,7 +27,7 @@ static int write_program(struct listener *listener, struct sock_filter *program)
 {
 	const struct sock_reuseport *group;
 	struct local *local;
-	int n = 0, global = -1;
+	int n = 0, global = -1, ours = 1;
 
 	rcu_read_lock();
 	group = rcu_dereference(listener->global->sk->sk_reuseport_cb);
@@ -36,38 +36,60 @@ static int write_program(struct listener *listener, struct sock_filter *program)
 	if (global >= 0) {
 		program[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
 							    SKF_AD_OFF + SKF_AD_CPU);
-		list_for_each_entry (local, &listener->locals, node) {
-			int index = local->live ? member(group, local->sock->sk) : -1;
+		list_for_each_entry(local, &listener->locals, node) {
+			int index = member(group, local->sock->sk);
 
-			if (index < 0)
+			ours += index >= 0;
+			if (index < 0 || !local->live)
 				continue;
 			program[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
 								    local->cpu, 0, 1);
 			program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, index);
 		}
+		/* Beside strangers that set SO_REUSEPORT, the kernel hashes over all: it does so
+		 * for a number that no member has. */
+		if (READ_ONCE(group->num_socks) > ours)
+			global = -1;
 		program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, global);
 	}
 	rcu_read_unlock();
 	return n;
 }
 
+static const struct bpf_prog *program_of(struct listener *listener)
+{
+	const struct sock_reuseport *group;
+	const struct bpf_prog *program;
+
+	rcu_read_lock();
+	group = rcu_dereference(listener->global->sk->sk_reuseport_cb);
+	program = group ? rcu_access_pointer(group->prog) : NULL;
+	rcu_read_unlock();
+	return program;
+}
+
 /* Only what is new: a program is compiled, and every core told of its code. */
+static bool is_attached(struct listener *listener, const struct sock_fprog_kern *code)
+{
+	return listener->attached && program_of(listener) == listener->attached &&
+	       code->len == listener->program_length &&
+	       memcmp(code->filter, listener->program, code->len * sizeof(*code->filter)) == 0;
+}
+
 static int attach(struct listener *listener)
 {
 	struct sock_fprog_kern code = {0};
 	struct bpf_prog *program;
 	struct local *local;
-	int rc = 0, room = 2;
+	int rc, room = 2;
 
-	list_for_each_entry (local, &listener->locals, node)
+	list_for_each_entry(local, &listener->locals, node)
 		room += 2;
 	code.filter = kcalloc(room, sizeof(*code.filter), GFP_KERNEL);
 	if (!code.filter)
 		return -ENOMEM;
 	code.len = write_program(listener, code.filter);
-	if (code.len == 0 ||
-	    (code.len == listener->program_length &&
-	     memcmp(code.filter, listener->program, code.len * sizeof(*code.filter)) == 0)) {
+	if (code.len == 0 || is_attached(listener, &code)) {
 		kfree(code.filter);
 		return 0;
 	}
@@ -84,15 +106,16 @@ static int attach(struct listener *listener)
 	kfree(listener->program);
 	listener->program = code.filter;
 	listener->program_length = code.len;
+	listener->attached = program;
 	return 0;
 }
 
-/* Another group than before has no program: after a shutdown, or when the first sibling joined. */
-void steer_forget(struct listener *listener)
+/* The listener is being released: strangers in its group are the kernel's to choose among. */
+void steer_end(struct listener *listener)
 {
+	if (listener->attached && program_of(listener) == listener->attached)
+		reuseport_detach_prog(listener->global->sk);
 	kfree(listener->program);
-	listener->program = NULL;
-	listener->program_length = 0;
 }
 
 static unsigned int count_owners(struct listener *listener, const struct local *local,
@@ -101,7 +124,7 @@ static unsigned int count_owners(struct listener *listener, const struct local *
 	struct owner *owner;
 	unsigned int count = 0;
 
-	list_for_each_entry (owner, &listener->owners, node)
+	list_for_each_entry(owner, &listener->owners, node)
 		if (owner->local == local && (READ_ONCE(owner->active) || !active_only))
 			count++;
 	return count;
@@ -117,14 +140,24 @@ void steer_update(struct listener *listener)
 	lockdep_assert_held(&listener->lock);
 	WRITE_ONCE(listener->any_open, false);
 	smp_mb(); /* local_told() sets local->open first: either of us sees the other's */
-	list_for_each_entry (local, &listener->locals, node) {
+	list_for_each_entry(local, &listener->locals, node) {
+		bool orphan = count_owners(listener, local, false) == 0;
 		bool live = count_owners(listener, local, true) > 0 &&
 			    READ_ONCE(local->deserted) < DESERTED_MAX;
 
-		WRITE_ONCE(local->orphan, count_owners(listener, local, false) == 0);
-		if (live && !local->live)
+		WRITE_ONCE(local->orphan, orphan);
+		/* Back and forth is not worth a program each time; the dead are. */
+		if (live != local->live && !orphan && local->changed &&
+		    time_before(jiffies, local->changed + LOOK_AGAIN)) {
+			live = local->live;
+			listener_look(listener);
+		}
+		if ((live && !local->live) || options_stale(listener->global->sk, local->sock->sk))
 			options_copy(listener, local);
-		WRITE_ONCE(local->live, live);
+		if (live != local->live) {
+			WRITE_ONCE(local->live, live);
+			local->changed = jiffies;
+		}
 		if (local_is_anybodys(local)) {
 			any_open = true;
 			left += READ_ONCE(local->sock->sk->sk_ack_backlog);
@@ -133,10 +166,12 @@ void steer_update(struct listener *listener)
 	if (any_open)
 		WRITE_ONCE(listener->any_open, true);
 	if (!list_empty(&listener->locals) && attach(listener))
-		pr_warn_ratelimited("fastsocket: steering cannot be changed for want of memory\n");
+		pr_warn_ratelimited("fastsocket: steering could not be changed\n");
 	if (left)
 		__wake_up(sk_sleep(listener->global->sk), TASK_INTERRUPTIBLE, left,
 			  poll_to_key(EPOLLIN | EPOLLRDNORM));
+	if (left) /* whoever was woken may have found something else first */
+		listener_look(listener);
 }
 
 /* A core that the process may run on: one with the fewest that work there, then with the fewest

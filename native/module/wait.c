@@ -31,7 +31,7 @@ static bool others_ready(struct listener *listener, const struct local *own, boo
 	if (narrow && !READ_ONCE(listener->any_open))
 		return false;
 	rcu_read_lock();
-	list_for_each_entry_rcu (local, &listener->locals, node)
+	list_for_each_entry_rcu(local, &listener->locals, node)
 		if (local != own && (!narrow || local_is_anybodys(local)) &&
 		    !queue_empty(sk_of(local)))
 			ready = true;
@@ -66,9 +66,12 @@ __poll_t listener_poll(struct file *file, struct socket *sock, struct poll_table
 {
 	struct listener *listener = listener_of(sock);
 	bool narrow, registers = !poll_does_not_wait(wait);
-	struct local *own = find_own(listener, registers, &narrow);
+	struct local *own;
 	__poll_t mask;
 
+	if (!listener)
+		return listener_base(sock)->poll(file, sock, wait);
+	own = find_own(listener, registers, &narrow);
 	if (own && registers) {
 		sock_poll_wait(file, own->sock, wait);
 		local_attend(own);
@@ -103,9 +106,7 @@ static int take_local(struct listener *listener, struct local *local, struct soc
 		return -EAGAIN;
 	if (options_stale(listener->global->sk, sk_of(local))) {
 		options_mend(listener->global->sk, newsock->sk);
-		mutex_lock(&listener->lock);
-		options_copy(listener, local);
-		mutex_unlock(&listener->lock);
+		listener_kick(listener);
 	}
 	return 0;
 }
@@ -121,7 +122,7 @@ static int take_other(struct listener *listener, const struct local *own, bool n
 	/* Locals are only ever added, and live as long as the listener: sleeping between is fine.
 	 */
 	rcu_read_lock();
-	list_for_each_entry_rcu (local, &listener->locals, node) {
+	list_for_each_entry_rcu(local, &listener->locals, node) {
 		if (local == own || (narrow && !local_is_anybodys(local)) ||
 		    queue_empty(sk_of(local)))
 			continue;
@@ -225,19 +226,22 @@ static void note_streak(struct listener *listener, bool from_own)
 int listener_accept(struct socket *sock, struct socket *newsock, int flags)
 {
 	struct listener *listener = listener_of(sock);
+	const struct proto_ops *base = listener_base(sock);
 	bool narrow, nonblock = flags & O_NONBLOCK;
 	long timeout = sock_rcvtimeo(sock->sk, nonblock);
-	struct local *own = find_own(listener, !nonblock, &narrow);
 	enum source source;
+	struct local *own;
 	int rc;
 
-	/* The new socket is the protocol's, whatever becomes of it: with our ops its release would
-	 * be taken for the listener's. */
-	if (newsock->ops == &listener->ops) {
-		__module_get(listener->base->owner);
-		newsock->ops = listener->base;
+	/* The new socket is the protocol's, if it was given ours already. */
+	if (newsock->ops && newsock->ops == READ_ONCE(sock->ops)) {
+		__module_get(base->owner);
+		newsock->ops = base;
 		module_put(THIS_MODULE);
 	}
+	if (!listener)
+		return compat_accept(base, sock, newsock, flags);
+	own = find_own(listener, !nonblock, &narrow);
 	if (own)
 		local_attend(own);
 	for (;;) {
@@ -259,5 +263,7 @@ int listener_accept(struct socket *sock, struct socket *newsock, int flags)
 	if (own)
 		wake_next(sk_of(own));
 	wake_next(sock->sk);
+	if (others_ready(listener, own, true))
+		wake_up_interruptible_poll(sk_sleep(sock->sk), EPOLLIN | EPOLLRDNORM);
 	return rc;
 }

@@ -507,6 +507,137 @@ static void pinned_if_asked(void)
     CHECK_IS(status, 0);
 }
 
+/* accept(2) fails after the new socket was given the listener's operations, before we are called.
+ */
+static void an_accept_that_fails_early(void)
+{
+    char limit[32] = "";
+    int fd = listening("127.0.0.1"), file = open("/proc/sys/fs/file-max", O_RDWR);
+    CHECK_IS(FS_SPAWN(fd, -1), 0);
+    CHECK(read(file, limit, sizeof limit - 1) > 0);
+    int client = client_of(fd);
+    CHECK_IS(readable(fd, 5000), 1);
+    CHECK_IS(pwrite(file, "1", 1, 0), 1);
+    pid_t pid = forked();
+    int status, refused = 0;
+    if (pid == 0) { /* root has no such limit */
+        CHECK_IS(setuid(65534), 0);
+        for (int i = 0; i < 20; i++)
+            refused += accept4(fd, NULL, NULL, 0) < 0 && errno == ENFILE;
+        for (int i = 0; i < 20; i++)
+            refused += FS_ACCEPT(fd, NULL, NULL, 0) < 0 && errno == ENFILE;
+        _exit(refused == 40 ? 0 : 1);
+    }
+    CHECK_IS(waitpid(pid, &status, 0), pid);
+    CHECK(pwrite(file, limit, strlen(limit), 0) > 0);
+    CHECK_IS(status, 0);
+    close(taken(fd, 0));
+    CHECK_IS(row_of(fd, NO_CORE).found, 1);
+    close(client);
+    close(file);
+    close(fd);
+}
+
+static int key_for(int fd, const char *key)
+{
+    struct tcp_md5sig md5 = {.tcpm_keylen = (uint16_t)strlen(key)};
+    struct sockaddr_in *peer = (struct sockaddr_in *)&md5.tcpm_addr;
+    *peer = (struct sockaddr_in){.sin_family = AF_INET, .sin_addr.s_addr = htonl(0x0a000001)};
+    memcpy(md5.tcpm_key, key, strlen(key));
+    return setsockopt(fd, IPPROTO_TCP, TCP_MD5SIG, &md5, sizeof md5);
+}
+
+/* What a local listener could not do as the global one does. */
+static void what_cannot_be_copied_is_refused(void)
+{
+    int family = AF_INET, fd = listening("127.0.0.1"), keyed = bound("127.0.0.1");
+    CHECK_IS(FS_SPAWN(fd, -1), 0);
+    FAILS(setsockopt(fd, IPPROTO_TCP, TCP_ULP, "tls", 3), EOPNOTSUPP);
+    FAILS(setsockopt(fd, IPPROTO_IPV6, IPV6_ADDRFORM, &family, sizeof family), EOPNOTSUPP);
+    FAILS(key_for(fd, "secret"), EOPNOTSUPP);
+    if (key_for(keyed, "secret") == 0) {
+        CHECK_IS(FS_LISTEN(keyed, 5), 0);
+        FAILS(FS_SPAWN(keyed, -1), EOPNOTSUPP);
+    }
+    close(fd);
+    close(keyed);
+}
+
+static void a_dissolved_listener_serves_nobody(void)
+{
+    int fd = listening("127.0.0.1");
+    struct sockaddr_in name, none = {.sin_family = AF_UNSPEC};
+    socklen_t length = sizeof name;
+    CHECK_IS(getsockname(fd, (struct sockaddr *)&name, &length), 0);
+    CHECK_IS(FS_SPAWN(fd, 0), 0);
+    CHECK_IS(readable(fd, 0), 0);
+    UNTIL(row_of(fd, 0).live);
+    FAILS(connect(fd, (struct sockaddr *)&name, length), EISCONN);
+    CHECK_IS(connect(fd, (struct sockaddr *)&none, sizeof none), 0);
+    int client = socket(AF_INET, SOCK_STREAM, 0);
+    FAILS(connect(client, (struct sockaddr *)&name, length), ECONNREFUSED);
+    close(client);
+    close(fd);
+}
+
+/* Another server of the same user that sets SO_REUSEPORT gets its share, and then all. */
+static void strangers_beside_us(void)
+{
+    int on = 1, fd = listening("127.0.0.1"), ours = 0, theirs = 0;
+    struct sockaddr_in name;
+    socklen_t length = sizeof name;
+    CHECK_IS(getsockname(fd, (struct sockaddr *)&name, &length), 0);
+    CHECK_IS(FS_SPAWN(fd, 0), 0);
+    CHECK_IS(readable(fd, 0), 0);
+    UNTIL(row_of(fd, 0).live);
+    int stranger = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+    CHECK_IS(setsockopt(stranger, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on), 0);
+    CHECK_IS(bind(stranger, (struct sockaddr *)&name, length), 0);
+    CHECK_IS(listen(stranger, 512), 0);
+    CHECK_IS(FS_SPAWN(fd, 0), 0); /* whatever changes, the group is looked at again */
+    for (int i = 0; i < 2 * CLIENTS; i++) {
+        int client = client_on(1, fd);
+        UNTIL(readable(fd, 0) || readable(stranger, 0));
+        int mine = readable(fd, 0);
+        close(mine ? taken(fd, 0) : accept(stranger, NULL, NULL));
+        ours += mine;
+        theirs += !mine;
+        close(client);
+    }
+    CHECK(ours > 0 && theirs > 0);
+    close(fd);
+    for (int cpu = 0; cpu < 2; cpu++) {
+        int client = client_on(cpu, stranger);
+        CHECK_IS(readable(stranger, 5000), 1);
+        close(accept(stranger, NULL, NULL));
+        close(client);
+    }
+    close(stranger);
+}
+
+/* An owner that hangs, its epoll set still there, while others keep the module busy. */
+static void a_hung_owner_is_helped(void)
+{
+    int fd = listening("127.0.0.1");
+    struct worker hung = worker(fd, 1), other = worker(fd, 0);
+    UNTIL(row_of(fd, 0).live && row_of(fd, 1).live);
+    CHECK_IS(kill(hung.pid, SIGSTOP), 0);
+    close(client_on(1, fd));
+    UNTIL(row_of(fd, 1).queue == 1);
+    tell(&other, 'w');
+    for (int i = 0; i < 10; i++) { /* each of them has the work done before it is due */
+        struct worker passing = worker(fd, 0);
+        dismiss(&passing);
+        usleep(20000);
+    }
+    CHECK_IS(answer(&other), 1);
+    CHECK_IS(ask_for(&other, 1), 1);
+    CHECK_IS(kill(hung.pid, SIGCONT), 0);
+    dismiss(&hung);
+    dismiss(&other);
+    close(fd);
+}
+
 static void run(void)
 {
     static const struct test tests[] = {
@@ -523,6 +654,11 @@ static void run(void)
         TEST(options_are_copied),
         TEST(threads_share_the_process_s),
         TEST(pinned_if_asked),
+        TEST(an_accept_that_fails_early),
+        TEST(what_cannot_be_copied_is_refused),
+        TEST(a_dissolved_listener_serves_nobody),
+        TEST(strangers_beside_us),
+        TEST(a_hung_owner_is_helped),
     };
     run_each(tests, sizeof tests / sizeof *tests);
 }
