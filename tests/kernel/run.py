@@ -25,7 +25,7 @@ BIN = Path(sys.executable).parent
 PACKAGES = {"6.1": "linux-image-amd64", "6.12": "linux-image-6.12-amd64"}
 # Every object's ends and frees checked (6.1 and 6.12); KFENCE's samples where there is KFENCE.
 BOOT = ["slub_debug=FZPU", "kfence.sample_interval=50", "panic_on_warn=0", "oops=continue"]
-MINUTES = {"6.1": 20, "6.12": 20, "debug": 120}
+MINUTES = {"6.1": 25, "6.12": 25, "debug": 120}
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror"]
 
 

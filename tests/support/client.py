@@ -9,7 +9,7 @@ from collections import Counter
 
 Address = tuple[str, int]
 
-TIMEOUT = 20.0
+TIMEOUT = float(os.environ.get("TEST_WAIT_SECONDS", "20"))
 
 
 def connect(address: Address | str) -> socket.socket:

@@ -6,9 +6,9 @@ shift 2
 ip link set lo up
 mount -t tmpfs none /var/log 2>/dev/null
 mkdir -p /run/fastsocket && export TMPDIR=/run/fastsocket # where one may write here
-export PATH="$bin:$PATH:/usr/sbin:/sbin" PYTHONDONTWRITEBYTECODE=1 FASTSOCKET_MODULE="$module"
+export PATH="$bin:$PATH:/usr/sbin:/sbin" PYTHONDONTWRITEBYTECODE=1 TEST_WAIT_SECONDS=150 FASTSOCKET_MODULE="$module"
 uname -r
-"$bin/pytest" tests/kernel/guest -m kernel -p no:cacheprovider --basetemp=/run/fastsocket/pytest --timeout 300 "$@"
+"$bin/pytest" tests/kernel/guest -m kernel -p no:cacheprovider --basetemp=/run/fastsocket/pytest --timeout 600 "$@"
 result=$?
 dmesg | grep -vE "^\[ *[0-9.]+\] (9pnet|random|cgroup)" | tail -n 30
 [ $result = 0 ] && echo "guest: passed"

@@ -17,7 +17,7 @@ def run(program: str, **settings: object) -> str:
         env=os.environ | {name: str(value) for name, value in settings.items()},
         capture_output=True,
         text=True,
-        timeout=280,
+        timeout=500,
     )
     print(done.stdout, done.stderr)
     assert done.returncode == 0, done.stdout + done.stderr
