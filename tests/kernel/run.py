@@ -9,6 +9,7 @@ built from Debian's source of 6.1, with KASAN and lockdep: most of an hour.
 
 import os
 import re
+import shlex
 import subprocess
 import sys
 import threading
@@ -102,7 +103,7 @@ def build_programs() -> None:
 
 def boot(kernel: Kernel, module: Path, arguments: list[str]) -> bool:
     """Run the guest's part and show what it says; whether it passed."""
-    script = f"{GUEST / 'start.sh'} {BIN} {module} {' '.join(arguments)}"
+    script = f"{GUEST / 'start.sh'} {BIN} {module} {shlex.join(arguments)}"
     command = [str(BIN / "virtme-run"), *kernel.how, "--disable-kvm"]
     command += ["--cpus", "2", "--memory", "2G", "--pwd", "--script-sh", script]
     for option in BOOT:
