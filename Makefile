@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 SOURCES := $(shell find aiofastsocket native pyproject.toml LICENSE README.md -type f \
              -not -path '*/__pycache__/*' -not -path 'native/tests/*')
 
-.PHONY: serve test test-native test-python test-programs test-sanitized test-kernel test-kernel-debug module bench bench-full lint format clean
+.PHONY: serve test test-native test-python test-programs test-sanitized test-kernel module bench bench-full lint format clean
 
 serve: $(VENV)/installed
 	@echo "In another terminal:  curl http://$(HOST):$(PORT)/        (and again: the workers take turns)"
@@ -61,7 +61,7 @@ test-programs: $(VENV)/installed $(VENV)/tools
 module:
 	@$(MAKE) --no-print-directory -C native/module
 
-# The module in Debian's kernels 6.1 and 6.12, booted in QEMU: about ten minutes.
+# The module in Debian's kernels 6.1 and 6.12, booted in QEMU: some twenty minutes.
 KERNELS ?= 6.1 6.12
 test-kernel: $(VENV)/installed $(VENV)/tools
 	@$(call install,qemu-system-x86_64 busybox depmod nginx haproxy lighttpd ab setpriv, \
@@ -70,11 +70,6 @@ test-kernel: $(VENV)/installed $(VENV)/tools
 	  $(call install,headers-are-no-program,linux-headers-amd64 linux-headers-6.12-amd64)
 	@$(BIN)/pip install -q --group kernel
 	$(BIN)/python tests/kernel/run.py $(KERNELS) -- $(PYTEST_ARGS)
-
-# The same in a kernel with KASAN and lockdep, which is built first: more than an hour in all.
-test-kernel-debug:
-	@$(call install,flex bison bc,linux-source-6.1 flex bison bc libelf-dev libssl-dev)
-	@$(MAKE) --no-print-directory test-kernel KERNELS=debug
 
 # Debian packages (2) for programs (1), unless all are there; a server that a package would start is
 # not: policy-rc.d says so while it is installed.

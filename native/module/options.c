@@ -4,8 +4,8 @@
  * that the program sets later.
  *
  * Facts: options of TCP and IP pass through ops->setsockopt, where listener.c hears of them; those
- * of SOL_SOCKET do not (__sys_setsockopt, net/socket.c). A change of these is found when a
- * connection is accepted, and made good on it.
+ * of SOL_SOCKET do only since 6.6 (sock_use_custom_sol_socket, net/socket.c). Before, a change of
+ * these is found when the next connection arrives, and made good on it when it is accepted.
  */
 #include "compat/compat.h"
 #include "listener.h"

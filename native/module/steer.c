@@ -167,11 +167,11 @@ void steer_update(struct listener *listener)
 		WRITE_ONCE(listener->any_open, true);
 	if (!list_empty(&listener->locals) && attach(listener))
 		pr_warn_ratelimited("fastsocket: steering could not be changed\n");
-	if (left)
+	if (left) {
 		__wake_up(sk_sleep(listener->global->sk), TASK_INTERRUPTIBLE, left,
 			  poll_to_key(EPOLLIN | EPOLLRDNORM));
-	if (left) /* whoever was woken may have found something else first */
-		listener_look(listener);
+		listener_look(listener); /* whoever was woken may have found something else first */
+	}
 }
 
 /* A core that the process may run on: one with the fewest that work there, then with the fewest

@@ -28,8 +28,9 @@ def test_operations_and_errors() -> None:
     assert "FAILED" not in run("abi")
 
 
-def test_processes() -> None:
-    assert "FAILED" not in run("processes")
+@pytest.mark.parametrize("program", ["listeners", "processes"])
+def test_listeners_and_processes(program: str) -> None:
+    assert "FAILED" not in run(program)
 
 
 @pytest.mark.parametrize("seed", [1, 2])
