@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 SOURCES := $(shell find aiofastsocket native pyproject.toml LICENSE README.md -type f \
              -not -path '*/__pycache__/*' -not -path 'native/tests/*')
 
-.PHONY: serve test test-native test-python test-programs test-sanitized test-kernel module bench bench-full lint format clean
+.PHONY: serve test test-native test-python test-programs test-sanitized test-kernel test-kernel-debug module bench bench-full lint format clean
 
 serve: $(VENV)/installed
 	@echo "In another terminal:  curl http://$(HOST):$(PORT)/        (and again: the workers take turns)"
@@ -70,6 +70,11 @@ test-kernel: $(VENV)/installed $(VENV)/tools
 	  $(call install,headers-are-no-program,linux-headers-amd64 linux-headers-6.12-amd64)
 	@$(BIN)/pip install -q --group kernel
 	$(BIN)/python tests/kernel/run.py $(KERNELS) -- $(PYTEST_ARGS)
+
+# The module's own tests in a kernel with KASAN and lockdep, which is built first: over an hour in all.
+test-kernel-debug:
+	@$(call install,flex bison bc,linux-source-6.1 flex bison bc libelf-dev libssl-dev)
+	@$(MAKE) --no-print-directory test-kernel KERNELS=debug PYTEST_ARGS="-k test_abi"
 
 # Debian packages (2) for programs (1), unless all are there; a server that a package would start is
 # not: policy-rc.d says so while it is installed.

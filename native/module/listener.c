@@ -24,7 +24,8 @@ module_param(pin, bool, 0644);
 MODULE_PARM_DESC(pin, "bind a thread that spawns a listener to its core, if its mask has that (0)");
 
 static LIST_HEAD(listeners);
-static DEFINE_MUTEX(listeners_lock);
+static DEFINE_SPINLOCK(
+	listeners_lock); /* all users' share it: nothing that sleeps is done under it */
 static DEFINE_HASHTABLE(by_socket, 8); /* read under RCU, changed under listeners_lock */
 static struct workqueue_struct *work_queue;
 static const struct proto_ops *inet6_ops; /* not exported by name; NULL: no IPv6 */
@@ -35,7 +36,7 @@ static int listener_listen(struct socket *sock, int backlog);
 static int listener_shutdown(struct socket *sock, int how);
 static int listener_setsockopt(struct socket *sock, int level, int name, sockptr_t value,
 			       unsigned int length);
-static int listener_connect(struct socket *sock, struct sockaddr *address, int length, int flags);
+static int listener_connect(struct socket *sock, compat_sockaddr *address, int length, int flags);
 COMPAT_ACCEPT(hooked_accept, listener_accept)
 
 static void work(struct work_struct *work)
@@ -92,7 +93,7 @@ const struct proto_ops *listener_base(const struct socket *sock)
 /* The caller holds the socket's file, so that it stays. */
 struct listener *listener_of(const struct socket *sock)
 {
-	const struct proto_ops *ops = READ_ONCE(sock->ops);
+	const struct proto_ops *ops = smp_load_acquire(&sock->ops); /* see hook() */
 	struct listener *listener, *found = NULL;
 
 	if (ops != &hooked && ops != &hooked6)
@@ -130,49 +131,53 @@ static struct listener *listener_new(struct socket *sock)
 	listener->next_look = jiffies;
 	listener->last_cpu = nr_cpu_ids - 1;
 	listener->global = sock;
-	listener->base = sock->ops;
 	return listener;
 }
 
-/* Only one that listens: its ops are nobody else's to replace or to copy then. */
-static int hook(struct socket *sock, struct proto_ops *ops, struct listener **out)
+static void hook(struct socket *sock, const struct proto_ops *ops, struct listener *listener)
 {
-	struct sock *sk = sock->sk;
-	int rc = 0;
-
-	*out = listener_new(sock);
-	if (!*out)
-		return -ENOMEM;
-	lock_sock(sk);
-	if (sk->sk_state != TCP_LISTEN || sock->state != SS_UNCONNECTED)
-		rc = -EINVAL;
-	else if (inet_csk(sk)->icsk_ulp_ops)
-		rc = -EOPNOTSUPP;
-	if (!rc) {
-		__module_get(THIS_MODULE);
-		list_add_tail(&(*out)->node, &listeners);
-		hash_add_rcu(by_socket, &(*out)->hash, (unsigned long)sock);
-		smp_store_release(&sock->ops, ops);
+	__module_get(THIS_MODULE);
+	listener->base = sock->ops;
+	spin_lock(&listeners_lock);
+	list_add_tail(&listener->node, &listeners);
+	hash_add_rcu(by_socket, &listener->hash, (unsigned long)sock);
+	spin_unlock(&listeners_lock);
+	smp_store_release(&sock->ops, ops);
 #ifdef SOCK_CUSTOM_SOCKOPT /* since 6.6 options of SOL_SOCKET can come to the ops too */
-		set_bit(SOCK_CUSTOM_SOCKOPT, &sock->flags);
+	set_bit(SOCK_CUSTOM_SOCKOPT, &sock->flags);
 #endif
-	}
-	release_sock(sk);
-	if (rc)
-		kfree(*out);
-	return rc;
 }
 
-/* The socket's listener, made now if it has none. */
+/* The socket's listener, made now if it has none. Only for one that listens: its ops are nobody
+ * else's to replace or to copy then. */
 int listener_hook(struct socket *sock, struct listener **out)
 {
+	const struct proto_ops *ops;
+	struct listener *made;
 	int rc = 0;
 
-	mutex_lock(&listeners_lock);
 	*out = listener_of(sock);
-	if (!*out)
-		rc = ops_for(sock) ? hook(sock, ops_for(sock), out) : -EOPNOTSUPP;
-	mutex_unlock(&listeners_lock);
+	if (*out)
+		return 0;
+	made = listener_new(sock);
+	if (!made)
+		return -ENOMEM;
+	/* A user may keep this lock for long, with an option's value that does not come: we hold no
+	 * lock that others need. */
+	lock_sock(sock->sk);
+	*out = listener_of(sock); /* another thread's was faster */
+	ops = ops_for(sock);
+	if (!*out && !ops)
+		rc = -EOPNOTSUPP;
+	else if (!*out && (sock->sk->sk_state != TCP_LISTEN || sock->state != SS_UNCONNECTED))
+		rc = -EINVAL;
+	else if (!*out && inet_csk(sock->sk)->icsk_ulp_ops)
+		rc = -EOPNOTSUPP;
+	else if (!*out)
+		hook(sock, ops, *out = made);
+	release_sock(sock->sk);
+	if (*out != made)
+		kfree(made);
 	return rc;
 }
 
@@ -187,10 +192,10 @@ static int listener_release(struct socket *sock)
 
 	if (!listener)
 		return base->release(sock);
-	mutex_lock(&listeners_lock);
+	spin_lock(&listeners_lock);
 	list_del(&listener->node);
 	hash_del_rcu(&listener->hash);
-	mutex_unlock(&listeners_lock);
+	spin_unlock(&listeners_lock);
 
 	mutex_lock(&listener->lock);
 	list_for_each_entry_safe(owner, next_owner, &listener->owners, node)
@@ -237,8 +242,10 @@ static int listener_shutdown(struct socket *sock, int how)
 	if (!listener)
 		return listener_base(sock)->shutdown(sock, how);
 	mutex_lock(&listener->lock);
+	if (how != SHUT_WR)
+		steer_end(listener); /* while it is in its group: that may have other members */
 	rc = listener->base->shutdown(sock, how);
-	if (!rc)
+	if (!rc || rc == -ENOTCONN) /* SOCK_DESTROY may have ended the global one alone */
 		list_for_each_entry(local, &listener->locals, node)
 			local_shutdown(local, how);
 	mutex_unlock(&listener->lock);
@@ -246,7 +253,7 @@ static int listener_shutdown(struct socket *sock, int how)
 }
 
 /* connect(2) with AF_UNSPEC is a shutdown; after one, a listener of ours is not for connecting. */
-static int listener_connect(struct socket *sock, struct sockaddr *address, int length, int flags)
+static int listener_connect(struct socket *sock, compat_sockaddr *address, int length, int flags)
 {
 	struct listener *listener = listener_of(sock);
 
@@ -320,6 +327,8 @@ int listener_spawn(struct listener *listener, int cpu)
 	local = local_of_cpu(listener, cpu);
 	if (!local)
 		rc = local_create(listener, cpu, &local);
+	else if (READ_ONCE(local->sock->sk->sk_state) != TCP_LISTEN)
+		rc = local_listen(local);
 	if (!rc)
 		rc = owner_set(listener, local);
 	steer_update(listener);
@@ -345,17 +354,41 @@ void listener_leave(struct listener *listener)
 	mutex_unlock(&listener->lock);
 }
 
-void listener_each(void (*see)(struct listener *listener, void *context), void *context)
+/* Those of a network namespace, each with its lock held. Returns 0 or -errno. */
+int listener_each(const struct net *net, void (*see)(struct listener *listener, void *context),
+		  void *context)
 {
-	struct listener *listener;
+	struct listener *listener, **found;
+	unsigned int count = 0, room = 0;
+	int rc = 0;
 
-	mutex_lock(&listeners_lock);
-	list_for_each_entry(listener, &listeners, node) {
-		mutex_lock(&listener->lock);
-		see(listener, context);
-		mutex_unlock(&listener->lock);
+	spin_lock(&listeners_lock);
+	list_for_each_entry(listener, &listeners, node)
+		room++;
+	spin_unlock(&listeners_lock);
+	found = kvcalloc(room, sizeof(struct listener *), GFP_KERNEL_ACCOUNT);
+	if (!found && room)
+		return -ENOMEM;
+	spin_lock(&listeners_lock);
+	list_for_each_entry(listener, &listeners, node) /* in the list, it has its socket */
+		if (count < room && net_eq(sock_net(listener->global->sk), net) &&
+		    refcount_inc_not_zero(&listener->refs))
+			found[count++] = listener;
+	spin_unlock(&listeners_lock);
+
+	for (unsigned int i = 0; i < count; i++) {
+		listener = found[i];
+		if (!rc && mutex_lock_killable(&listener->lock)) {
+			rc = -EINTR;
+		} else if (!rc) {
+			if (listener->global)
+				see(listener, context);
+			mutex_unlock(&listener->lock);
+		}
+		listener_put(listener);
 	}
-	mutex_unlock(&listeners_lock);
+	kvfree(found);
+	return rc;
 }
 
 static void hook_ops(struct proto_ops *ops, const struct proto_ops *base)
@@ -383,7 +416,7 @@ int listener_init(void)
 		hook_ops(&hooked6, inet6_ops);
 		sock_release(probe);
 	}
-	work_queue = alloc_workqueue("fastsocket", 0, 0);
+	work_queue = alloc_workqueue("fastsocket", WQ_UNBOUND, 0);
 	return work_queue ? 0 : -ENOMEM;
 }
 

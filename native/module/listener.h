@@ -42,7 +42,10 @@ struct listener {
 	struct sock_filter *program; /* the code that was attached last, */
 	unsigned int program_length;
 	const struct bpf_prog *attached; /* ... and what it became */
+	unsigned int members;		 /* of the reuseport group, when it was written */
 	bool any_open;			 /* some local's queue is anybody's */
+	unsigned long
+		left_since; /* jiffies when something was left that is anybody's; 0: nothing */
 	atomic64_t taken,
 		adopted; /* by processes without a local: from the global one, from locals */
 };
@@ -66,10 +69,10 @@ struct local {
 
 /* A process and its local listener. */
 struct owner {
-	struct hlist_node hash;
-	struct list_head node; /* in listener->owners */
+	struct hlist_node hash; /* in process->owners */
+	struct list_head node;	/* in listener->owners */
 	struct rcu_head rcu;
-	struct pid *tgid;
+	struct process *process;
 	struct listener *listener;
 	struct local *local;
 	bool active;	     /* it polled or accepted: connections may be steered to it */
@@ -87,7 +90,8 @@ void listener_kick(struct listener *listener); /* have the work done now, */
 void listener_look(struct listener *listener); /* or soon: somebody may leave a queue behind */
 int listener_spawn(struct listener *listener, int cpu);
 void listener_leave(struct listener *listener);
-void listener_each(void (*see)(struct listener *listener, void *context), void *context);
+int listener_each(const struct net *net, void (*see)(struct listener *listener, void *context),
+		  void *context);
 int listener_init(void);
 void listener_uninit(void);
 
@@ -117,6 +121,7 @@ static inline bool local_is_anybodys(const struct local *local)
 /* owner.c */
 struct owner *owner_find(const struct listener *listener); /* of the current process, under RCU */
 int owner_set(struct listener *listener, struct local *local);
+struct pid *owner_tgid(const struct owner *owner);
 void owner_drop(struct owner *owner);
 int owner_init(void);
 void owner_uninit(void);
@@ -126,6 +131,7 @@ enum { LOOK_AGAIN = HZ / 4 }; /* jiffies */
 enum { DESERTED_MAX = 8 };    /* connections that nobody waited for, until they go elsewhere */
 void steer_update(struct listener *listener);
 void steer_end(struct listener *listener);
+bool steer_stale(const struct listener *listener);
 int steer_choose_cpu(struct listener *listener);
 
 /* options.c */

@@ -8,6 +8,7 @@
  * bind and at listen (inet_csk_get_port): the address is the global listener's, who has it by
  * right.
  */
+#include "compat/compat.h"
 #include "listener.h"
 
 #include <linux/cred.h>
@@ -24,7 +25,8 @@ static int local_told(wait_queue_entry_t *ear, unsigned int mode, int flags, voi
 		smp_mb(); /* see steer_update() */
 		WRITE_ONCE(local->listener->any_open, true);
 	}
-	if (options_stale(local->listener->global->sk, local->sock->sk))
+	if (options_stale(local->listener->global->sk, local->sock->sk) ||
+	    steer_stale(local->listener))
 		listener_kick(local->listener);
 	if (local_is_anybodys(local)) {
 		WRITE_ONCE(local->deserted, local->deserted + 1);
@@ -60,28 +62,41 @@ void local_look(struct local *local)
 		listener_look(local->listener);
 }
 
+static int bind_to(struct socket *sock, struct socket *global)
+{
+	struct sockaddr_storage address;
+	int length = kernel_getsockname(global, (struct sockaddr *)&address);
+
+	if (length < 0)
+		return length;
+	return kernel_bind(sock, (compat_sockaddr *)&address, length);
+}
+
 /* Where the global listener is: at its address, which may be another after a shutdown(2). */
 int local_listen(struct local *local)
 {
 	struct socket *sock = local->sock, *global = local->listener->global;
-	struct sockaddr_storage address;
-	struct cred *kernel = prepare_kernel_cred(&init_task);
+	int backlog = READ_ONCE(global->sk->sk_max_ack_backlog), rc = 0;
+	struct cred *kernel;
 	const struct cred *own;
-	int length, rc;
 
+	/* A connection has its listener's sk_reuse, and with the force could bind anywhere: a local
+	 * that listens is never given it, and take_local() sees to those that came meanwhile. */
+	if (READ_ONCE(sock->sk->sk_state) == TCP_LISTEN)
+		return kernel_listen(sock, backlog);
+	kernel = prepare_kernel_cred(&init_task);
 	if (!kernel)
 		return -ENOMEM;
 	options_before_bind(global->sk,
 			    sock->sk); /* the same scope, or the force below is no right */
-	length = kernel_getsockname(global, (struct sockaddr *)&address);
-	rc = length < 0 ? length : 0;
 	/* The owner may have dropped the privilege that the port needed. */
 	own = override_creds(kernel);
 	sock->sk->sk_reuse = SK_FORCE_REUSE;
-	if (!rc && READ_ONCE(sock->sk->sk_state) != TCP_LISTEN)
-		rc = kernel_bind(sock, (struct sockaddr *)&address, length);
+	if (!inet_sk(sock->sk)
+		     ->inet_num) /* a listen that failed, or SOCK_DESTROY, leaves it bound */
+		rc = bind_to(sock, global);
 	if (!rc)
-		rc = kernel_listen(sock, READ_ONCE(global->sk->sk_max_ack_backlog));
+		rc = kernel_listen(sock, backlog);
 	sock->sk->sk_reuse = global->sk->sk_reuse;
 	revert_creds(own);
 	put_cred(kernel);

@@ -7,6 +7,7 @@
  * taken down (do_exit, kernel/exit.c) and before the process's files are closed. The tracepoint is
  * not exported by name, but found by for_each_kernel_tracepoint.
  */
+#include "compat/compat.h"
 #include "listener.h"
 
 #include <linux/hashtable.h>
@@ -17,19 +18,73 @@
 #include <linux/string.h>
 #include <linux/tracepoint.h>
 
-static DEFINE_HASHTABLE(owners, 8);
-static DEFINE_SPINLOCK(owners_lock);
+/* One that has local listeners, of any number of listeners. */
+struct process {
+	struct hlist_node hash;
+	struct hlist_head owners; /* read under RCU, changed under processes_lock */
+	struct pid *tgid;
+	struct rcu_head rcu;
+};
+
+static DEFINE_HASHTABLE(processes, 8);
+static DEFINE_SPINLOCK(processes_lock);
 static struct tracepoint *process_exit;
+
+/* Under RCU, or processes_lock. */
+static struct process *process_of(const struct pid *tgid)
+{
+	struct process *process;
+
+	hash_for_each_possible_rcu(processes, process, hash, (unsigned long)tgid,
+				   lockdep_is_held(&processes_lock))
+		if (process->tgid == tgid)
+			return process;
+	return NULL;
+}
 
 struct owner *owner_find(const struct listener *listener)
 {
-	struct pid *tgid = task_tgid(current);
+	struct process *process = process_of(task_tgid(current));
 	struct owner *owner;
 
-	hash_for_each_possible_rcu(owners, owner, hash, (unsigned long)tgid)
-		if (owner->tgid == tgid && owner->listener == listener && !READ_ONCE(owner->gone))
-			return owner;
+	if (process)
+		hlist_for_each_entry_rcu(owner, &process->owners,
+					 hash) if (owner->listener == listener &&
+						   !READ_ONCE(owner->gone)) return owner;
 	return NULL;
+}
+
+struct pid *owner_tgid(const struct owner *owner)
+{
+	return owner->process->tgid;
+}
+
+static int add(struct listener *listener, struct local *local)
+{
+	struct owner *owner = kzalloc(sizeof(*owner), GFP_KERNEL_ACCOUNT);
+	struct process *process, *made = kzalloc(sizeof(*made), GFP_KERNEL_ACCOUNT);
+
+	if (!owner || !made) {
+		kfree(owner);
+		kfree(made);
+		return -ENOMEM;
+	}
+	owner->listener = listener;
+	owner->local = local;
+	list_add_tail(&owner->node, &listener->owners);
+	spin_lock_bh(&processes_lock);
+	process = process_of(task_tgid(current));
+	if (!process) {
+		process = made;
+		made = NULL;
+		process->tgid = get_pid(task_tgid(current));
+		hash_add_rcu(processes, &process->hash, (unsigned long)process->tgid);
+	}
+	owner->process = process;
+	hlist_add_head_rcu(&owner->hash, &process->owners);
+	spin_unlock_bh(&processes_lock);
+	kfree(made);
+	return 0;
 }
 
 int owner_set(struct listener *listener, struct local *local)
@@ -40,49 +95,45 @@ int owner_set(struct listener *listener, struct local *local)
 	rcu_read_lock();
 	owner = owner_find(listener); /* only listener->lock's holder removes it */
 	rcu_read_unlock();
-	if (owner) {
-		if (owner->local != local) {
-			WRITE_ONCE(owner->registered, false); /* it waits on another's queue */
-			WRITE_ONCE(owner->active, false);
-			WRITE_ONCE(owner->local, local);
-		}
-		return 0;
-	}
-	owner = kzalloc(sizeof(*owner), GFP_KERNEL_ACCOUNT);
 	if (!owner)
-		return -ENOMEM;
-	owner->listener = listener;
-	owner->local = local;
-	owner->tgid = get_pid(task_tgid(current));
-	list_add_tail(&owner->node, &listener->owners);
-	spin_lock_bh(&owners_lock);
-	hash_add_rcu(owners, &owner->hash, (unsigned long)owner->tgid);
-	spin_unlock_bh(&owners_lock);
+		return add(listener, local);
+	if (owner->local != local) {
+		WRITE_ONCE(owner->registered, false); /* it waits on another's queue */
+		WRITE_ONCE(owner->active, false);
+		WRITE_ONCE(owner->local, local);
+	}
 	return 0;
 }
 
 void owner_drop(struct owner *owner)
 {
-	spin_lock_bh(&owners_lock);
-	hash_del_rcu(&owner->hash);
-	spin_unlock_bh(&owners_lock);
+	struct process *process = owner->process;
+
 	list_del(&owner->node);
-	put_pid(owner->tgid); /* readers compare the pointer, and never look behind it */
+	spin_lock_bh(&processes_lock);
+	hlist_del_rcu(&owner->hash);
+	if (hlist_empty(&process->owners)) {
+		hash_del_rcu(&process->hash);
+		put_pid(process->tgid); /* readers compare the pointer, and never look behind it */
+		kfree_rcu(process, rcu);
+	}
+	spin_unlock_bh(&processes_lock);
 	kfree_rcu(owner, rcu);
 }
 
 /* An owner's process has ended: the rest is done by the listener's work, which may sleep. */
-static void on_exit(void *data, struct task_struct *task)
+static void on_exit(COMPAT_EXIT_ARGUMENTS)
 {
-	struct pid *tgid;
+	struct process *process;
 	struct owner *owner;
 
 	if (atomic_read(&task->signal->live) > 0) /* other threads go on */
 		return;
 	rcu_read_lock();
-	tgid = task_tgid(task);
-	hash_for_each_possible_rcu(owners, owner, hash, (unsigned long)tgid)
-		if (owner->tgid == tgid) {
+	process = process_of(task_tgid(task));
+	if (process)
+		hlist_for_each_entry_rcu(owner, &process->owners, hash)
+		{
 			WRITE_ONCE(owner->gone, true);
 			listener_kick(owner->listener);
 		}

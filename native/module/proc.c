@@ -33,7 +33,7 @@ static void show_owners(struct seq_file *seq, struct listener *listener, const s
 
 	list_for_each_entry(owner, &listener->owners, node)
 		if (owner->local == local && !READ_ONCE(owner->gone)) {
-			seq_printf(seq, "%c%d", between, pid_nr_ns(owner->tgid, namespace));
+			seq_printf(seq, "%c%d", between, pid_nr_ns(owner_tgid(owner), namespace));
 			between = ',';
 		}
 	seq_puts(seq, between == ' ' ? " -\n" : "\n");
@@ -44,8 +44,7 @@ static void show_listener(struct listener *listener, void *context)
 	struct seq_file *seq = context;
 	struct local *local;
 
-	if (!net_eq(sock_net(listener->global->sk), seq_file_single_net(seq)) ||
-	    READ_ONCE(listener->global->sk->sk_state) != TCP_LISTEN)
+	if (READ_ONCE(listener->global->sk->sk_state) != TCP_LISTEN)
 		return;
 	show_address(seq, listener);
 	seq_printf(seq, " - - 0 %lld %lld %u -\n", atomic64_read(&listener->taken),
@@ -64,8 +63,7 @@ static void show_listener(struct listener *listener, void *context)
 static int show(struct seq_file *seq, void *unused)
 {
 	seq_puts(seq, "address inode core live own global adopted queue owners\n");
-	listener_each(show_listener, seq);
-	return 0;
+	return listener_each(seq_file_single_net(seq), show_listener, seq);
 }
 
 static int __net_init namespace_init(struct net *net)

@@ -48,12 +48,27 @@ static int write_program(struct listener *listener, struct sock_filter *program)
 		}
 		/* Beside strangers that set SO_REUSEPORT, the kernel hashes over all: it does so
 		 * for a number that no member has. */
-		if (READ_ONCE(group->num_socks) > ours)
+		listener->members = READ_ONCE(group->num_socks);
+		if (listener->members > ours)
 			global = -1;
 		program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, global);
 	}
 	rcu_read_unlock();
 	return n;
+}
+
+/* Somebody joined the group or left it: our indices are not what they were. */
+bool steer_stale(const struct listener *listener)
+{
+	const struct sock_reuseport *group;
+	bool stale;
+
+	rcu_read_lock();
+	group = rcu_dereference(listener->global->sk->sk_reuseport_cb);
+	stale = group && listener->attached &&
+		READ_ONCE(group->num_socks) != READ_ONCE(listener->members);
+	rcu_read_unlock();
+	return stale;
 }
 
 static const struct bpf_prog *program_of(struct listener *listener)
@@ -85,7 +100,7 @@ static int attach(struct listener *listener)
 
 	list_for_each_entry(local, &listener->locals, node)
 		room += 2;
-	code.filter = kcalloc(room, sizeof(*code.filter), GFP_KERNEL);
+	code.filter = kcalloc(room, sizeof(*code.filter), GFP_KERNEL_ACCOUNT);
 	if (!code.filter)
 		return -ENOMEM;
 	code.len = write_program(listener, code.filter);
@@ -95,7 +110,11 @@ static int attach(struct listener *listener)
 	}
 	rc = bpf_prog_create(&program, &code);
 	if (!rc) {
+		/* It looks for the group before it takes the group's lock: the socket's own keeps
+		 * SOCK_DESTROY from taking it out meanwhile. */
+		lock_sock(listener->global->sk);
 		rc = reuseport_attach_prog(listener->global->sk, program);
+		release_sock(listener->global->sk);
 		if (rc)
 			bpf_prog_destroy(program);
 	}
@@ -110,12 +129,16 @@ static int attach(struct listener *listener)
 	return 0;
 }
 
-/* The listener is being released: strangers in its group are the kernel's to choose among. */
+/* The listener leaves its group: strangers in it are the kernel's to choose among. */
 void steer_end(struct listener *listener)
 {
+	lock_sock(listener->global->sk);
 	if (listener->attached && program_of(listener) == listener->attached)
 		reuseport_detach_prog(listener->global->sk);
+	release_sock(listener->global->sk);
+	listener->attached = NULL;
 	kfree(listener->program);
+	listener->program = NULL;
 }
 
 static unsigned int count_owners(struct listener *listener, const struct local *local,
@@ -128,6 +151,20 @@ static unsigned int count_owners(struct listener *listener, const struct local *
 		if (owner->local == local && (READ_ONCE(owner->active) || !active_only))
 			count++;
 	return count;
+}
+
+/* As many as there are connections; or all, when those who were woken leave them for long: one may
+ * be in an accept that began before the socket was ours, and knows no locals. */
+static void wake(struct listener *listener, int connections)
+{
+	struct sock *sk = listener->global->sk;
+	bool for_long =
+		listener->left_since && time_after_eq(jiffies, listener->left_since + LOOK_AGAIN);
+
+	sk->sk_data_ready(sk); /* whoever waits for SIGIO, too */
+	__wake_up(sk_sleep(sk), TASK_INTERRUPTIBLE, for_long ? 0 : connections,
+		  poll_to_key(EPOLLIN | EPOLLRDNORM));
+	listener_look(listener);
 }
 
 /* Bring every local's state, and the program, up to date; wake whoever can take what is left. */
@@ -167,11 +204,12 @@ void steer_update(struct listener *listener)
 		WRITE_ONCE(listener->any_open, true);
 	if (!list_empty(&listener->locals) && attach(listener))
 		pr_warn_ratelimited("fastsocket: steering could not be changed\n");
-	if (left) {
-		__wake_up(sk_sleep(listener->global->sk), TASK_INTERRUPTIBLE, left,
-			  poll_to_key(EPOLLIN | EPOLLRDNORM));
-		listener_look(listener); /* whoever was woken may have found something else first */
-	}
+	if (left)
+		wake(listener, left);
+	if (!left)
+		listener->left_since = 0;
+	else if (!listener->left_since)
+		listener->left_since = jiffies | 1;
 }
 
 /* A core that the process may run on: one with the fewest that work there, then with the fewest

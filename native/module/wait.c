@@ -95,6 +95,16 @@ static void count(struct listener *listener, struct local *own, enum source sour
 		atomic64_inc(own ? &own->adopted : &listener->adopted);
 }
 
+/* See local_listen(). */
+static void without_force(const struct sock *global, struct sock *connection)
+{
+	if (likely(connection->sk_reuse != SK_FORCE_REUSE))
+		return;
+	lock_sock(connection);
+	connection->sk_reuse = global->sk_reuse;
+	release_sock(connection);
+}
+
 static int take_local(struct listener *listener, struct local *local, struct socket *newsock)
 {
 	int rc;
@@ -104,6 +114,7 @@ static int take_local(struct listener *listener, struct local *local, struct soc
 	rc = compat_accept(listener->base, local->sock, newsock, O_NONBLOCK);
 	if (rc) /* whatever is wrong with it, the answer is the global listener's */
 		return -EAGAIN;
+	without_force(listener->global->sk, newsock->sk);
 	if (options_stale(listener->global->sk, sk_of(local))) {
 		options_mend(listener->global->sk, newsock->sk);
 		listener_kick(listener);

@@ -36,6 +36,20 @@ static inline int compat_accept(const struct proto_ops *ops, struct socket *sock
 	}
 #endif
 
+/* 6.19: addresses whose size is told beside them have a type of their own. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
+typedef struct sockaddr_unsized compat_sockaddr;
+#else
+typedef struct sockaddr compat_sockaddr;
+#endif
+
+/* 6.16: sched_process_exit tells whether the whole process ends. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 16, 0)
+#define COMPAT_EXIT_ARGUMENTS void *data, struct task_struct *task, bool group_dead
+#else
+#define COMPAT_EXIT_ARGUMENTS void *data, struct task_struct *task
+#endif
+
 /* 6.6: inet_sock's bit fields became atomic flags. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 6, 0)
 #define compat_copy_inet_flag(FLAG, field, from, to)                                               \

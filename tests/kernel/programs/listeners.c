@@ -344,9 +344,8 @@ static void strangers_beside_us(void)
     CHECK_IS(setsockopt(stranger, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on), 0);
     CHECK_IS(bind(stranger, (struct sockaddr *)&name, length), 0);
     CHECK_IS(listen(stranger, 512), 0);
-    CHECK_IS(FS_SPAWN(fd, 0), 0); /* whatever changes, the group is looked at again */
-    for (int i = 0; i < 2 * CLIENTS; i++) {
-        int client = client_on(1, fd);
+    for (int i = 0; i < 2 * CLIENTS; i++) { /* that it came is seen by what arrives at a local */
+        int client = client_on(i % 2, fd);
         UNTIL(readable(fd, 0) || readable(stranger, 0));
         int mine = readable(fd, 0);
         close(mine ? taken(fd, 0) : accept(stranger, NULL, NULL));
@@ -365,6 +364,38 @@ static void strangers_beside_us(void)
     close(stranger);
 }
 
+/* After a shutdown those that stay share what comes, by the kernel's choice. */
+static void strangers_after_us(void)
+{
+    int on = 1, fd = listening("127.0.0.1"), strangers[2], counts[2] = {0};
+    struct sockaddr_in name;
+    socklen_t length = sizeof name;
+    CHECK_IS(getsockname(fd, (struct sockaddr *)&name, &length), 0);
+    CHECK_IS(FS_SPAWN(fd, 0), 0);
+    CHECK_IS(FS_SPAWN(fd, 1), 0);
+    CHECK_IS(readable(fd, 0), 0);
+    UNTIL(row_of(fd, 1).live);
+    for (int i = 0; i < 2; i++) {
+        strangers[i] = socket(AF_INET, SOCK_STREAM | SOCK_NONBLOCK, 0);
+        CHECK_IS(setsockopt(strangers[i], SOL_SOCKET, SO_REUSEPORT, &on, sizeof on), 0);
+        CHECK_IS(bind(strangers[i], (struct sockaddr *)&name, length), 0);
+        CHECK_IS(listen(strangers[i], 512), 0);
+    }
+    CHECK_IS(FS_SHUTDOWN(fd, SHUT_RD), 0);
+    for (int i = 0; i < 2 * CLIENTS; i++) {
+        int client = client_on(1, strangers[0]);
+        UNTIL(readable(strangers[0], 0) || readable(strangers[1], 0));
+        int which = !readable(strangers[0], 0);
+        counts[which]++;
+        close(accept(strangers[which], NULL, NULL));
+        close(client);
+    }
+    CHECK(counts[0] > 0 && counts[1] > 0);
+    close(fd);
+    close(strangers[0]);
+    close(strangers[1]);
+}
+
 static void run(void)
 {
     static const struct test tests[] = {
@@ -378,6 +409,7 @@ static void run(void)
         TEST(what_cannot_be_copied_is_refused),
         TEST(a_dissolved_listener_serves_nobody),
         TEST(strangers_beside_us),
+        TEST(strangers_after_us),
     };
     run_each(tests, sizeof tests / sizeof *tests);
 }
