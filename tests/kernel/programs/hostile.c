@@ -96,7 +96,8 @@ static void a_listener_that_is_stuck_stops_no_other(void)
         .mode = UFFDIO_REGISTER_MODE_MISSING};
     CHECK_IS(ioctl(uffd, UFFDIO_REGISTER, &where), 0);
 
-    listener = listening("127.0.0.1");
+    listener = bound("127.0.0.1");
+    CHECK_IS(listen(listener, 5), 0); /* the device has not seen it yet */
     CHECK_IS(pthread_create(&threads[0], NULL, sets_an_option, NULL), 0);
     struct uffd_msg fault;
     CHECK_IS(read(uffd, &fault, sizeof fault), sizeof fault); /* it waits, and has the lock */
