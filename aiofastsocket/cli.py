@@ -12,8 +12,7 @@ from typing import Any, NoReturn
 from .channel import BACKENDS, STEERINGS
 from .errors import SetupError, UsageError
 from .preload import execute, preload_path
-from .serve.bind import Bind
-from .serve.config import INTERFACES, LOG_LEVELS, LOOPS, PINS, Config
+from .serve import arguments as serve_arguments
 from .serve.run import serve
 from .stats import show
 
@@ -34,14 +33,6 @@ class _Version(argparse.Action):
         parser.exit(0)
 
 
-def _workers(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r}: use auto or a number")
-    return int(text)
-
-
 def _parser() -> _Parser:
     parser = _Parser(
         prog="aiofastsocket",
@@ -51,7 +42,16 @@ def _parser() -> _Parser:
         "--version", action=_Version, nargs=0, dest=argparse.SUPPRESS, help="print it and exit"
     )
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
-    _serve_arguments(commands)
+    serve_arguments.add(
+        commands.add_parser(
+            "serve",
+            help="serve a Python program, one worker a core",
+            description="Serve a Python program on every core; each worker has its own listener.",
+            epilog="Signals: TERM stops when all is answered, INT and QUIT at once; HUP starts new "
+            "workers with the program's code as it is now; TTIN and TTOU: one worker more, one "
+            "fewer.",
+        )
+    )
     _exec_arguments(commands)
     _stats_arguments(commands)
     commands.add_parser(
@@ -96,84 +96,7 @@ def _stats_arguments(commands: "argparse._SubParsersAction[_Parser]") -> None:
     t.add_argument("--json", action="store_true", dest="as_machine", help="for machines")
 
 
-def _serve_arguments(commands: "argparse._SubParsersAction[_Parser]") -> None:
-    s = commands.add_parser(
-        "serve",
-        help="serve a Python program, one worker a core",
-        description="Serve a Python program on every core; each worker has its own listener.",
-        epilog="Signals: TERM stops when all is answered, INT and QUIT at once; HUP starts new "
-        "workers with the program's code as it is now; TTIN and TTOU: one worker more, one fewer.",
-    )
-    add = s.add_argument_group("program").add_argument
-    s.add_argument(
-        "target",
-        nargs="?",
-        metavar="module:attr",
-        help="an asyncio.Protocol class or factory, or async def handle(reader, writer); "
-        "without it, a demo over HTTP",
-    )
-    add("--interface", choices=INTERFACES, default="auto", help="kind of target (detected)")
-    add("--factory", action="store_true", help="call the target to get the real one")
-    add("--app-dir", default=".", metavar="DIR", help="where to import it from (here)")
-    add("--preload", action="store_true", help="import it once, before the workers start")
-    add = s.add_argument_group("addresses").add_argument
-    add(
-        "--bind",
-        action="append",
-        metavar="ADDRESS",
-        help="host:port, [ipv6]:port, unix:path or fd://N; may be repeated; port 0 chooses one "
-        "(127.0.0.1:8000)",
-    )
-    add("--host", help="as --bind HOST:PORT (127.0.0.1)")
-    add("--port", type=int, help="as --bind HOST:PORT (8000)")
-    add("--backlog", type=int, default=2048, metavar="N", help="queue of each listener (2048)")
-    add(
-        "--defer-accept",
-        action=argparse.BooleanOptionalAction,
-        default=False,
-        help="accept when the first bytes are there; only where the client speaks first (no)",
-    )
-    add("--ssl-certfile", metavar="FILE", help="serve TLS with this certificate chain")
-    add("--ssl-keyfile", metavar="FILE", help="its key, if not in the same file")
-    add = s.add_argument_group("workers").add_argument
-    add("--workers", type=_workers, metavar="N|auto", help="auto: what cores and cgroup allow")
-    add("--slots", type=int, metavar="N", help="most workers TTIN can reach (twice the workers)")
-    add("--backend", choices=BACKENDS, help="way to the kernel (auto)")
-    add("--steer", choices=STEERINGS, default="auto", help="where new connections go (auto)")
-    add("--pin", choices=PINS, default="auto", help="workers to cores (auto: with cpu steering)")
-    add("--loop", choices=LOOPS, default="uvloop", help="event loop (uvloop)")
-    add = s.add_argument_group("service").add_argument
-    add(
-        "--timeout-graceful-shutdown",
-        type=float,
-        default=30.0,
-        metavar="SECONDS",
-        help="what open connections get after TERM or HUP (30)",
-    )
-    add("--user", help="run workers as this user, after binding")
-    add("--group", help="run workers as this group")
-    add("--pid-file", metavar="FILE", help="write the supervisor's process id here")
-    add("--log-level", choices=LOG_LEVELS, default="info", help="(info)")
-
-
-def _binds(args: argparse.Namespace) -> tuple[Bind, ...]:
-    if args.bind and (args.host is not None or args.port is not None):
-        raise UsageError("--host and --port do not go with --bind: use one or the other")
-    if args.host is not None or args.port is not None:
-        host = args.host if args.host is not None else "127.0.0.1"
-        port = args.port if args.port is not None else 8000
-        return (Bind.parse(f"[{host}]:{port}" if ":" in host else f"{host}:{port}"),)
-    return tuple(Bind.parse(text) for text in args.bind or ())
-
-
-def _serve(options: dict[str, Any], args: argparse.Namespace) -> int:
-    binds = _binds(args)
-    for name in ("bind", "host", "port"):
-        options.pop(name)
-    return serve(Config(binds=binds, **options))
-
-
-def _run(command: str, options: dict[str, Any], args: argparse.Namespace) -> int:
+def _run(command: str, options: dict[str, Any]) -> int:
     if command == "exec":
         program = options.pop("program")
         execute(program[1:] if program[:1] == ["--"] else program, **options)
@@ -182,7 +105,7 @@ def _run(command: str, options: dict[str, Any], args: argparse.Namespace) -> int
     if command == "preload-path":
         print(preload_path())
         return 0
-    return _serve(options, args)
+    return serve(serve_arguments.config(options))
 
 
 def main(arguments: Sequence[str] | None = None) -> int:
@@ -191,7 +114,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     options = vars(args)
     command = options.pop("command")
     try:
-        return _run(command, options, args)
+        return _run(command, options)
     except UsageError as error:
         print(f"aiofastsocket {command}: error: {error}", file=sys.stderr)
         return 2

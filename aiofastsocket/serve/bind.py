@@ -57,6 +57,17 @@ class Listener:
     def address(self) -> str:
         return self.table.address
 
+    def defer_accept(self, on: bool) -> None:
+        """Have connections wait in the kernel until their first bytes are there: tcp(7).
+
+        A socket that listened already when we got it keeps what it has.
+        """
+        if not self.foreign and self.sock.family in (socket.AF_INET, socket.AF_INET6):
+            now = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT)
+            if bool(now) != on:
+                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(on))
+                self.table.copy_options()
+
     def unlink(self) -> None:
         """Remove our socket file: nobody new finds us."""
         if self.path is not None:
@@ -169,7 +180,6 @@ def _listen(
     slots: int,
     steer: str,
     backlog: int,
-    defer_accept: bool,
     path: str | None,
 ) -> Listener:
     foreign = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
@@ -177,8 +187,6 @@ def _listen(
     try:
         if tcp and not foreign:
             sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # for its connections
-        if tcp and defer_accept and not foreign:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
         if channel.backend == "device" and tcp and not foreign:
             channel.listen(sock, backlog)
         own = tcp and not foreign and channel.backend == "reuseport"
@@ -204,7 +212,6 @@ def open_listeners(
     slots: int,
     steer: str,
     backlog: int,
-    defer_accept: bool,
 ) -> list[Listener]:
     """Bind and listen on all of them, or on none.
 
@@ -229,7 +236,6 @@ def open_listeners(
                             slots=slots,
                             steer=steer,
                             backlog=backlog,
-                            defer_accept=defer_accept,
                             path=bind.path,
                         )
                     )

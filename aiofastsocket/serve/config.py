@@ -4,19 +4,20 @@ import grp
 import os
 import pwd
 import ssl
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 
 from .._native import lib
 from ..channel import STEERINGS, choose_backend
 from ..errors import SetupError, UsageError
+from .asgi.options import HttpOptions
 from .bind import Bind
 from .machine import worker_count
 from .target import check_name
 
 LOOPS = ("uvloop", "asyncio")
 PINS = ("auto", "on", "off")
-INTERFACES = ("auto", "protocol", "stream")
+INTERFACES = ("auto", "asgi3", "protocol", "stream")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -54,7 +55,7 @@ class Config:
     pin: str = "auto"
     loop: str = "uvloop"
     backlog: int = 2048
-    defer_accept: bool = False
+    defer_accept: bool | None = None
     timeout_graceful_shutdown: float = 30.0
     pid_file: str | None = None
     log_level: str = "info"
@@ -62,6 +63,7 @@ class Config:
     group: str | None = None
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
+    http: HttpOptions = field(default_factory=HttpOptions)
 
     def __post_init__(self) -> None:
         for name, value, allowed in (

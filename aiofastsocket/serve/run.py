@@ -38,7 +38,6 @@ def serve(config: Config) -> int:
             slots=config.slot_count,
             steer=config.steer,
             backlog=config.backlog,
-            defer_accept=config.defer_accept,
         )
         for listener in listeners:
             stack.callback(listener.close)

@@ -12,7 +12,11 @@ from typing import Any
 from ..errors import UsageError
 
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
-KINDS = "an asyncio.Protocol class or factory, or `async def handle(reader, writer)`"
+KINDS = (
+    "an ASGI application, an asyncio.Protocol class or factory, or "
+    "`async def handle(reader, writer)`"
+)
+_PARAMETERS = {"asgi3": 3, "stream": 2, "protocol": 0}
 
 
 def check_name(target: str) -> None:
@@ -71,33 +75,35 @@ def _is_async(found: Any) -> bool:
 
 def _can_be(kind: str, found: Any) -> bool:
     """Whether it can be called as that kind is; what cannot be told is believed."""
-    if not callable(found):
+    if not callable(found) or (isinstance(found, type) and kind != "protocol"):
         return False
-    if kind == "protocol":
-        return not _is_async(found) and _required(found) in (0, None)
-    return not isinstance(found, type) and _required(found) in (2, None)
+    if kind == "protocol" and _is_async(found):
+        return False
+    return _required(found) in (_PARAMETERS[kind], None)
 
 
-def detect(found: Any) -> str:
-    """The kind of a target, "protocol" or "stream"; UsageError says what would be right."""
+def kind_of(found: Any, interface: str = "auto") -> str:
+    """The kind of a target: "asgi3", "stream" or "protocol". interface: "auto" detects, a kind
+    insists. UsageError says what would be right."""
+    if interface != "auto":
+        if not _can_be(interface, found):
+            raise UsageError(
+                f"target is {found!r}, which --interface {interface} cannot serve: use {KINDS}"
+            )
+        return interface
     if isinstance(found, type) and not issubclass(found, asyncio.BaseProtocol):
         raise UsageError(f"target is {found!r}, not {KINDS}")
-    for kind in ("protocol", "stream"):
-        if _can_be(kind, found) and _is_async(found) == (kind == "stream"):
+    for kind in ("protocol", "stream", "asgi3"):
+        if _can_be(kind, found) and _is_async(found) == (kind != "protocol"):
             return kind
     hint = ""
-    if callable(found) and _required(found) == 3 and "scope" in inspect.signature(found).parameters:
-        hint = "; ASGI applications are not served yet"
-    elif isinstance(found, type):
+    if isinstance(found, type):
         hint = ", made without arguments; wrap it in a function without parameters"
     raise UsageError(f"target is {found!r}, not {KINDS}{hint}")
 
 
-def protocol_factory(found: Any, interface: str = "auto") -> ProtocolFactory:
-    """Make what serves one connection. interface: "auto" detects, "protocol" or "stream" insist."""
-    kind = detect(found) if interface == "auto" else interface
-    if not _can_be(kind, found):
-        raise UsageError(f"target is {found!r}, which --interface {kind} cannot serve: use {KINDS}")
+def protocol_factory(found: Any, kind: str) -> ProtocolFactory:
+    """Make what serves one connection of a target of kind "protocol" or "stream"."""
     if kind == "stream":
         return functools.partial(_stream_protocol, found)
     factory: ProtocolFactory = found

@@ -25,10 +25,10 @@ from ..channel import Channel
 from ..errors import SetupError, UsageError
 from ..local import LocalListener
 from ..transport import Connections, connections_of, over_tls
-from . import target as targets
+from . import target
 from .bind import Listener
 from .config import Config
-from .demo import Demo
+from .program import Program, program
 
 logger = logging.getLogger("aiofastsocket")
 
@@ -71,7 +71,7 @@ def main(job: Assignment) -> int:
         _drop_privileges(job)
         for listener in job.service.listeners:
             _claim(job, listener)
-        factories = _factories(job)
+        served = _program(job)
         runner = asyncio.Runner(loop_factory=job.service.loop_factory)
         runner.get_loop()  # made here, where a failure is told
     except UsageError as error:
@@ -81,7 +81,7 @@ def main(job: Assignment) -> int:
     except BaseException:
         return _failed(job, "trace", traceback.format_exc())
     with runner:
-        return runner.run(_Worker(job, factories, context).run())
+        return runner.run(_Worker(job, served, context).run())
 
 
 def _failed(job: Assignment, kind: str, text: str) -> int:
@@ -129,20 +129,12 @@ def _claim(job: Assignment, listener: Listener) -> None:
         job.service.channel.spawn_listen(listener.sock, table.slot(job.slot).cpu)
 
 
-def _factories(job: Assignment) -> list[targets.ProtocolFactory]:
-    """A protocol factory for each listener."""
-    config = job.service.config
-    if config.target is None:
-        return [_demo(listener, job.slot) for listener in job.service.listeners]
-    found = job.service.preloaded
-    if found is None:
+def _program(job: Assignment) -> Program:
+    config, found = job.service.config, job.service.preloaded
+    if found is None and config.target is not None:
         sys.path.insert(0, os.path.abspath(config.app_dir))
-        found = targets.load(config.target, factory=config.factory)
-    return [targets.protocol_factory(found, config.interface)] * len(job.service.listeners)
-
-
-def _demo(listener: Listener, slot: int) -> targets.ProtocolFactory:
-    return lambda: Demo(listener.table, slot)
+        found = target.load(config.target, factory=config.factory)
+    return program(config, found, job.slot)
 
 
 def _but_cancellation(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -156,11 +148,11 @@ class _Worker:
     def __init__(
         self,
         job: Assignment,
-        factories: list[targets.ProtocolFactory],
+        served: Program,
         context: ssl.SSLContext | None,
     ) -> None:
         self._job = job
-        self._factories = factories
+        self._program = served
         self._context = context
         self._stop = asyncio.Event()
         self._quit = False
@@ -172,8 +164,14 @@ class _Worker:
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGQUIT, self._quick)
         loop.add_reader(self._job.control, self._orphaned)
-        pairs = zip(self._job.service.listeners, self._factories, strict=True)
-        for listener, factory in pairs:
+        try:
+            await self._program.startup(self._stop.set)
+        except SetupError as error:
+            return _failed(self._job, "setup", str(error))
+        wanted = self._job.service.config.defer_accept
+        for listener in self._job.service.listeners:
+            listener.defer_accept(self._program.client_first if wanted is None else wanted)
+            factory = self._program.protocol(listener)
             if self._context is not None:
                 factory = over_tls(loop, factory, self._context)
             connections = connections_of(loop.pump(), listener.table, factory)
@@ -185,13 +183,15 @@ class _Worker:
         loop.when_listening(lambda: self._tell("ready"))
         await self._stop.wait()
         deadline = time.monotonic() + self._job.service.config.timeout_graceful_shutdown
+        self._program.drain()
         await self._stop_accepting(deadline)
         self._tell("stopping")
-        while self._connections() and not self._over(deadline):
+        while (self._connections() or self._program.busy()) and not self._over(deadline):
             await asyncio.sleep(POLL_SECONDS)
         if self._connections() and not self._quit:
             logger.warning("connections cut off after the grace time: %d", self._connections())
         loop.set_exception_handler(_but_cancellation)
+        await self._program.shutdown()
         loop.remove_reader(self._job.control)
         return 0
 

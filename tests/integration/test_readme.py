@@ -18,14 +18,22 @@ README = Path(__file__).parents[2] / "README.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", README.read_text(), re.DOTALL)
 
 
-def test_stream_handler(serve: Callable[..., Service], tmp_path: Path) -> None:
+def test_asgi(serve: Callable[..., Service], tmp_path: Path) -> None:
     (tmp_path / "app.py").write_text(EXAMPLES[0])
+    service = serve("app:app", "--app-dir", str(tmp_path))
+    answer = ask(service.address, b"GET / HTTP/1.0\r\n\r\n")
+    assert answer.startswith(b"HTTP/1.1 200 OK\r\n")
+    assert answer.endswith(b"\r\n\r\nHello, world!\n")
+
+
+def test_stream_handler(serve: Callable[..., Service], tmp_path: Path) -> None:
+    (tmp_path / "app.py").write_text(EXAMPLES[1])
     service = serve("app:handle", "--app-dir", str(tmp_path))
     assert ask(service.address, b"hello\n") == b"you said hello\n"
 
 
 def test_protocol(serve: Callable[..., Service], tmp_path: Path) -> None:
-    (tmp_path / "app.py").write_text(EXAMPLES[1])
+    (tmp_path / "app.py").write_text(EXAMPLES[2])
     service = serve("app:Echo", "--app-dir", str(tmp_path))
     with connect(service.address) as client:
         client.sendall(b"hello")
@@ -34,17 +42,17 @@ def test_protocol(serve: Callable[..., Service], tmp_path: Path) -> None:
 
 def test_listen_table_in_a_program(tmp_path: Path) -> None:
     out = subprocess.run(
-        [sys.executable, "-c", EXAMPLES[3]], cwd=tmp_path, capture_output=True, text=True
+        [sys.executable, "-c", EXAMPLES[4]], cwd=tmp_path, capture_output=True, text=True
     )
     assert out.returncode == 0, out.stderr
     assert "own=1" in out.stdout
-    assert len(EXAMPLES) == 4
+    assert len(EXAMPLES) == 5
 
 
 def test_forked_workers(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
-    text = EXAMPLES[2].replace("9000", str(port))
+    text = EXAMPLES[3].replace("9000", str(port))
     process = subprocess.Popen(
         [sys.executable, "-c", text], cwd=tmp_path, start_new_session=True, stderr=subprocess.PIPE
     )

@@ -31,16 +31,34 @@ ORDER = (
 LOOP = ("factory", "on_uvloop", "on_asyncio", "listening", "serving", "shared")
 # Within serve, likewise.
 SERVE = (
+    "arguments",
     "run",
     "supervisor",
     "child",
     "worker",
+    "program",
     "demo",
     "config",
+    "asgi",
     "target",
     "bind",
     "machine",
     "systemd",
+)
+# Within serve.asgi, likewise.
+ASGI = (
+    "connection",
+    "websocket",
+    "request",
+    "response",
+    "service",
+    "lifespan",
+    "options",
+    "proxies",
+    "access",
+    "deadlines",
+    "scope",
+    "wire",
 )
 
 
@@ -73,7 +91,9 @@ def test_arrows_run_one_way() -> None:
         for name in imports(path):
             target = name.split(".")
             inner = {"serve": SERVE, "loop": LOOP}.get(parts[0])
-            if target[0] == parts[0] and inner:
+            if parts[:2] == ("serve", "asgi") and target[:2] == ["serve", "asgi"]:
+                assert ASGI.index(parts[2]) < ASGI.index(target[2]), f"{path} imports {name}"
+            elif target[0] == parts[0] and inner:
                 assert inner.index(parts[1]) < inner.index(target[1]), f"{path} imports {name}"
             elif target[0] != parts[0]:
                 assert ORDER.index(parts[0]) < ORDER.index(target[0]), f"{path} imports {name}"

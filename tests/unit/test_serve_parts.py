@@ -11,7 +11,7 @@ from aiofastsocket import UsageError
 from aiofastsocket.serve.bind import Bind
 from aiofastsocket.serve.config import Config
 from aiofastsocket.serve.machine import cgroup_cpus, worker_count
-from aiofastsocket.serve.target import detect
+from aiofastsocket.serve.target import kind_of
 
 
 @pytest.mark.parametrize(
@@ -28,10 +28,15 @@ def test_bind_forms(text: str, bind: Bind) -> None:
     assert Bind.parse(text) == bind
 
 
-def test_detect() -> None:
+def test_kinds_of_targets() -> None:
     async def handle(reader: object, writer: object) -> None: ...
 
     async def one(reader: object) -> None: ...
+
+    async def app(scope: object, receive: object, send: object) -> None: ...
+
+    class App:
+        async def __call__(self, scope: object, receive: object, send: object) -> None: ...
 
     class Handler:
         async def __call__(self, reader: object, writer: object) -> None: ...
@@ -41,13 +46,16 @@ def test_detect() -> None:
     class Echo(asyncio.Protocol):
         def __init__(self, size: int = 1) -> None: ...
 
-    assert detect(Echo) == detect(asyncio.BufferedProtocol) == "protocol"
-    assert detect(lambda: Echo()) == detect(functools.partial(Echo, 5)) == "protocol"
-    assert detect(handle) == detect(Handler()) == detect(Handler().method) == "stream"
-    assert detect(functools.partial(lambda x: Echo(x), 5)) == "protocol"
-    for wrong in (one, 5, "text", lambda x: x, None):
-        with pytest.raises(UsageError, match=r"target is .*, not an asyncio\.Protocol"):
-            detect(wrong)
+    assert kind_of(Echo) == kind_of(asyncio.BufferedProtocol) == "protocol"
+    assert kind_of(lambda: Echo()) == kind_of(functools.partial(Echo, 5)) == "protocol"
+    assert kind_of(handle) == kind_of(Handler()) == kind_of(Handler().method) == "stream"
+    assert kind_of(functools.partial(lambda x: Echo(x), 5)) == "protocol"
+    assert kind_of(app) == kind_of(App()) == kind_of(functools.partial(app)) == "asgi3"
+    with pytest.raises(UsageError, match="which --interface stream cannot serve"):
+        kind_of(app, "stream")
+    for wrong in (one, 5, "text", lambda x: x, None, App):
+        with pytest.raises(UsageError, match=r"target is .*, not an ASGI application"):
+            kind_of(wrong)
 
 
 def test_cgroup_limit_is_the_tightest_of_all_parents(tmp_path: Path) -> None:

@@ -1,0 +1,171 @@
+"""The options of `serve` on the command line, as in uvicorn where they mean the same."""
+
+import argparse
+from dataclasses import fields
+from typing import Any
+
+from ..channel import BACKENDS, STEERINGS
+from ..errors import UsageError
+from .asgi.options import LIFESPANS, HttpOptions
+from .bind import Bind
+from .config import INTERFACES, LOG_LEVELS, LOOPS, PINS, Config
+
+
+def _workers(text: str) -> int | None:
+    if text == "auto":
+        return None
+    if not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: use auto or a number")
+    return int(text)
+
+
+def _header(text: str) -> tuple[bytes, bytes]:
+    name, colon, value = text.partition(":")
+    if not colon:
+        raise argparse.ArgumentTypeError(f"{text!r}: write it as NAME:VALUE")
+    return name.strip().encode(), value.strip().encode()
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Put them into the parser of `serve`."""
+    _program(parser)
+    _addresses(parser)
+    _workers_group(parser)
+    _http(parser)
+    _limits(parser)
+    _service(parser)
+
+
+def _program(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("program").add_argument
+    parser.add_argument(
+        "target",
+        nargs="?",
+        metavar="module:attr",
+        help="an ASGI application, an asyncio.Protocol class or factory, or "
+        "async def handle(reader, writer); without it, a demo over HTTP",
+    )
+    add("--interface", choices=INTERFACES, default="auto", help="kind of target (detected)")
+    add("--factory", action="store_true", help="call the target to get the real one")
+    add("--app-dir", default=".", metavar="DIR", help="where to import it from (here)")
+    add("--preload", action="store_true", help="import it once, before the workers start")
+    add("--lifespan", choices=LIFESPANS, default="auto", help="ASGI's start and end (auto)")
+
+
+def _addresses(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("addresses").add_argument
+    add(
+        "--bind",
+        action="append",
+        metavar="ADDRESS",
+        help="host:port, [ipv6]:port, unix:path or fd://N; may be repeated; port 0 chooses one "
+        "(127.0.0.1:8000)",
+    )
+    add("--host", help="as --bind HOST:PORT (127.0.0.1)")
+    add("--port", type=int, help="as --bind HOST:PORT (8000)")
+    add("--uds", metavar="PATH", help="as --bind unix:PATH")
+    add("--fd", type=int, metavar="N", help="as --bind fd://N")
+    add("--backlog", type=int, default=2048, metavar="N", help="queue of each listener (2048)")
+    add(
+        "--defer-accept",
+        action=argparse.BooleanOptionalAction,
+        help="accept when the first bytes are there; only where the client speaks first "
+        "(yes for ASGI, but no with --forwarded-allow-ips: proxies connect ahead)",
+    )
+    add("--ssl-certfile", metavar="FILE", help="serve TLS with this certificate chain")
+    add("--ssl-keyfile", metavar="FILE", help="its key, if not in the same file")
+
+
+def _workers_group(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("workers").add_argument
+    add("--workers", type=_workers, metavar="N|auto", help="auto: what cores and cgroup allow")
+    add("--slots", type=int, metavar="N", help="most workers TTIN can reach (twice the workers)")
+    add("--backend", choices=BACKENDS, help="way to the kernel (auto)")
+    add("--steer", choices=STEERINGS, default="auto", help="where new connections go (auto)")
+    add("--pin", choices=PINS, default="auto", help="workers to cores (auto: with cpu steering)")
+    add("--loop", choices=LOOPS, default="uvloop", help="event loop (uvloop)")
+
+
+def _http(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("HTTP").add_argument
+    yes_or_no: Any = argparse.BooleanOptionalAction
+    add("--root-path", default="", metavar="PATH", help="where a proxy has mounted the application")
+    add("--proxy-headers", action=yes_or_no, default=True, help="heed X-Forwarded-* (yes)")
+    add(
+        "--forwarded-allow-ips",
+        metavar="LIST",
+        help="from whom: addresses, networks or * ($FORWARDED_ALLOW_IPS, 127.0.0.1)",
+    )
+    add("--access-log", action=yes_or_no, default=True, help="a line for each response (yes)")
+    add(
+        "--header",
+        action="append",
+        type=_header,
+        dest="headers",
+        metavar="NAME:VALUE",
+        help="in each response; may be repeated",
+    )
+    add("--server-header", action=yes_or_no, default=True, help="the field Server (yes)")
+    add("--date-header", action=yes_or_no, default=True, help="the field Date (yes)")
+    add("--ws-max-size", type=int, metavar="BYTES", help="of a WebSocket message (16777216)")
+    add("--ws-ping-interval", type=float, metavar="SECONDS", help="of silence, then a ping (20)")
+    add("--ws-ping-timeout", type=float, metavar="SECONDS", help="for its answer (20)")
+    add("--ws-per-message-deflate", action=yes_or_no, default=True, help="compress messages (yes)")
+
+
+def _limits(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("limits").add_argument
+    add("--limit-concurrency", type=int, metavar="N", help="connections, requests: else 503 (none)")
+    add("--limit-max-requests", type=int, metavar="N", help="then a new worker (none)")
+    add("--limit-request-line", type=int, metavar="BYTES", help="of its target: else 414 (8192)")
+    add("--limit-request-fields", type=int, metavar="N", help="header fields: else 431 (100)")
+    add("--limit-request-head", type=int, metavar="BYTES", help="of all fields: else 431 (65536)")
+    add("--timeout-keep-alive", type=float, metavar="SECONDS", help="until the next request (5)")
+    add("--timeout-request-head", type=float, metavar="SECONDS", help="until a head is there (30)")
+    add("--timeout-request-body", type=float, metavar="SECONDS", help="until a body goes on (60)")
+
+
+def _service(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("service").add_argument
+    add(
+        "--timeout-graceful-shutdown",
+        type=float,
+        default=30.0,
+        metavar="SECONDS",
+        help="what open connections get after TERM or HUP (30)",
+    )
+    add("--user", help="run workers as this user, after binding")
+    add("--group", help="run workers as this group")
+    add("--pid-file", metavar="FILE", help="write the supervisor's process id here")
+    add("--log-level", choices=LOG_LEVELS, default="info", help="(info)")
+
+
+def config(options: dict[str, Any]) -> Config:
+    """From what the parser found. Raises UsageError or SetupError."""
+    binds = _binds(options)
+    http: dict[str, Any] = {}
+    for field in fields(HttpOptions):
+        value = options.pop(field.name)
+        if value is not None:
+            http[field.name] = tuple(value) if field.name == "headers" else value
+    return Config(binds=binds, http=HttpOptions(**http), **options)
+
+
+def _binds(options: dict[str, Any]) -> tuple[Bind, ...]:
+    texts = options.pop("bind") or []
+    host, port = options.pop("host"), options.pop("port")
+    path, fd = options.pop("uds"), options.pop("fd")
+    given = [bool(texts), host is not None or port is not None, path is not None, fd is not None]
+    if sum(given) > 1:
+        raise UsageError(
+            "--host and --port, --uds, --fd and --bind do not go together: use one or the other"
+        )
+    if given[1]:
+        host = host if host is not None else "127.0.0.1"
+        port = port if port is not None else 8000
+        texts = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
+    elif path is not None:
+        texts = [f"unix:{path}"]
+    elif fd is not None:
+        texts = [f"fd://{fd}"]
+    return tuple(Bind.parse(text) for text in texts)

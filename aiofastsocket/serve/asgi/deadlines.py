@@ -1,0 +1,51 @@
+"""Deadlines that are all equally far away: one timer for any number of connections."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any
+
+
+class Deadlines:
+    """Calls `expired(who)` for each that was not discarded `seconds` after it was added.
+
+    A dictionary keeps the order in which they were added, which is that in which they are due, so
+    that adding and discarding are a dictionary's, and nobody looks through those that wait.
+    """
+
+    def __init__(
+        self, loop: asyncio.AbstractEventLoop, seconds: float, expired: Callable[[Any], None]
+    ) -> None:
+        self.seconds = seconds
+        self._loop = loop
+        self._expired = expired
+        self._due: dict[Any, float] = {}
+        self._timer: asyncio.TimerHandle | None = None
+
+    def add(self, who: Any) -> None:
+        """From now on; once more begins anew."""
+        self._due.pop(who, None)
+        self._due[who] = self._loop.time() + self.seconds
+        if self._timer is None:
+            self._timer = self._loop.call_later(self.seconds, self._look)
+
+    def discard(self, who: Any) -> float | None:
+        """No more; when it would have been due (loop.time), None if it was not here."""
+        return self._due.pop(who, None)
+
+    def clear(self) -> None:
+        """Forget all, and the timer."""
+        self._due.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        now = self._loop.time()
+        while self._due:
+            who, due = next(iter(self._due.items()))
+            if due > now:
+                self._timer = self._loop.call_at(due, self._look)
+                return
+            del self._due[who]
+            self._expired(who)

@@ -1,0 +1,93 @@
+"""The application's start and end (ASGI lifespan, 2.0)."""
+
+import asyncio
+import logging
+import traceback
+from typing import Any
+
+from ...errors import SetupError
+
+logger = logging.getLogger("aiofastsocket")
+
+Message = dict[str, Any]
+
+
+class Lifespan:
+    """mode: "on": the application must know of it; "auto": it need not; "off": it is not asked.
+
+    What the application puts into `state` is for its requests.
+    """
+
+    def __init__(self, app: Any, mode: str, state: dict[str, Any]) -> None:
+        self._app = app
+        self._mode = mode
+        self._state = state
+        self._task: asyncio.Task[None] | None = None
+        self._in: asyncio.Queue[Message] = asyncio.Queue()
+        self._started = asyncio.Event()
+        self._stopped = asyncio.Event()
+        self._failure: str | None = None
+        self._error: BaseException | None = None
+        self._answered = False
+
+    async def startup(self) -> None:
+        """Returns when it has started. Raises SetupError with what the application says."""
+        if self._mode == "off":
+            return
+        self._task = asyncio.create_task(self._run())
+        await self._in.put({"type": "lifespan.startup"})
+        await self._started.wait()
+        if self._failure is not None:
+            raise SetupError(f"the application's startup failed: {self._failure}".rstrip(" :"))
+        if self._error is not None and not self._answered:
+            if self._mode == "on":
+                raise SetupError(
+                    "the application's startup failed:\n"
+                    + "".join(traceback.format_exception(self._error)).rstrip()
+                )
+            self._task = None  # it does not know of lifespans
+
+    async def shutdown(self) -> None:
+        """Returns when it has ended; says so if it failed."""
+        if self._task is None:
+            return
+        self._failure = None
+        await self._in.put({"type": "lifespan.shutdown"})
+        await self._stopped.wait()
+        if self._failure is not None:
+            logger.error("the application's shutdown failed: %s", self._failure)
+
+    async def _run(self) -> None:
+        scope = {
+            "type": "lifespan",
+            "asgi": {"version": "3.0", "spec_version": "2.0"},
+            "state": self._state,
+        }
+        try:
+            await self._app(scope, self._in.get, self._send)
+        except asyncio.CancelledError:
+            raise
+        except BaseException as error:
+            self._error = error
+            if self._answered and self._failure is None:
+                logger.exception("exception in the application's lifespan")
+        finally:
+            self._started.set()
+            self._stopped.set()
+
+    async def _send(self, message: Message) -> None:
+        kind = message["type"]
+        if kind not in (
+            "lifespan.startup.complete",
+            "lifespan.startup.failed",
+            "lifespan.shutdown.complete",
+            "lifespan.shutdown.failed",
+        ):
+            raise RuntimeError(f"{kind!r} is no message of a lifespan")
+        self._answered = True
+        if kind.endswith("failed"):
+            self._failure = message.get("message", "")
+        if kind.startswith("lifespan.startup"):
+            self._started.set()
+        else:
+            self._stopped.set()

@@ -1,0 +1,146 @@
+"""One request: what the application receives of it, and how its run ends (ASGI HTTP, 2.5)."""
+
+import asyncio
+import logging
+from typing import Protocol
+
+from . import wire
+from .response import ClientDisconnected, Message, Response, Sender
+from .scope import Scope
+
+logger = logging.getLogger("aiofastsocket")
+
+MOST_BUFFERED = 65536
+"""Bytes of a body that wait for the application before no more is read."""
+
+
+class Source(Sender, Protocol):
+    """Whose request it is: a connection that reads."""
+
+    def read_on(self) -> None:
+        """The body's last part was taken."""
+
+    def cut(self) -> None:
+        """The response will not be complete."""
+
+
+class Request(Response):
+    """In: head, then body, as the connection has them. Out: one response."""
+
+    __slots__ = ("_body", "_hung_up", "_more", "_told", "_waiting")
+
+    _connection: Source
+
+    def __init__(
+        self,
+        connection: Source,
+        scope: Scope,
+        *,
+        keep_alive: bool,
+        expect: bool,
+        body: bool,
+    ) -> None:
+        super().__init__(connection, scope, keep_alive=keep_alive, expect=expect)
+        self._body: list[bytes] = []  # what the application has not had yet
+        self._more = body  # more of it comes
+        self._told = False  # that the body is complete
+        self._waiting: asyncio.Future[None] | None = None  # in receive()
+        self._hung_up = False  # the client sends no more; it may read on
+
+    # -- the connection's side --
+
+    def start(self) -> None:
+        """Run the application."""
+        service = self._connection.service
+        service.start(self._overloaded() if service.full() else self._run())
+
+    def body_received(self, data: bytes) -> None:
+        """One part more of the body."""
+        if not self.complete:
+            self._body.append(data)
+            self._wake()
+
+    def body_complete(self) -> None:
+        """The whole body has come."""
+        self._more = False
+        self._wake()
+
+    def full(self) -> bool:
+        """Whether enough of the body waits here."""
+        return bool(self._body) and sum(map(len, self._body)) > MOST_BUFFERED
+
+    def hang_up(self) -> None:
+        """The client sends no more."""
+        self.keep_alive = False
+        self._hung_up = True
+        self._wake()
+
+    def disconnect(self) -> None:
+        """The connection is gone."""
+        super().disconnect()
+        self._wake()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    # -- the application's side --
+
+    async def _run(self) -> None:
+        connection = self._connection
+        try:
+            await connection.service.app(self.scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            if not self.complete:
+                connection.cut()
+            raise
+        except ClientDisconnected:
+            return
+        except BaseException:
+            logger.exception("exception in the application: %s", self._name())
+        else:
+            if self.complete or self._gone or self._hung_up:
+                if not self.complete:
+                    connection.cut()
+                return
+            what = "before its response was complete" if self._started else "without a response"
+            logger.error("the application returned %s: %s", what, self._name())
+        if self._started and not self.complete:
+            connection.cut()
+        elif not self.complete and not self._gone:
+            self.answer(500)
+
+    async def _overloaded(self) -> None:
+        self.answer(503)
+
+    def _name(self) -> str:
+        return f"{self.scope['method']} {self.scope['path']}"
+
+    async def receive(self) -> Message:
+        """As the application calls it: http.request until the body has come, and then, when the
+        response is complete or the client gone, http.disconnect."""
+        while not self.complete:
+            if self._body or not (self._more or self._told):
+                body = b"".join(self._body)
+                self._body.clear()
+                self._told = not self._more
+                if self._more:
+                    self._connection.read_on()
+                return {"type": "http.request", "body": body, "more_body": self._more}
+            if self._gone or self._hung_up:
+                break
+            if self._expect:
+                self._expect = False
+                if not self._started:
+                    self._connection.transport.write(wire.CONTINUE)
+            self._waiting = self._connection.service.loop.create_future()
+            try:
+                await self._waiting
+            finally:
+                self._waiting = None
+        return {"type": "http.disconnect"}
+
+    def _end(self) -> None:
+        self._body.clear()
+        super()._end()
+        self._wake()

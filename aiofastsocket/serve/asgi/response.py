@@ -1,0 +1,236 @@
+"""One response: what the application sends of it becomes HTTP/1.1 (ASGI HTTP, 2.5)."""
+
+import asyncio
+import os
+from typing import Any, Protocol
+
+from . import wire
+from .scope import Scope
+from .service import Service
+
+Message = dict[str, Any]
+
+_BODILESS = frozenset((204, 304))
+
+
+class ClientDisconnected(ConnectionError):
+    """The client is gone; raised by send()."""
+
+
+class Sender(Protocol):
+    """Whose response it is: a connection."""
+
+    service: Service
+    transport: asyncio.Transport
+    writable: "asyncio.Future[None] | None"
+
+    def answered(self, response: Any) -> None:
+        """The response is complete."""
+
+
+class Response:
+    """keep_alive: whether the connection goes on after it. complete: all of it was sent.
+
+    expect: the client waits for 100 Continue, or for the end of the response.
+    """
+
+    __slots__ = (
+        "_chunked",
+        "_connection",
+        "_expect",
+        "_gone",
+        "_head",
+        "_left",
+        "_sent",
+        "_silent",
+        "_started",
+        "_status",
+        "complete",
+        "keep_alive",
+        "scope",
+    )
+
+    def __init__(
+        self, connection: Sender, scope: Scope, *, keep_alive: bool = False, expect: bool = False
+    ) -> None:
+        self.scope = scope
+        self.keep_alive = keep_alive
+        self.complete = False
+        self._connection = connection
+        self._expect = expect
+        self._gone = False  # nothing can be sent
+        self._head: tuple[int, Any] | None = None  # status and headers, not sent yet
+        self._started = False
+        self._silent = False  # what the body would be is not sent
+        self._chunked = False
+        self._left: int | None = None  # of the content-length
+        self._status = 0
+        self._sent = 0  # bytes of the body
+
+    def untouched(self) -> bool:
+        """Nothing of it was sent."""
+        return not self._started
+
+    def disconnect(self) -> None:
+        """The connection is gone."""
+        self._gone = True
+        if self._started and not self.complete:
+            self._log()
+
+    async def send(self, message: Message) -> None:
+        """As the application calls it.
+
+        Raises ClientDisconnected, which is an OSError, when the client is gone, RuntimeError when
+        the message is not one that may come now.
+        """
+        if self._gone:
+            raise ClientDisconnected("the client is gone")
+        kind = message["type"]
+        if self.complete:
+            raise RuntimeError(f"{kind!r} was sent after the response was complete")
+        if kind == "http.response.body":
+            if self._head is None and not self._started:
+                raise RuntimeError("'http.response.body' was sent before 'http.response.start'")
+            self._send_body(message.get("body", b""), more=message.get("more_body", False))
+        elif kind == "http.response.start":
+            if self._head is not None or self._started:
+                raise RuntimeError("'http.response.start' was sent twice")
+            self._head = _checked(message)
+            return
+        elif kind == "http.response.pathsend":
+            if self._head is None:
+                raise RuntimeError("'http.response.pathsend' comes once, after the start")
+            await self._send_file(message["path"])
+        else:
+            raise RuntimeError(f"{kind!r} is no message of a response")
+        room = self._connection.writable
+        if room is not None:
+            await room
+
+    def _send_body(self, body: bytes, *, more: bool) -> None:
+        """Write the head, if it waits, and one part more of the body, at once."""
+        out = b"" if self._head is None else self._take_head(len(body), more)
+        if self._silent:
+            body = b""
+        self._sent += len(body)
+        if self._chunked:
+            if body:
+                body = b"%x\r\n%b\r\n" % (len(body), body)
+            if not more:
+                body += wire.LAST_CHUNK
+        elif self._left is not None and not self._silent:
+            self._left -= len(body)
+            if self._left < 0:
+                raise RuntimeError("the response's body is longer than its content-length")
+            if self._left and not more:
+                raise RuntimeError("the response's body is shorter than its content-length")
+        if out or body:
+            self._started = True
+            self._connection.transport.write(out + body)
+        if not more:
+            self._end()
+
+    async def _send_file(self, path: str) -> None:
+        with open(path, "rb") as file:
+            size = os.fstat(file.fileno()).st_size
+            out = self._take_head(size, False)
+            if self._left is not None and not self._silent and self._left != size:
+                raise RuntimeError(f"content-length is not that of {path!r}, which has {size}")
+            self._started = True
+            connection = self._connection
+            connection.transport.write(out)
+            if size and not self._silent:
+                try:
+                    loop = connection.service.loop
+                    self._sent = await loop.sendfile(connection.transport, file, 0, size)
+                except OSError as error:
+                    self._gone = True
+                    raise ClientDisconnected(f"the client is gone: {error}") from error
+        self._end()
+
+    def _take_head(self, length: int, more: bool) -> bytes:
+        """The response's head, given the length of the body's first part."""
+        assert self._head is not None
+        status, headers = self._head
+        self._status = status
+        service = self._connection.service
+        date, server, left = service.date(), service.server(), None
+        lines = [wire.STATUS_LINES[status]]
+        for name, value in headers:
+            line, what = wire.field(name, value)
+            if what:
+                if what == wire.LENGTH:
+                    if status == 204:  # RFC 9110, 8.6
+                        continue
+                    left = _length(value)
+                elif what == wire.CONNECTION:
+                    if b"close" in value.lower():
+                        self.keep_alive = False
+                    else:  # of other words on it, only the server knows
+                        continue
+                elif what == wire.ENCODING:  # the specification: ignored
+                    continue
+                elif what == wire.DATE:
+                    date = b""
+                elif what == wire.SERVER:
+                    server = b""
+                if what == wire.CONNECTION:
+                    continue
+            lines.append(line)
+        self._head = None
+        lines += (date, server, service.fields)
+        version = self.scope["http_version"]
+        self._silent = status in _BODILESS or self.scope.get("method") == "HEAD"
+        if left is not None:
+            self._left = left
+        elif not more and status not in _BODILESS:
+            self._left = length
+            lines.append(b"content-length: %d\r\n" % length)
+        elif not self._silent:
+            if version == "1.1":
+                self._chunked = True
+                lines.append(wire.CHUNKED)
+            else:
+                self.keep_alive = False
+        if self._expect or service.draining:  # whether a body comes now, nobody can tell
+            self.keep_alive = False
+        if not self.keep_alive:
+            lines.append(wire.CLOSE)
+        elif version == "1.0":
+            lines.append(wire.KEEP_ALIVE)
+        lines.append(b"\r\n")
+        return b"".join(lines)
+
+    def answer(self, status: int) -> None:
+        """The server's own, after which the connection ends."""
+        self.keep_alive = False
+        self._head = status, [(b"content-type", b"text/plain; charset=utf-8")]
+        self._send_body(wire.STATUS_LINES[status][13:-2] + b"\n", more=False)
+
+    def _log(self) -> None:
+        access = self._connection.service.access
+        if access is not None:
+            access.note(self.scope, self._status, self._sent)
+
+    def _end(self) -> None:
+        self.complete = True
+        self._log()
+        self._connection.answered(self)
+
+
+def _checked(message: Message) -> tuple[int, Any]:
+    status = message["status"]
+    if status not in wire.STATUS_LINES or status < 200:
+        raise RuntimeError(f"status {status!r} is none of a response: use 200 to 599")
+    if message.get("trailers"):
+        raise RuntimeError("trailers are not offered: see scope['extensions']")
+    headers = message.get("headers", ())
+    for name, value in headers:
+        wire.field(name, value)
+    return status, headers
+
+
+def _length(value: bytes) -> int:
+    if not value.isdigit():
+        raise RuntimeError(f"content-length {value!r} is no number")
+    return int(value)

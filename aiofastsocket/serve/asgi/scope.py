@@ -1,0 +1,30 @@
+"""From a request's head to its scope (the ASGI HTTP specification, 2.5)."""
+
+from typing import Any
+from urllib.parse import unquote
+
+Headers = list[tuple[bytes, bytes]]
+Scope = dict[str, Any]
+Address = tuple[str, int | None] | None
+
+EXTENSIONS: dict[str, dict[str, Any]] = {"http.response.pathsend": {}}
+WEBSOCKET_EXTENSIONS: dict[str, dict[str, Any]] = {"websocket.http.response": {}}
+
+
+def split_target(target: bytes) -> tuple[bytes, bytes, bytes]:
+    """Path, query and authority of a request's target (RFC 9112, 3.2): "/path?query",
+    "http://authority/path?query" or "*". The parser lets no other forms through."""
+    authority = b""
+    if target[:1] not in (b"/", b"*"):
+        target = target.partition(b"://")[2]
+        end = min((at for at in map(target.find, (b"/", b"?", b"#")) if at >= 0), default=None)
+        authority, target = (target, b"") if end is None else (target[:end], target[end:])
+        if not target.startswith(b"/"):
+            target = b"/" + target
+    path, _, query = target.partition(b"#")[0].partition(b"?")
+    return path, query, authority
+
+
+def text_of(path: bytes) -> str:
+    """A path's characters: percent-encoded bytes are UTF-8; what is not becomes U+FFFD."""
+    return unquote(path.decode("ascii")) if b"%" in path else path.decode("ascii")

@@ -1,0 +1,116 @@
+"""What the connections of a worker have in common: the application, limits, deadlines, tasks."""
+
+import asyncio
+import logging
+import sys
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from .access import AccessLog
+from .deadlines import Deadlines
+from .options import HttpOptions
+from .proxies import Proxies
+from .wire import Clock, field
+
+logger = logging.getLogger("aiofastsocket")
+
+Application = Callable[..., Any]
+
+# A client may have sent its next request just when a worker begins to stop: what was not idle for
+# so long already is given this time for it.
+LAST_CALL_SECONDS = 1.0
+
+CLOSE_SECONDS = 10.0  # for a client to close a WebSocket after us
+
+# A task that runs at once, with current_task() as it should be, is Python's since 3.12.
+EAGER: Any = {"eager_start": True} if sys.version_info >= (3, 12) else {}
+
+
+class Draining(Protocol):
+    """A connection."""
+
+    def drain(self) -> None:
+        """See Service.drain."""
+
+
+class Service:
+    """One for each worker, made in its loop. on_enough: called when limit_max_requests is reached.
+
+    state: what the application's lifespan put there; each request gets a copy.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        app: Application,
+        options: HttpOptions,
+        on_enough: Callable[[], object] = lambda: None,
+    ) -> None:
+        self.loop = loop
+        self.app = app
+        self.options = options
+        self.state: dict[str, Any] = {}
+        self.connections: set[Draining] = set()
+        self.tasks: set[asyncio.Task[None]] = set()
+        self.draining = False
+        self._enough = on_enough
+        self._left = options.limit_max_requests
+        self._clock = Clock()
+        self._server = b"server: aiofastsocket\r\n" if options.server_header else b""
+        self.fields = b"".join(field(name, value)[0] for name, value in options.headers)
+        self.heads = Deadlines(loop, options.timeout_request_head, lambda c: c.head_expired())
+        self.bodies = Deadlines(loop, options.timeout_request_body, lambda c: c.body_expired())
+        self.idle = Deadlines(loop, options.timeout_keep_alive, lambda c: c.idle_expired())
+        self.last_calls = Deadlines(loop, LAST_CALL_SECONDS, lambda c: c.idle_expired())
+        ping, pong = options.ws_ping_interval, options.ws_ping_timeout
+        self.pings = Deadlines(loop, ping, lambda w: w.ping_due())
+        self.pongs = Deadlines(loop, pong, lambda w: w.pong_expired())
+        self.closes = Deadlines(loop, CLOSE_SECONDS, lambda w: w.close_expired())
+        http = (self.heads, self.bodies, self.idle, self.last_calls)
+        self.access = AccessLog(loop) if options.access_log else None
+        self.proxies = Proxies(options.trusted) if options.proxy_headers else None
+        self._deadlines = (*http, self.pings, self.pongs, self.closes)
+
+    def date(self) -> bytes:
+        """The `date` line, or nothing."""
+        return self._clock.line() if self.options.date_header else b""
+
+    def server(self) -> bytes:
+        """The `server` line, or nothing."""
+        return self._server
+
+    def full(self) -> bool:
+        """Whether limit_concurrency is reached: then the answer is 503."""
+        most = self.options.limit_concurrency
+        return most is not None and (len(self.connections) > most or len(self.tasks) >= most)
+
+    def answered(self) -> None:
+        """One request more is over."""
+        if self._left is not None:
+            self._left -= 1
+            if self._left == 0:
+                self._enough()
+
+    def start(self, coroutine: Any) -> None:
+        """Run it as a task of its own, from now on or (before Python 3.12) from the next turn."""
+        task: asyncio.Task[None] = asyncio.Task(coroutine, loop=self.loop, **EAGER)
+        if not task.done():
+            self.tasks.add(task)
+            task.add_done_callback(self.tasks.discard)
+
+    def drain(self) -> None:
+        """Answer what is under way, begin nothing new: connections end with their request."""
+        self.draining = True
+        for connection in list(self.connections):
+            connection.drain()
+
+    async def close(self) -> None:
+        """End what is left: timers, and tasks that did not in time."""
+        for deadlines in self._deadlines:
+            deadlines.clear()
+        left = list(self.tasks)
+        for task in left:
+            task.cancel()
+        await asyncio.gather(*left, return_exceptions=True)
+        if self.access is not None:
+            self.access.flush()

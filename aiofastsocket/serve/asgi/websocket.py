@@ -1,0 +1,363 @@
+"""One WebSocket (RFC 6455): the handshake, messages both ways, pings, the closing handshake.
+
+Frames, masks, deflate and the rules of the protocol are websockets' (its sans-I/O half); here is
+what the application receives and sends (ASGI WebSocket, 2.5).
+"""
+
+import asyncio
+import logging
+from collections import deque
+from typing import cast
+
+from websockets.datastructures import Headers as WebSocketHeaders
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.frames import Frame, Opcode
+from websockets.http11 import Request as Handshake
+from websockets.protocol import State
+from websockets.server import ServerProtocol
+
+from . import wire
+from .response import ClientDisconnected, Message, Response
+from .scope import Headers, Scope
+from .service import Service
+
+logger = logging.getLogger("aiofastsocket")
+
+MOST_BUFFERED = 65536
+"""Bytes of messages that wait for the application before no more is read."""
+
+INTERNAL_ERROR = 1011
+RESTART = 1012
+ABNORMAL = 1006
+
+
+class WebSocket(asyncio.Protocol):
+    """Takes a connection over from HTTP. rest: what came behind the request's head."""
+
+    def __init__(
+        self,
+        service: Service,
+        transport: asyncio.Transport,
+        scope: Scope,
+        target: bytes,
+        headers: Headers,
+        rest: bytes,
+    ) -> None:
+        self.service = service
+        self.transport = transport
+        self.writable: asyncio.Future[None] | None = None
+        self._scope = scope
+        options = service.options
+        deflate = [ServerPerMessageDeflateFactory()] if options.ws_per_message_deflate else None
+        self._protocol = ServerProtocol(
+            extensions=deflate, max_size=options.ws_max_size, state=State.OPEN
+        )
+        fields = WebSocketHeaders()
+        for name, value in headers:
+            fields[name.decode("ascii")] = value.decode("latin-1")
+        self._answer = self._protocol.accept(Handshake(target.decode("ascii"), fields))
+        self._rest = rest
+        self._open = False  # the handshake is over
+        self._denial: Response | None = None
+        self._ended = False  # no message more for the application but the last
+        self._lost = False
+        self._restart = False
+        self._parts: list[bytes] = []
+        self._binary = False
+        self._messages: deque[Message] = deque()
+        self._buffered = 0
+        self._reading = True
+        self._waiting: asyncio.Future[None] | None = None
+
+    def start(self) -> None:
+        """Answer a bad handshake, have the application answer a good one."""
+        self.service.connections.add(self)
+        if self._answer.status_code != 101:
+            code = self._answer.status_code
+            text = (self._answer.body or b"").decode().strip()
+            names = ("upgrade", "sec-websocket-version", "allow")
+            more = [(n, v) for n, v in self._answer.headers.raw_items() if n.lower() in names]
+            head = b"".join(wire.field(n.encode(), v.encode())[0] for n, v in more)
+            self.transport.write(wire.plain(code, self.service.date() + head, text))
+            self.transport.close()
+            return
+        self._messages.append({"type": "websocket.connect"})
+        self.transport.pause_reading()
+        self._reading = False
+        self.service.start(self._run())
+
+    # -- asyncio.Protocol --
+
+    def data_received(self, data: bytes) -> None:
+        if not self._open:
+            self._rest += data
+            return
+        self.service.pongs.discard(self)
+        self.service.pings.add(self)
+        self._protocol.receive_data(data)
+        for event in self._protocol.events_received():
+            self._frame(cast(Frame, event))
+        self._flush()
+
+    def eof_received(self) -> bool:
+        if self._open:
+            self._protocol.receive_eof()
+            self._flush()
+        return False
+
+    def connection_lost(self, exc: Exception | None) -> None:
+        service = self.service
+        service.connections.discard(self)
+        for deadlines in (service.pings, service.pongs, service.closes):
+            deadlines.discard(self)
+        self._lost = True
+        self._end()
+        self.resume_writing()
+        if self._denial is not None:
+            self._denial.disconnect()
+
+    def pause_writing(self) -> None:
+        self.writable = self.service.loop.create_future()
+
+    def resume_writing(self) -> None:
+        if self.writable is not None:
+            if not self.writable.done():
+                self.writable.set_result(None)
+            self.writable = None
+
+    # -- what comes --
+
+    def _frame(self, frame: Frame) -> None:
+        if frame.opcode is Opcode.CLOSE:
+            self._end()
+        if frame.opcode not in (Opcode.TEXT, Opcode.BINARY, Opcode.CONT) or self._ended:
+            return
+        if frame.opcode is not Opcode.CONT:
+            self._binary = frame.opcode is Opcode.BINARY
+        self._parts.append(bytes(frame.data))
+        if frame.fin:
+            data = b"".join(self._parts)
+            self._parts.clear()
+            self._deliver(data)
+
+    def _deliver(self, data: bytes) -> None:
+        if self._binary:
+            message: Message = {"type": "websocket.receive", "bytes": data}
+        else:
+            try:
+                message = {"type": "websocket.receive", "text": data.decode()}
+            except UnicodeDecodeError as error:
+                self._protocol.fail(1007, f"{error.reason} at position {error.start}")
+                self._end()
+                return
+        self._messages.append(message)
+        self._buffered += len(data)
+        self._read_on()
+        self._wake()
+
+    def _end(self) -> None:
+        """Nothing more comes."""
+        self._ended = True
+        self._wake()
+
+    def _flush(self) -> None:
+        """Send what the protocol has to say, and end with it."""
+        if self._lost:
+            return
+        for data in self._protocol.data_to_send():
+            if data:
+                self.transport.write(data)
+            else:  # its end: a server closes first
+                self.transport.close()
+        if self._protocol.state is not State.OPEN:
+            self._end()
+            self.service.pings.discard(self)
+            self.service.pongs.discard(self)
+            if not self.transport.is_closing():
+                self.service.closes.add(self)
+                self._read_on()
+
+    def _read_on(self) -> None:
+        reading = self._buffered <= MOST_BUFFERED or self._ended
+        if reading != self._reading and not self.transport.is_closing():
+            self._reading = reading
+            if reading:
+                self.transport.resume_reading()
+            else:
+                self.transport.pause_reading()
+
+    def _wake(self) -> None:
+        if self._waiting is not None and not self._waiting.done():
+            self._waiting.set_result(None)
+
+    # -- time --
+
+    def ping_due(self) -> None:
+        """Nothing has come for an interval."""
+        self._protocol.send_ping(b"")
+        self._flush()
+        self.service.pongs.add(self)
+
+    def pong_expired(self) -> None:
+        """Nobody is there."""
+        self._protocol.fail(INTERNAL_ERROR, "keepalive ping timeout")
+        self._flush()
+        self.transport.abort()
+
+    def close_expired(self) -> None:
+        """The client does not close after our close."""
+        self.transport.abort()
+
+    def drain(self) -> None:
+        """See Service.drain."""
+        self._restart = True
+        if self._open:
+            self._close(RESTART, "")
+
+    def _close(self, code: int, reason: str) -> None:
+        if self._protocol.state is State.OPEN:
+            self._protocol.send_close(code, reason)
+            self._flush()
+
+    # -- the application's side --
+
+    async def _run(self) -> None:
+        try:
+            await self.service.app(self._scope, self.receive, self.send)
+        except asyncio.CancelledError:
+            self._over(RESTART, 503)
+            raise
+        except ClientDisconnected:
+            return
+        except BaseException:
+            logger.exception("exception in the application: WebSocket %s", self._scope["path"])
+            self._over(INTERNAL_ERROR, 500)
+        else:
+            if not self._open and self._denial is None and not self._lost:
+                logger.error(
+                    "the application returned without an answer: WebSocket %s", self._scope["path"]
+                )
+            self._over(1000, 500)
+
+    def _over(self, code: int, status: int) -> None:
+        """The application has ended, and the connection with it."""
+        if self._lost:
+            return
+        if self._open:
+            self._close(code, "")
+        elif self._denial is None:
+            self.transport.write(wire.plain(status, self.service.date()))
+            self.transport.close()
+        elif not self._denial.complete:
+            self.transport.abort()
+
+    async def receive(self) -> Message:
+        """As the application calls it: websocket.connect, messages, websocket.disconnect."""
+        while True:
+            if self._messages:
+                message = self._messages.popleft()
+                self._buffered -= len(message.get("bytes") or message.get("text") or b"")
+                if not self._messages:
+                    self._buffered = 0
+                if self._open:
+                    self._read_on()
+                return message
+            if self._ended:
+                return self._disconnect()
+            self._waiting = self.service.loop.create_future()
+            try:
+                await self._waiting
+            finally:
+                self._waiting = None
+
+    def _disconnect(self) -> Message:
+        received, sent = self._protocol.close_rcvd, self._protocol.close_sent
+        close = received or (None if self._lost and sent is None else sent)
+        code, reason = (close.code, close.reason) if close is not None else (ABNORMAL, "")
+        return {"type": "websocket.disconnect", "code": int(code), "reason": reason}
+
+    async def send(self, message: Message) -> None:
+        """As the application calls it.
+
+        Raises ClientDisconnected, which is an OSError, when the connection is closed, RuntimeError
+        when the message is not one that may come now.
+        """
+        kind = message["type"]
+        if self._lost:
+            raise ClientDisconnected("the client is gone")
+        if self._denial is not None or (not self._open and kind.startswith("websocket.http.")):
+            await self._deny(message)
+        elif not self._open:
+            if kind == "websocket.accept":
+                self._accept(message)
+            elif kind == "websocket.close":
+                self._denial = Response(self, self._scope)
+                await self._denial.send({"type": "http.response.start", "status": 403})
+                await self._denial.send({"type": "http.response.body"})
+                self._end()
+            else:
+                raise RuntimeError(f"{kind!r} was sent before 'websocket.accept'")
+        elif kind == "websocket.send":
+            self._send(message)
+        elif kind == "websocket.close":
+            if self._protocol.state is not State.OPEN:
+                raise ClientDisconnected("the connection is closed")
+            self._close(message.get("code") or 1000, message.get("reason") or "")
+        else:
+            raise RuntimeError(f"{kind!r} is no message of an open WebSocket")
+        if self.writable is not None:
+            await self.writable
+
+    async def _deny(self, message: Message) -> None:
+        """The extension websocket.http.response."""
+        if self._denial is None:
+            self._denial = Response(self, self._scope)
+        kind = message["type"]
+        if not kind.startswith("websocket.http."):
+            raise RuntimeError(f"{kind!r} was sent after 'websocket.http.response.start'")
+        await self._denial.send({**message, "type": kind.removeprefix("websocket.")})
+
+    def answered(self, response: Response) -> None:
+        """The denial is complete."""
+        self._end()
+        self.transport.close()
+
+    def _accept(self, message: Message) -> None:
+        subprotocol = message.get("subprotocol")
+        lines = [wire.STATUS_LINES[101]]
+        for name, value in self._answer.headers.raw_items():
+            if name.lower() != "date":
+                lines.append(wire.field(name.lower().encode(), value.encode())[0])
+        if subprotocol is not None:
+            if subprotocol not in self._scope["subprotocols"]:
+                raise RuntimeError(f"subprotocol {subprotocol!r} is none that the client offers")
+            lines.append(wire.field(b"sec-websocket-protocol", subprotocol.encode())[0])
+        for name, value in message.get("headers") or ():
+            if name.lower() == b"sec-websocket-protocol":
+                raise RuntimeError("sec-websocket-protocol is not for headers: use subprotocol")
+            lines.append(wire.field(name, value)[0])
+        service = self.service
+        lines += (service.date(), service.server(), service.fields, b"\r\n")
+        self.transport.write(b"".join(lines))
+        if service.access is not None:
+            service.access.note(self._scope, 101, 0)
+        self._open = True
+        service.pings.add(self)
+        rest, self._rest = self._rest, b""
+        if rest:
+            self.data_received(rest)
+        self._read_on()
+        if self._restart:
+            self._close(RESTART, "")
+
+    def _send(self, message: Message) -> None:
+        data, text = message.get("bytes"), message.get("text")
+        if (data is None) == (text is None):
+            raise RuntimeError("'websocket.send' has either bytes or text")
+        if self._protocol.state is not State.OPEN:
+            raise ClientDisconnected("the connection is closed")
+        if text is not None:
+            self._protocol.send_text(text.encode())
+        else:
+            self._protocol.send_binary(cast(bytes, data))
+        self._flush()

@@ -1,0 +1,90 @@
+"""The bytes of a response's head (RFC 9112): status lines, fields checked once, the date."""
+
+import re
+import time
+from email.utils import formatdate
+from http import HTTPStatus
+
+# RFC 9110, 5.6.2: a field's name is a token. 5.5: what a value must not have, but that a tab and
+# obs-text may be in it.
+_NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
+_BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
+
+PLAIN, LENGTH, CONNECTION, ENCODING, DATE, SERVER = range(6)
+_KINDS = {
+    b"content-length": LENGTH,
+    b"connection": CONNECTION,
+    b"transfer-encoding": ENCODING,
+    b"date": DATE,
+    b"server": SERVER,
+}
+
+
+def _status_line(code: int) -> bytes:
+    try:
+        phrase = HTTPStatus(code).phrase
+    except ValueError:
+        phrase = ""
+    return f"HTTP/1.1 {code} {phrase}\r\n".encode()
+
+
+STATUS_LINES = {code: _status_line(code) for code in range(100, 600)}
+
+CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
+CLOSE = b"connection: close\r\n"
+KEEP_ALIVE = b"connection: keep-alive\r\n"
+CHUNKED = b"transfer-encoding: chunked\r\n"
+LAST_CHUNK = b"0\r\n\r\n"
+
+_MOST_LINES = 1024
+_LONGEST_KEPT = 256
+_lines: dict[tuple[bytes, bytes], tuple[bytes, int]] = {}
+
+
+def field(name: bytes, value: bytes) -> tuple[bytes, int]:
+    """A header field's line and what kind it is.
+
+    Raises RuntimeError if it is none, so that nobody splits a response by what he gets into a value
+    (RFC 9112, 11.1), and TypeError if it is not bytes.
+    """
+    found = _lines.get((name, value))
+    if found is None:
+        if not isinstance(name, bytes) or not isinstance(value, bytes):
+            raise TypeError(f"header ({name!r}, {value!r}): name and value are bytes")
+        if not _NAME.fullmatch(name):
+            raise RuntimeError(f"header name {name!r} is no token")
+        if _BAD_VALUE.search(value):
+            raise RuntimeError(f"header {name.decode()}: control characters in {value!r}")
+        found = b"%b: %b\r\n" % (name, value), _KINDS.get(name.lower(), PLAIN)
+        if len(value) <= _LONGEST_KEPT:
+            if len(_lines) >= _MOST_LINES:
+                _lines.clear()
+            _lines[name, value] = found
+    return found
+
+
+class Clock:
+    """The `date` field, made anew once a second."""
+
+    def __init__(self) -> None:
+        self._second = 0
+        self._line = b""
+
+    def line(self) -> bytes:
+        now = int(time.time())
+        if now != self._second:
+            self._second = now
+            self._line = f"date: {formatdate(now, usegmt=True)}\r\n".encode()
+        return self._line
+
+
+def plain(code: int, date: bytes, text: str = "") -> bytes:
+    """A whole response of the server's own, after which the connection ends."""
+    body = (text or HTTPStatus(code).phrase).encode() + b"\n"
+    return b"%b%bcontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n%b\r\n%b" % (
+        STATUS_LINES[code],
+        date,
+        len(body),
+        CLOSE,
+        body,
+    )

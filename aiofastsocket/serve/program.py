@@ -1,0 +1,116 @@
+"""What a worker runs: the target as a program that starts, serves connections, drains and ends."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from . import target as targets
+from .bind import Listener
+from .config import Config
+from .demo import Demo
+
+
+class Program(Protocol):
+    """Made in the worker; its methods are called in the worker's loop.
+
+    client_first: its connections can wait for their client's first bytes.
+    """
+
+    client_first: bool
+
+    async def startup(self, stop: Callable[[], object]) -> None:
+        """Before the first connection; `stop` ends the worker. Raises SetupError."""
+
+    def protocol(self, listener: Listener) -> targets.ProtocolFactory:
+        """What makes the protocols of a listener's connections."""
+
+    def drain(self) -> None:
+        """The worker stops: connections end when what is under way is done."""
+
+    def busy(self) -> bool:
+        """Whether something goes on that no connection stands for."""
+
+    async def shutdown(self) -> None:
+        """After the last connection, or in spite of those that are left."""
+
+
+class Plain:
+    """Protocols that are connections' whole story."""
+
+    client_first = False
+
+    def __init__(self, protocol: Callable[[Listener], targets.ProtocolFactory]) -> None:
+        self.protocol = protocol
+
+    async def startup(self, stop: Callable[[], object]) -> None:
+        """See Program."""
+
+    def drain(self) -> None:
+        """See Program."""
+
+    def busy(self) -> bool:
+        """See Program."""
+        return False
+
+    async def shutdown(self) -> None:
+        """See Program."""
+
+
+def _name_of(listener: Listener) -> tuple[str, int | None] | None:
+    """What all its connections are addressed to; None if that is each one's own."""
+    name = listener.sock.getsockname()
+    if isinstance(name, str):
+        return name, None
+    every = name[0] in ("0.0.0.0", "::")
+    return None if every else (name[0], name[1])
+
+
+class Asgi:
+    """An ASGI application."""
+
+    def __init__(self, app: Any, config: Config) -> None:
+        # Not needed, and not loaded, for the other kinds.
+        from .asgi import connection, lifespan, service
+
+        self._app = app
+        self._options = config.http
+        self.client_first = not config.http.behind_a_proxy
+        self._service_type = service.Service
+        self._connection_type = connection.Connection
+        self._lifespan_type = lifespan.Lifespan
+
+    async def startup(self, stop: Callable[[], object]) -> None:
+        """See Program."""
+        loop = asyncio.get_running_loop()
+        self._service = self._service_type(loop, self._app, self._options, stop)
+        self._lifespan = self._lifespan_type(self._app, self._options.lifespan, self._service.state)
+        await self._lifespan.startup()
+
+    def protocol(self, listener: Listener) -> targets.ProtocolFactory:
+        """See Program."""
+        service, connection, server = self._service, self._connection_type, _name_of(listener)
+        return lambda: connection(service, server)
+
+    def drain(self) -> None:
+        """See Program."""
+        self._service.drain()
+
+    def busy(self) -> bool:
+        """See Program."""
+        return bool(self._service.tasks)
+
+    async def shutdown(self) -> None:
+        """See Program."""
+        await self._service.close()
+        await self._lifespan.shutdown()
+
+
+def program(config: Config, found: Any, slot: int) -> Program:
+    """The program that a loaded target is; without a target, the demo. UsageError if it is none."""
+    if config.target is None:
+        return Plain(lambda listener: lambda: Demo(listener.table, slot))
+    kind = targets.kind_of(found, config.interface)
+    if kind == "asgi3":
+        return Asgi(found, config)
+    factory = targets.protocol_factory(found, kind)
+    return Plain(lambda listener: factory)

@@ -1,0 +1,298 @@
+"""HTTP/1.x as applications and clients see it; the same on uvicorn, but where a test says."""
+
+import json
+import re
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.http import Answer, Client
+from support.service import until
+
+HOST = b"Host: a\r\n"
+
+
+def get(path: str, *fields: str, method: str = "GET", version: str = "1.1") -> bytes:
+    lines = [f"{method} {path} HTTP/{version}", "Host: example.org", *fields]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
+
+
+def ask(server: Any, request: bytes) -> Answer:
+    with Client(server.address) as client:
+        client.send(request)
+        return client.answer(to=request.split(b" ")[0].decode())
+
+
+def scope_of(server: Any, request: bytes) -> dict[str, Any]:
+    scope: dict[str, Any] = json.loads(ask(server, request).body)
+    return scope
+
+
+def test_one_answer_after_another(server: Any) -> None:
+    with Client(server.address) as client:
+        for _ in range(3):
+            client.send(get("/hello"))
+            answer = client.answer()
+            assert (answer.status, answer.body) == (200, b"hello")
+            assert answer.headers["content-type"] == "text/plain"
+            assert "connection" not in answer.headers
+            assert re.fullmatch(
+                r"\w{3}, \d\d \w{3} \d{4} \d\d:\d\d:\d\d GMT", answer.headers["date"]
+            )
+
+
+def test_pipelined_answers_come_in_order(server: Any) -> None:
+    with Client(server.address) as client:
+        client.send(get("/slow") + get("/hello") + get("/parts") + get("/hello"))
+        bodies = [client.answer().body for _ in range(4)]
+        assert bodies == [b"slow", b"hello", b"one,two,three", b"hello"]
+
+
+def test_a_head_byte_by_byte(server: Any) -> None:
+    with Client(server.address) as client:
+        for byte in get("/echo", "Content-Length: 3", method="POST") + b"abc":
+            client.send(bytes([byte]))
+        assert client.answer().body == b"abc"
+
+
+def test_close_is_agreed_on(server: Any, ours: bool) -> None:
+    for request in (
+        get("/hello", "Connection: close"),
+        get("/close"),
+        get("/hello", version="1.0"),
+    ):
+        with Client(server.address) as client:
+            client.send(request)
+            answer = client.answer()
+            assert answer.status == 200
+            if ours or b"1.0" not in request:  # uvicorn does not say it there
+                assert answer.headers["connection"] == "close"
+            assert client.closed()
+
+
+def test_http_1_0_goes_on_if_asked(server: Any, ours: bool) -> None:
+    if not ours:
+        pytest.skip("uvicorn always closes HTTP/1.0")
+    with Client(server.address) as client:
+        for _ in range(2):
+            client.send(get("/hello", "Connection: keep-alive", version="1.0"))
+            answer = client.answer()
+            assert (answer.body, answer.headers["connection"]) == (b"hello", "keep-alive")
+        client.send(get("/parts", "Connection: keep-alive", version="1.0"))
+        answer = client.answer()  # ends with the connection: chunks are HTTP/1.1's
+        assert (answer.body, answer.headers["connection"]) == (b"one,two,three", "close")
+
+
+def test_a_body_without_length_is_chunked(server: Any) -> None:
+    answer = ask(server, get("/parts"))
+    assert answer.headers["transfer-encoding"] == "chunked"
+    assert "content-length" not in answer.headers
+    assert answer.body == b"one,two,three"
+
+
+def test_a_whole_body_has_its_length(server: Any, ours: bool) -> None:
+    answer = ask(server, get("/hello"))
+    if ours:  # uvicorn sends a chunk
+        assert answer.headers["content-length"] == "5"
+    assert answer.body == b"hello"
+
+
+@pytest.mark.parametrize("size", [0, 1, 100, 65536, 1 << 20])
+@pytest.mark.parametrize("chunked", [False, True])
+def test_bodies_of_requests(server: Any, size: int, chunked: bool) -> None:
+    body = bytes(i % 251 for i in range(size))
+    if chunked:
+        parts = [body[i : i + 1000] for i in range(0, size, 1000)]
+        sent = b"".join(b"%x;x=y\r\n%b\r\n" % (len(p), p) for p in parts)
+        request = get("/echo", "Transfer-Encoding: chunked", method="POST")
+        request += sent + b"0\r\nX-Trailer: a\r\n\r\n"
+    else:
+        request = get("/echo", f"Content-Length: {size}", method="POST") + body
+    with Client(server.address) as client:
+        client.send(request + get("/hello"))
+        assert client.answer().body == body
+        assert client.answer().body == b"hello"
+
+
+def test_trailers_are_no_header_fields(server: Any, ours: bool) -> None:
+    request = get("/scope", "Transfer-Encoding: chunked", method="POST")
+    scope = scope_of(server, request + b"0\r\nX-Trailer: a\r\n\r\n")
+    assert ("x-trailer" in dict(scope["headers"])) == (not ours)  # RFC 9110, 6.5.1
+
+
+def test_expect_100_continue(server: Any) -> None:
+    with Client(server.address) as client:
+        client.send(get("/echo", "Content-Length: 3", "Expect: 100-continue", method="POST"))
+        assert client.answer().status == 100
+        client.send(b"abc")
+        assert client.answer().body == b"abc"
+        client.send(get("/hello"))
+        assert client.answer().body == b"hello"
+
+
+def test_an_early_answer_to_who_expects_100(server: Any, ours: bool) -> None:
+    with Client(server.address) as client:
+        client.send(get("/early", "Content-Length: 3", "Expect: 100-continue", method="POST"))
+        answer = client.answer()
+        assert answer.status == 413
+        if ours:  # whether the body comes all the same nobody can tell: RFC 9110, 10.1.1
+            assert answer.headers["connection"] == "close"
+            assert client.closed()
+
+
+def test_head_is_get_without_the_body(server: Any) -> None:
+    with Client(server.address) as client:
+        for path in ("/hello", "/parts", "/megabytes?1"):
+            client.send(get(path, method="HEAD"))
+            assert client.answer(to="HEAD").status == 200
+        client.send(get("/hello"))
+        assert client.answer().body == b"hello"
+
+
+@pytest.mark.parametrize("status", [200, 204, 301, 304, 404, 418, 503, 599])
+def test_statuses(server: Any, status: int) -> None:
+    with Client(server.address) as client:
+        client.send(get(f"/status?{status}"))
+        answer = client.answer()
+        assert answer.status == status
+        if status in (204, 304):
+            assert "transfer-encoding" not in answer.headers
+        client.send(get("/hello"))
+        assert client.answer().body == b"hello"
+
+
+@pytest.mark.parametrize(
+    ("target", "path", "raw_path", "query"),
+    [
+        ("/scope", "/scope", "/scope", ""),
+        ("/scope?a=b&c=%20?d", "/scope", "/scope", "a=b&c=%20?d"),
+        ("/scope/a%20b%2Fc", "/scope/a b/c", "/scope/a%20b%2Fc", ""),
+        ("/scope/%C3%A9%E2%82%AC", "/scope/é€", "/scope/%C3%A9%E2%82%AC", ""),
+        ("/scope/%ff", "/scope/\ufffd", "/scope/%ff", ""),
+        ("/scope//a/../b", "/scope//a/../b", "/scope//a/../b", ""),
+        ("http://other.org:81/scope?x", "/scope", "/scope", "x"),
+    ],
+)
+def test_targets(server: Any, target: str, path: str, raw_path: str, query: str) -> None:
+    scope = scope_of(server, get(target))
+    assert (scope["path"], scope["raw_path"], scope["query_string"]) == (path, raw_path, query)
+
+
+def test_an_absolute_target_names_the_host(server: Any, ours: bool) -> None:
+    scope = scope_of(server, get("http://other.org:81/scope"))
+    host = dict(scope["headers"])["host"]
+    assert host == ("other.org:81" if ours else "example.org")  # RFC 9112, 3.2.2
+
+
+def test_the_scope(server: Any) -> None:
+    with Client(server.address) as client:
+        name = client.sock.getsockname()
+        client.send(get("/scope?q", "X-A: 1", "x-a: \xe9".encode("latin-1").decode("latin-1")))
+        scope = json.loads(client.answer().body)
+    assert scope["type"] == "http"
+    assert scope["asgi"]["version"] == "3.0"
+    assert scope["http_version"] == "1.1"
+    assert (scope["method"], scope["scheme"], scope["root_path"]) == ("GET", "http", "")
+    assert scope["client"] == list(name)
+    assert scope["server"] == list(server.address)
+    assert scope["headers"][:2] == [["host", "example.org"], ["x-a", "1"]]
+    assert scope["headers"][2][0] == "x-a"
+    assert len(scope["state"]["started"]) == 1
+
+
+def test_the_state_is_each_requests_own_copy(server: Any) -> None:
+    first, second = scope_of(server, get("/scope")), scope_of(server, get("/scope"))
+    assert first["state"] == second["state"]
+
+
+@pytest.mark.parametrize("protocol", ["h2c", "TLS/1.0", "websocket2"])
+def test_other_protocols_are_not_heeded(server: Any, ours: bool, protocol: str) -> None:
+    fields = ("Connection: Upgrade, HTTP2-Settings", f"Upgrade: {protocol}", "HTTP2-Settings: AA")
+    with Client(server.address) as client:
+        client.send(get("/hello", *fields) + get("/hello"))
+        assert client.answer().body == b"hello"
+        if ours:  # uvicorn drops what was sent behind it
+            assert client.answer().body == b"hello"
+    if ours:  # and answers a POST without its body
+        answer = ask(server, get("/echo", *fields, "Content-Length: 3", method="POST") + b"abc")
+        assert answer.body == b"abc"
+
+
+@pytest.mark.parametrize("path", ["/raises", "/returns", "/body-first", "/start-twice"])
+def test_exceptions_become_500(server: Any, ours: bool, path: str) -> None:
+    if path == "/start-twice" and not ours:
+        pytest.skip("uvicorn has sent the head by then")
+    assert ask(server, get(path)).status == 500
+
+
+def test_an_exception_in_a_body_ends_it_unfinished(server: Any) -> None:
+    with Client(server.address) as client:
+        client.send(get("/raises-late"))
+        assert b"0\r\n\r\n" not in client.rest()
+
+
+@pytest.mark.parametrize("path", ["/too-short", "/too-long"])
+def test_lengths_are_kept(server: Any, ours: bool, path: str) -> None:
+    with Client(server.address) as client:
+        client.send(get(path))
+        if ours:  # nothing was sent yet: uvicorn has sent the head
+            assert client.answer().status == 500
+        else:
+            with pytest.raises(EOFError):
+                client.answer()
+
+
+@pytest.mark.parametrize("value", [b"a\r\nx: y", b"a\nb", b"a\rb", b"a\0b", b"\r\n\r\n<html>"])
+def test_no_response_is_split(server: Any, value: bytes) -> None:
+    with Client(server.address) as client:
+        client.send(get(f"/splits?{value.hex()}"))
+        got = client.rest() if not isinstance(value, str) else b""
+    assert b"x: y" not in got
+    assert b"<html>" not in got
+    assert got == b"" or got.startswith(b"HTTP/1.1 500 ")
+
+
+def test_a_client_that_leaves_is_noticed(server: Any, tmp_path: Path) -> None:
+    told = tmp_path / "told"
+    with Client(server.address) as client:
+        client.send(get(f"/wait?{told}"))
+        client.send(b"")
+    until(told.exists, "the application hears of it")
+    until(told.read_text, "and wrote it down")
+    assert told.read_text() == "http.disconnect"
+
+
+def test_who_closes_his_half_is_answered(server: Any, ours: bool) -> None:
+    if not ours:
+        pytest.skip("uvicorn takes it for a disconnection")
+    with Client(server.address) as client:
+        client.send(get("/slow"))
+        client.half_close()
+        assert client.answer().body == b"slow"
+        assert client.closed()
+
+
+def test_an_early_answer_is_not_lost_by_the_upload(server: Any, ours: bool) -> None:
+    """A close while the client still sends would reset the connection, and the answer with it."""
+    with Client(server.address) as client:
+        client.send(get("/early", "Content-Length: 100000000", "Connection: close", method="POST"))
+        for _ in range(10):
+            client.send(bytes(65536))
+        assert client.answer().status == 413
+
+
+def test_tasks_are_what_asyncio_says(server: Any) -> None:
+    assert ask(server, get("/task")).body == b"Task"
+
+
+def test_files_are_sent_by_path(server: Any, ours: bool, tmp_path: Path) -> None:
+    if not ours:
+        pytest.skip("uvicorn has no http.response.pathsend")
+    path = tmp_path / "file"
+    path.write_bytes(bytes(range(256)) * 5000)
+    with Client(server.address) as client:
+        client.send(get(f"/file?{path}", method="HEAD"))
+        assert client.answer(to="HEAD").headers["content-length"] == str(256 * 5000)
+        client.send(get(f"/file?{path}") + get("/hello"))
+        assert client.answer().body == path.read_bytes()
+        assert client.answer().body == b"hello"

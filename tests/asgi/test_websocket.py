@@ -1,0 +1,222 @@
+"""WebSockets as applications and clients see them; the same on uvicorn, but where a test says."""
+
+import json
+import os
+import signal
+import socket
+import time
+from collections.abc import Callable
+from contextlib import ExitStack
+from pathlib import Path
+from typing import Any
+
+import pytest
+from support.client import ask
+from support.http import Client
+from support.service import Service, until
+from websockets.exceptions import ConnectionClosed, InvalidStatus
+from websockets.sync.client import connect
+
+
+def open_to(server: Any, path: str, **options: Any) -> Any:
+    """A context manager of the client's connection."""
+    host, port = server.address
+    return connect(f"ws://{host}:{port}{path}", **options)
+
+
+def test_messages_both_ways(server: Any) -> None:
+    with open_to(server, "/echo") as client:
+        for message in ("text", "é€", b"bytes", b"", "", b"x" * 100_000, "y" * 100_000):
+            client.send(message)
+            assert client.recv(timeout=20) == message
+
+
+def test_without_compression(server: Any) -> None:
+    with open_to(server, "/echo", compression=None) as client:
+        client.send("plain")
+        assert client.recv(timeout=20) == "plain"
+        assert client.response is not None
+        assert "sec-websocket-extensions" not in client.response.headers
+
+
+def test_fragments_become_one_message(server: Any) -> None:
+    with open_to(server, "/echo") as client:
+        client.send(["one", "two", "three"])
+        assert client.recv(timeout=20) == "onetwothree"
+
+
+def test_many_messages_at_once(server: Any) -> None:
+    with open_to(server, "/echo") as client:
+        for i in range(500):
+            client.send(str(i))
+        assert [client.recv(timeout=20) for _ in range(500)] == [str(i) for i in range(500)]
+
+
+def test_pings_are_answered(server: Any) -> None:
+    with open_to(server, "/echo") as client:
+        assert client.ping(b"are you there?").wait(20)
+
+
+def test_the_first_subprotocol(server: Any) -> None:
+    with open_to(server, "/echo", subprotocols=["chat", "other"]) as client:
+        assert client.subprotocol == "chat"
+
+
+def test_the_scope_and_an_end_by_the_server(server: Any) -> None:
+    with open_to(server, "/scope?a=b", subprotocols=["x", "y"]) as client:
+        scope = json.loads(client.recv(timeout=20))
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv(timeout=20)
+        assert client.response is not None
+        assert client.response.headers["x-own"] == "yes"
+    assert closed.value.rcvd is not None
+    assert (closed.value.rcvd.code, closed.value.rcvd.reason) == (4000, "told")
+    assert (scope["type"], scope["scheme"], scope["path"]) == ("websocket", "ws", "/scope")
+    assert (scope["query_string"], scope["subprotocols"]) == ("a=b", ["x", "y"])
+    assert len(scope["state"]["started"]) == 1
+    assert "method" not in scope
+
+
+def test_a_refusal_is_403(server: Any) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        open_to(server, "/refuse").__enter__()
+    assert refused.value.response.status_code == 403
+
+
+def test_a_denial_is_what_the_application_says(server: Any) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        open_to(server, "/deny").__enter__()
+    assert refused.value.response.status_code == 401
+    assert refused.value.response.body == b"who are you?"
+
+
+def test_an_exception_before_the_handshake_is_500(server: Any) -> None:
+    with pytest.raises(InvalidStatus) as refused:
+        open_to(server, "/raises").__enter__()
+    assert refused.value.response.status_code == 500
+
+
+def test_an_exception_later_is_1011(server: Any, ours: bool) -> None:
+    with open_to(server, "/raises-late") as client, pytest.raises(ConnectionClosed) as closed:
+        client.recv(timeout=20)
+    if ours:  # uvicorn closes without a frame
+        assert closed.value.rcvd is not None
+        assert closed.value.rcvd.code == 1011
+
+
+@pytest.mark.parametrize(("code", "reason"), [(1000, ""), (4001, "enough"), (None, "")])
+def test_the_clients_end_is_told(
+    server: Any, ours: bool, tmp_path: Path, code: int | None, reason: str
+) -> None:
+    told = tmp_path / "told"
+    with open_to(server, f"/last?{told}") as client:
+        if code is None:
+            client.socket.shutdown(socket.SHUT_RDWR)
+        else:
+            client.close(code, reason)
+    until(lambda: told.exists() and told.read_text(), "the application hears of it")
+    message = json.loads(told.read_text())
+    assert message["type"] == "websocket.disconnect"
+    # RFC 6455, 7.1.5: 1006 without a frame; uvicorn says that there was one without a code.
+    assert message["code"] == (code or (1006 if ours else 1005))
+    if code is not None:
+        assert message["reason"] == reason
+
+
+KEY = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+VERSION = "Sec-WebSocket-Version: 13"
+
+
+@pytest.mark.parametrize(
+    ("fields", "status"),
+    [
+        ((VERSION,), 400),
+        ((KEY,), 400),
+        ((KEY, "Sec-WebSocket-Version: 12"), 400),
+        (("Sec-WebSocket-Key: short", VERSION), 400),
+        ((KEY, KEY, VERSION), 400),
+    ],
+)
+def test_bad_handshakes(server: Any, ours: bool, fields: tuple[str, ...], status: int) -> None:
+    with Client(server.address) as client:
+        head = ("GET /echo HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: websocket")
+        client.send("\r\n".join((*head, *fields)).encode() + b"\r\n\r\n")
+        assert client.answer().status in ((status,) if ours else (status, 426))
+        assert client.closed()
+
+
+def raw(server: Any) -> Client:
+    """A client past the handshake, that speaks frames by hand."""
+    client = Client(server.address)
+    head = ("GET /echo HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: websocket")
+    client.send("\r\n".join((*head, KEY, VERSION)).encode() + b"\r\n\r\n")
+    assert client.answer().status == 101
+    return client
+
+
+@pytest.mark.parametrize(
+    ("frame", "code"),
+    [
+        (b"\x81\x01a", 1002),  # not masked
+        (b"\x83\x80\0\0\0\0", 1002),  # an opcode that is none
+        (b"\xc1\x80\0\0\0\0", 1002),  # compressed, and nobody agreed on it
+        (b"\x80\x80\0\0\0\0", 1002),  # goes on with what did not begin
+        (b"\x89\xfe\x00\x7e\0\0\0\0" + bytes(126), 1002),  # a long ping
+        (b"\x09\x80\0\0\0\0", 1002),  # a ping in parts
+        (b"\x88\x81\0\0\0\0a", 1002),  # an end with half a code
+        (b"\x81\x82\0\0\0\0\xff\xfe", 1007),  # text that is no UTF-8
+        (b"\x82\xff\0\0\0\1\0\0\0\0\0\0\0\0", 1009),  # 4 GiB
+    ],
+)
+def test_bad_frames_are_an_end_with_a_code(server: Any, frame: bytes, code: int) -> None:
+    with raw(server) as client:
+        client.send(frame)
+        rest = client.rest()
+        assert rest[0] == 0x88
+        assert int.from_bytes(rest[2:4], "big") == code
+
+
+Serve = Callable[..., Service]
+
+
+def test_messages_have_a_limit(serve: Serve) -> None:
+    service = serve("web:app", "--workers", "1", "--ws-max-size", "1000")
+    with open_to(service, "/echo") as client:
+        client.send(b"x" * 1000)
+        assert client.recv(timeout=20) == b"x" * 1000
+        client.send([b"x" * 600, b"x" * 600])
+        with pytest.raises(ConnectionClosed) as closed:
+            client.recv(timeout=20)
+    assert closed.value.rcvd is not None
+    assert closed.value.rcvd.code == 1009
+
+
+def test_who_does_not_answer_pings_is_dropped(serve: Serve) -> None:
+    limits = ("--ws-ping-interval", "0.2", "--ws-ping-timeout", "0.2")
+    service = serve("web:app", "--workers", "1", *limits)
+    with raw(service) as client:
+        rest = client.rest()  # a ping, an end, and nothing more
+    assert rest.startswith(b"\x89\x00")
+    with open_to(service, "/echo") as lively:
+        time.sleep(1)
+        lively.send("still here")
+        assert lively.recv(timeout=20) == "still here"
+
+
+@pytest.mark.parametrize("name", ["HUP", "TERM"])
+def test_no_reload_or_stop_without_an_end(serve: Serve, name: str) -> None:
+    service = serve("web:app", "--workers", "2")
+    with ExitStack() as stack:
+        clients = [stack.enter_context(open_to(service, "/echo")) for _ in range(20)]
+        for client in clients:
+            client.send("there")
+            assert client.recv(timeout=20) == "there"
+        os.kill(service.pid, getattr(signal, f"SIG{name}"))
+        for client in clients:
+            with pytest.raises(ConnectionClosed) as closed:
+                client.recv(timeout=20)
+            assert closed.value.rcvd is not None
+            assert closed.value.rcvd.code == 1012
+    if name == "HUP":
+        service.wait_log("reloaded: 2 new workers serve")
+        assert b"hello" in ask(service.address, b"GET /hello HTTP/1.0\r\n\r\n")

@@ -1,0 +1,230 @@
+"""An ASGI application that does what a path says, well or badly."""
+
+import asyncio
+import json
+import os
+from pathlib import Path
+from typing import Any
+
+TEXT = [(b"content-type", b"text/plain")]
+
+
+async def app(scope: Any, receive: Any, send: Any) -> None:
+    if scope["type"] == "lifespan":
+        await lifespan(scope, receive, send)
+        return
+    name = scope["path"].removeprefix(scope["root_path"]).split("/")[1].replace("-", "_")
+    kind = "ws_" if scope["type"] == "websocket" else "http_"
+    await globals()[kind + name](scope, receive, send)
+
+
+async def lifespan(scope: Any, receive: Any, send: Any) -> None:
+    assert (await receive())["type"] == "lifespan.startup"
+    scope["state"]["started"] = [os.getpid()]
+    await send({"type": "lifespan.startup.complete"})
+    assert (await receive())["type"] == "lifespan.shutdown"
+    await send({"type": "lifespan.shutdown.complete"})
+
+
+async def start(send: Any, status: int = 200, headers: Any = TEXT) -> None:
+    await send({"type": "http.response.start", "status": status, "headers": headers})
+
+
+async def body(send: Any, data: bytes = b"", more: bool = False) -> None:
+    await send({"type": "http.response.body", "body": data, "more_body": more})
+
+
+async def read(receive: Any) -> bytes:
+    data = bytearray()
+    while True:
+        message = await receive()
+        assert message["type"] == "http.request", message
+        data += message["body"]
+        if not message["more_body"]:
+            return bytes(data)
+
+
+def jsonable(value: Any) -> Any:
+    if isinstance(value, bytes):
+        return value.decode("latin-1")
+    if isinstance(value, dict):
+        return {k: jsonable(v) for k, v in value.items()}
+    return [jsonable(v) for v in value] if isinstance(value, (list, tuple)) else value
+
+
+async def http_hello(scope: Any, receive: Any, send: Any) -> None:
+    await start(send)
+    await body(send, b"hello")
+
+
+async def http_scope(scope: Any, receive: Any, send: Any) -> None:
+    await start(send)
+    await body(send, json.dumps(jsonable(scope)).encode())
+
+
+async def http_echo(scope: Any, receive: Any, send: Any) -> None:
+    data = await read(receive)
+    await start(send)
+    await body(send, data)
+
+
+async def http_count(scope: Any, receive: Any, send: Any) -> None:
+    size, more = 0, True
+    while more:
+        message = await receive()
+        size += len(message["body"])
+        more = message["more_body"]
+    await start(send)
+    await body(send, b"%d" % size)
+
+
+async def http_parts(scope: Any, receive: Any, send: Any) -> None:
+    await start(send)
+    await body(send, b"one,", more=True)
+    await asyncio.sleep(0.01)
+    await body(send, b"two,", more=True)
+    await body(send, b"three")
+
+
+async def http_megabytes(scope: Any, receive: Any, send: Any) -> None:
+    """So many of the query's number."""
+    part = bytes(1 << 16)
+    count = int(scope["query_string"]) * 16
+    await start(send, headers=[(b"content-length", b"%d" % (len(part) * count))])
+    for _ in range(count):
+        await body(send, part, more=True)
+    await body(send)
+
+
+async def http_status(scope: Any, receive: Any, send: Any) -> None:
+    await start(send, int(scope["query_string"]))
+    await body(send)
+
+
+async def http_early(scope: Any, receive: Any, send: Any) -> None:
+    """Answers without a look at the body."""
+    await start(send, 413)
+    await body(send, b"too much")
+
+
+async def http_close(scope: Any, receive: Any, send: Any) -> None:
+    await start(send, headers=[(b"connection", b"close")])
+    await body(send, b"bye")
+
+
+async def http_slow(scope: Any, receive: Any, send: Any) -> None:
+    await asyncio.sleep(0.3)
+    await start(send)
+    await body(send, b"slow")
+
+
+async def http_file(scope: Any, receive: Any, send: Any) -> None:
+    assert "http.response.pathsend" in scope["extensions"]
+    await start(send)
+    await send({"type": "http.response.pathsend", "path": scope["query_string"].decode()})
+
+
+async def http_wait(scope: Any, receive: Any, send: Any) -> None:
+    """Until the client is gone; a file named by the query tells."""
+    await read(receive)
+    message = await receive()
+    Path(scope["query_string"].decode()).write_text(message["type"])
+
+
+async def http_raises(scope: Any, receive: Any, send: Any) -> None:
+    raise RuntimeError("not today")
+
+
+async def http_raises_late(scope: Any, receive: Any, send: Any) -> None:
+    await start(send)
+    await body(send, b"a part", more=True)
+    raise RuntimeError("not any more")
+
+
+async def http_returns(scope: Any, receive: Any, send: Any) -> None:
+    return
+
+
+async def http_too_short(scope: Any, receive: Any, send: Any) -> None:
+    await start(send, headers=[(b"content-length", b"10")])
+    await body(send, b"short")
+
+
+async def http_too_long(scope: Any, receive: Any, send: Any) -> None:
+    await start(send, headers=[(b"content-length", b"2")])
+    await body(send, b"long")
+
+
+async def http_body_first(scope: Any, receive: Any, send: Any) -> None:
+    await body(send, b"no")
+
+
+async def http_start_twice(scope: Any, receive: Any, send: Any) -> None:
+    await start(send)
+    await start(send)
+
+
+async def http_splits(scope: Any, receive: Any, send: Any) -> None:
+    """With the query in a header: what a careless application does."""
+    value = bytes.fromhex(scope["query_string"].decode())
+    await start(send, headers=[(b"x-name", value)])
+    await body(send, b"split")
+
+
+async def http_task(scope: Any, receive: Any, send: Any) -> None:
+    """asyncio.timeout and current_task as they should be."""
+    task = asyncio.current_task()
+    assert task is not None
+    async with asyncio.timeout(5):
+        assert asyncio.current_task() is task
+        await asyncio.sleep(0)
+    assert asyncio.current_task() is task
+    await start(send)
+    await body(send, type(task).__name__.encode())
+
+
+async def ws_echo(scope: Any, receive: Any, send: Any) -> None:
+    assert (await receive())["type"] == "websocket.connect"
+    offered = scope["subprotocols"]
+    await send({"type": "websocket.accept", "subprotocol": offered[0] if offered else None})
+    while True:
+        message = await receive()
+        if message["type"] == "websocket.disconnect":
+            return
+        await send({**message, "type": "websocket.send"})
+
+
+async def ws_scope(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept", "headers": [(b"x-own", b"yes")]})
+    await send({"type": "websocket.send", "text": json.dumps(jsonable(scope))})
+    await send({"type": "websocket.close", "code": 4000, "reason": "told"})
+
+
+async def ws_refuse(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.close"})
+
+
+async def ws_deny(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.http.response.start", "status": 401, "headers": TEXT})
+    await send({"type": "websocket.http.response.body", "body": b"who are you?"})
+
+
+async def ws_raises(scope: Any, receive: Any, send: Any) -> None:
+    raise RuntimeError("no socket today")
+
+
+async def ws_raises_late(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    raise RuntimeError("no socket any more")
+
+
+async def ws_last(scope: Any, receive: Any, send: Any) -> None:
+    """What it is told at the end goes into the file of the query."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    message = await receive()
+    Path(scope["query_string"].decode()).write_text(json.dumps(message))

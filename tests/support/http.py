@@ -1,0 +1,90 @@
+"""HTTP/1.1 by hand: what exactly is sent, and what exactly comes back."""
+
+import re
+import socket
+from dataclasses import dataclass, field
+
+from .client import Address, connect
+
+
+@dataclass
+class Answer:
+    """One response. headers: names in lower case."""
+
+    status: int
+    headers: dict[str, str] = field(default_factory=dict)
+    body: bytes = b""
+
+
+class Client:
+    """A connection that sends bytes and reads responses one by one."""
+
+    def __init__(self, address: Address | str) -> None:
+        self.sock = connect(address)
+        self._data = b""
+
+    def __enter__(self) -> "Client":
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self.sock.close()
+
+    def send(self, data: bytes) -> None:
+        self.sock.sendall(data)
+
+    def half_close(self) -> None:
+        self.sock.shutdown(socket.SHUT_WR)
+
+    def answer(self, *, to: str = "GET") -> Answer:
+        """The next response; raises EOFError when there is none."""
+        head = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
+        found = re.fullmatch(r"HTTP/1\.1 (\d{3}) .*", head[0])
+        assert found, head
+        answer = Answer(int(found[1]))
+        for line in head[1:-2]:
+            name, _, value = line.partition(": ")
+            assert name.lower() not in answer.headers or name.lower() == "set-cookie", head
+            answer.headers[name.lower()] = value
+        if to == "HEAD" or answer.status in (204, 304) or answer.status < 200:
+            return answer
+        if answer.headers.get("transfer-encoding") == "chunked":
+            while size := int(self._until(b"\r\n"), 16):
+                answer.body += self._exactly(size + 2)[:-2]
+            assert self._exactly(2) == b"\r\n"
+        elif "content-length" in answer.headers:
+            answer.body = self._exactly(int(answer.headers["content-length"]))
+        else:
+            answer.body = self.rest()
+        return answer
+
+    def rest(self) -> bytes:
+        """All that comes until the server ends; nothing if it already has."""
+        try:
+            while more := self.sock.recv(65536):
+                self._data += more
+        except ConnectionResetError:
+            pass
+        data, self._data = self._data, b""
+        return data
+
+    def closed(self) -> bool:
+        """Whether the server ends without another byte."""
+        return self.rest() == b""
+
+    def _more(self) -> None:
+        more = self.sock.recv(65536)
+        if not more:
+            raise EOFError(f"the server has closed after {self._data[:200]!r}")
+        self._data += more
+
+    def _until(self, end: bytes) -> bytes:
+        while end not in self._data:
+            self._more()
+        found, _, self._data = self._data.partition(end)
+        return found + end
+
+    def _exactly(self, size: int) -> bytes:
+        while len(self._data) < size:
+            self._more()
+        found, self._data = self._data[:size], self._data[size:]
+        return found
