@@ -91,7 +91,7 @@ endef
 # The programs that tests call, where Debian packages may be installed; without, those tests fail.
 .PHONY: packages
 packages:
-	@$(call install,ss curl openssl setpriv gosu,iproute2 curl openssl util-linux gosu)
+	@$(call install,ss curl openssl setpriv gosu wrk,iproute2 curl openssl util-linux gosu wrk)
 
 lint: $(VENV)/installed $(VENV)/lint
 	$(BIN)/ruff check .

@@ -3,6 +3,7 @@
 This file re-exports; each name lives in the module it is imported from.
 """
 
+import importlib
 from typing import TYPE_CHECKING, Any
 
 from .channel import Channel
@@ -13,6 +14,7 @@ from .loop import new_event_loop, run
 from .selector import FastsocketSelector
 
 if TYPE_CHECKING:
+    from . import serve
     from .policy import FastsocketPolicy, install
 
 __all__ = [
@@ -29,6 +31,7 @@ __all__ = [
     "install",
     "new_event_loop",
     "run",
+    "serve",
     "tables_of",
 ]
 
@@ -38,4 +41,6 @@ def __getattr__(name: str) -> Any:
         from . import policy
 
         return getattr(policy, name)
+    if name == "serve":
+        return importlib.import_module(".serve", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

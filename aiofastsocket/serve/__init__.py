@@ -1,7 +1,31 @@
 """`aiofastsocket serve`: a supervisor and one worker a core, each on a slot of its own.
 
-config: what was asked for · bind: addresses and their tables · target: the program to serve ·
+arguments: the command line · config: what was asked for · bind: addresses and their tables ·
+target: the program to serve · program: what a worker runs of it · asgi: HTTP and WebSocket ·
 worker: one process that serves · child: how its parent has it · supervisor: that parent ·
-demo: what is served without a target · machine: cores and cgroup · systemd: its protocols ·
-run: all of it together.
+reload: who watches the program's files · demo: what is served without a target · logs: where lines
+go · machine: cores and cgroup · systemd: its protocols · run: all of it together.
 """
+
+import sys
+from types import ModuleType
+from typing import Any
+
+
+class _Callable(ModuleType):
+    """The package, which is also what `aiofastsocket.serve(app)` calls."""
+
+    def __call__(self, app: Any, **options: Any) -> int:
+        """Serve an application until told to stop; returns the exit code.
+
+        app: "module:attribute", or the application itself. options: as on the command line, in
+        Python's spelling: serve(app, port=8000, workers=2), bind and headers as lists. Call it
+        where the program starts, before threads: workers are forked. Raises UsageError or
+        SetupError.
+        """
+        from . import arguments, run
+
+        return run.serve(*arguments.from_python(app, options))
+
+
+sys.modules[__name__].__class__ = _Callable

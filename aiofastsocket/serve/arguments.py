@@ -43,12 +43,20 @@ def _program(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         metavar="module:attr",
         help="an ASGI application, an asyncio.Protocol class or factory, or "
-        "async def handle(reader, writer); without it, a demo over HTTP",
+        "async def handle(reader, writer), or a WSGI application; without it, a demo over HTTP",
     )
     add("--interface", choices=INTERFACES, default="auto", help="kind of target (detected)")
     add("--factory", action="store_true", help="call the target to get the real one")
     add("--app-dir", default=".", metavar="DIR", help="where to import it from (here)")
     add("--preload", action="store_true", help="import it once, before the workers start")
+    add("--reload", action="store_true", help="renew the workers when a Python file changes")
+    add(
+        "--reload-dir",
+        action="append",
+        dest="reload_dirs",
+        metavar="DIR",
+        help="where to look for them; may be repeated (--app-dir)",
+    )
     add("--lifespan", choices=LIFESPANS, default="auto", help="ASGI's start and end (auto)")
 
 
@@ -138,6 +146,7 @@ def _service(parser: argparse.ArgumentParser) -> None:
     add("--group", help="run workers as this group")
     add("--pid-file", metavar="FILE", help="write the supervisor's process id here")
     add("--log-level", choices=LOG_LEVELS, default="info", help="(info)")
+    add("--log-config", metavar="FILE", help="of Python's logging, .json or .ini; for all lines")
 
 
 def config(options: dict[str, Any]) -> Config:
@@ -145,14 +154,33 @@ def config(options: dict[str, Any]) -> Config:
     binds = _binds(options)
     http: dict[str, Any] = {}
     for field in fields(HttpOptions):
-        value = options.pop(field.name)
+        value = options.pop(field.name, None)
         if value is not None:
             http[field.name] = tuple(value) if field.name == "headers" else value
+    if options["log_config"] is not None:
+        http["access_logger"] = "aiofastsocket.access"
+    options["reload_dirs"] = tuple(options["reload_dirs"] or ())
     return Config(binds=binds, http=HttpOptions(**http), **options)
+
+
+def from_python(app: Any, options: dict[str, Any]) -> tuple[Config, Any]:
+    """The config, and the program unless it is a name, of a call with these options."""
+    parser = argparse.ArgumentParser(add_help=False)
+    add(parser)
+    known = vars(parser.parse_args([]))
+    named = app if hasattr(app, "__qualname__") else type(app)
+    known["target"] = app if isinstance(app, str) else f"{named.__module__}:{named.__qualname__}"
+    unknown = options.keys() - known.keys()
+    if unknown:
+        raise UsageError(f"serve() has no option {', '.join(sorted(unknown))}")
+    if options.get("reload") and not isinstance(app, str):
+        raise UsageError('serve(reload=True) needs the application by name: "module:attribute"')
+    return config(known | options), None if isinstance(app, str) else app
 
 
 def _binds(options: dict[str, Any]) -> tuple[Bind, ...]:
     texts = options.pop("bind") or []
+    texts = [texts] if isinstance(texts, str) else list(texts)
     host, port = options.pop("host"), options.pop("port")
     path, fd = options.pop("uds"), options.pop("fd")
     given = [bool(texts), host is not None or port is not None, path is not None, fd is not None]

@@ -17,7 +17,7 @@ from .target import check_name
 
 LOOPS = ("uvloop", "asyncio")
 PINS = ("auto", "on", "off")
-INTERFACES = ("auto", "asgi3", "protocol", "stream")
+INTERFACES = ("auto", "asgi3", "wsgi", "protocol", "stream")
 LOG_LEVELS = ("debug", "info", "warning", "error")
 
 
@@ -63,6 +63,9 @@ class Config:
     group: str | None = None
     ssl_certfile: str | None = None
     ssl_keyfile: str | None = None
+    reload: bool = False
+    reload_dirs: tuple[str, ...] = ()
+    log_config: str | None = None
     http: HttpOptions = field(default_factory=HttpOptions)
 
     def __post_init__(self) -> None:
@@ -89,6 +92,11 @@ class Config:
             raise UsageError("--timeout-graceful-shutdown: use 0 or more seconds")
         if not Path(self.app_dir).is_dir():
             raise UsageError(f"--app-dir {self.app_dir} is not a directory")
+        if self.reload and self.preload:
+            raise UsageError("--reload does not go with --preload: that imports the program once")
+        for folder in self.reload_dirs:
+            if not Path(folder).is_dir():
+                raise UsageError(f"--reload-dir {folder} is not a directory")
         if self.ssl_keyfile and not self.ssl_certfile:
             raise UsageError("--ssl-keyfile needs --ssl-certfile")
         self.ids()

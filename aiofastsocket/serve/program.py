@@ -4,6 +4,7 @@ import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
+from ..errors import SetupError
 from . import target as targets
 from .bind import Listener
 from .config import Config
@@ -105,11 +106,24 @@ class Asgi:
         await self._lifespan.shutdown()
 
 
+def _from_wsgi(found: Any) -> Any:
+    """An ASGI application that runs it in threads."""
+    try:
+        from a2wsgi import WSGIMiddleware
+    except ImportError:
+        raise SetupError(
+            "a WSGI application needs a2wsgi: pip install 'aiofastsocket[wsgi]'"
+        ) from None
+    return WSGIMiddleware(found)
+
+
 def program(config: Config, found: Any, slot: int) -> Program:
     """The program that a loaded target is; without a target, the demo. UsageError if it is none."""
     if config.target is None:
         return Plain(lambda listener: lambda: Demo(listener.table, slot))
     kind = targets.kind_of(found, config.interface)
+    if kind == "wsgi":
+        found, kind = _from_wsgi(found), "asgi3"
     if kind == "asgi3":
         return Asgi(found, config)
     factory = targets.protocol_factory(found, kind)

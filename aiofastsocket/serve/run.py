@@ -1,6 +1,5 @@
 """From a validated config to a running service and its exit code."""
 
-import logging
 import os
 import signal
 import sys
@@ -18,15 +17,20 @@ from . import systemd, target
 from .bind import Bind, open_listeners
 from .child import SIGNALS
 from .config import Config
+from .logs import configure
+from .reload import check_watcher, watching
 from .supervisor import Supervisor
 from .worker import LoopFactory, Service
 
 DEFAULT_BIND = Bind(host="127.0.0.1", port=8000)
 
 
-def serve(config: Config) -> int:
-    """Serve until told to stop; returns the exit code. Raises UsageError or SetupError."""
-    _log_to_stderr(config.log_level)
+def serve(config: Config, program: Any = None) -> int:
+    """Serve until told to stop; returns the exit code. Raises UsageError or SetupError.
+
+    program: the target itself, where config.target only names it.
+    """
+    configure(config.log_level, config.log_config)
     binds = config.binds + tuple(Bind(fd=fd) for fd in systemd.take_listen_fds())
     config = replace(config, binds=binds or (DEFAULT_BIND,))
     with ExitStack() as stack:
@@ -43,10 +47,14 @@ def serve(config: Config) -> int:
             stack.callback(listener.close)
         if config.pid_file is not None:
             _write_pid_file(Path(config.pid_file), stack)
-        preloaded = None
-        if config.preload and config.target is not None:
+        preloaded = program
+        if preloaded is None and config.preload and config.target is not None:
             sys.path.insert(0, os.path.abspath(config.app_dir))
             preloaded = target.load(config.target, factory=config.factory)
+        if config.reload:
+            check_watcher()
+            folders = list(config.reload_dirs) or [config.app_dir]
+            stack.enter_context(watching(folders))
         factory = _loop_factory(config.loop, channel.backend)
         return Supervisor(Service(config, channel, listeners, factory, preloaded)).run()
 
@@ -59,15 +67,6 @@ def _loop_factory(name: str, backend: str) -> LoopFactory:
     from ..loop.on_uvloop import UvloopLoop  # not needed where asyncio was asked for
 
     return partial(UvloopLoop, **options)
-
-
-def _log_to_stderr(level: str) -> None:
-    logger = logging.getLogger("aiofastsocket")
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter("%(asctime)s [%(process)d] %(levelname)s %(message)s"))
-    logger.handlers = [handler]
-    logger.propagate = False
-    logger.setLevel(level.upper())
 
 
 @contextmanager

@@ -13,10 +13,11 @@ from ..errors import UsageError
 
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 KINDS = (
-    "an ASGI application, an asyncio.Protocol class or factory, or "
+    "an ASGI or WSGI application, an asyncio.Protocol class or factory, or "
     "`async def handle(reader, writer)`"
 )
-_PARAMETERS = {"asgi3": 3, "stream": 2, "protocol": 0}
+_PARAMETERS = {"protocol": 0, "stream": 2, "asgi3": 3, "wsgi": 2}
+_ASYNC = {"protocol": False, "stream": True, "asgi3": True, "wsgi": False}
 
 
 def check_name(target: str) -> None:
@@ -77,14 +78,16 @@ def _can_be(kind: str, found: Any) -> bool:
     """Whether it can be called as that kind is; what cannot be told is believed."""
     if not callable(found) or (isinstance(found, type) and kind != "protocol"):
         return False
-    if kind == "protocol" and _is_async(found):
+    if not _ASYNC[kind] and _is_async(found):
         return False
     return _required(found) in (_PARAMETERS[kind], None)
 
 
 def kind_of(found: Any, interface: str = "auto") -> str:
-    """The kind of a target: "asgi3", "stream" or "protocol". interface: "auto" detects, a kind
-    insists. UsageError says what would be right."""
+    """The kind of a target: "asgi3", "wsgi", "stream" or "protocol".
+
+    interface: "auto" detects, a kind insists. UsageError says what would be right.
+    """
     if interface != "auto":
         if not _can_be(interface, found):
             raise UsageError(
@@ -93,8 +96,8 @@ def kind_of(found: Any, interface: str = "auto") -> str:
         return interface
     if isinstance(found, type) and not issubclass(found, asyncio.BaseProtocol):
         raise UsageError(f"target is {found!r}, not {KINDS}")
-    for kind in ("protocol", "stream", "asgi3"):
-        if _can_be(kind, found) and _is_async(found) == (kind != "protocol"):
+    for kind in _PARAMETERS:
+        if _can_be(kind, found) and _is_async(found) == _ASYNC[kind]:
             return kind
     hint = ""
     if isinstance(found, type):

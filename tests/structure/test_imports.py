@@ -33,6 +33,7 @@ LOOP = ("factory", "on_uvloop", "on_asyncio", "listening", "serving", "shared")
 SERVE = (
     "arguments",
     "run",
+    "reload",
     "supervisor",
     "child",
     "worker",
@@ -43,6 +44,7 @@ SERVE = (
     "target",
     "bind",
     "machine",
+    "logs",
     "systemd",
 )
 # Within serve.asgi, likewise.

@@ -1,27 +1,21 @@
 """The access log: a line for each response, in the Common Log Format that log tools know."""
 
 import asyncio
+import logging
 import os
 import time
-from collections.abc import Callable
 from contextlib import suppress
 
 from .scope import Address, Scope
 
 
-def _to_stdout(text: str) -> None:
-    with suppress(OSError):  # a full disk, a closed pipe: no reason to answer nobody
-        os.write(1, text.encode(errors="backslashreplace"))
-
-
 class AccessLog:
-    """Lines are written once a turn of the loop, all at once. write: takes whole lines."""
+    """Lines are written once a turn of the loop, all at once: to standard output, or each to the
+    logger of that name."""
 
-    def __init__(
-        self, loop: asyncio.AbstractEventLoop, write: Callable[[str], object] = _to_stdout
-    ) -> None:
+    def __init__(self, loop: asyncio.AbstractEventLoop, logger: str | None = None) -> None:
         self._loop = loop
-        self._write = write
+        self._logger = logging.getLogger(logger) if logger is not None else None
         self._lines: list[str] = []
         self._second = 0
         self._stamp = ""
@@ -52,7 +46,12 @@ class AccessLog:
         """Write what has come."""
         if self._lines:
             lines, self._lines = self._lines, []
-            self._write("".join(lines))
+            if self._logger is not None:
+                for line in lines:
+                    self._logger.info("%s", line[:-1])
+            else:
+                with suppress(OSError):  # a full disk, a closed pipe: no reason to answer nobody
+                    os.write(1, "".join(lines).encode(errors="backslashreplace"))
 
 
 def _quoted(target: bytes) -> str:

@@ -32,6 +32,10 @@ _CHECKED = frozenset(
 )
 
 
+MOST_DISCARDED = 1 << 20
+"""Bytes of bodies that nobody asked for, before a connection is given up."""
+
+
 class Refused(Exception):
     """The client gets this status and no further request is looked at."""
 
@@ -45,6 +49,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_begun",
+        "_discarded",
         "_due",
         "_eof",
         "_fields",
@@ -80,6 +85,7 @@ class Connection(asyncio.Protocol):
         self._begun = False  # a head has
         self._fields = 0
         self._unheard = 0
+        self._discarded = 0
         self._url = b""
         self._headers: Headers = []
         self._handshake: Scope | None = None
@@ -90,7 +96,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.service.connections.add(self)
-        self._wait_until(self.service.heads)
+        self._wait_until(self.service.last_calls if self.service.draining else self.service.heads)
 
     def connection_lost(self, exc: Exception | None) -> None:
         self.service.connections.discard(self)
@@ -204,11 +210,18 @@ class Connection(asyncio.Protocol):
         self._queue.append(request)
         self._incoming = request
         self._last = not keep_alive and not body
+        # Who waits for 100 Continue sends nothing before: see await_body.
+        self._wait_until(self.service.bodies if body and not expect else None)
 
     def on_body(self, data: bytes) -> None:
-        if self._incoming is not None:
-            self._incoming.body_received(data)
+        incoming = self._incoming
+        if incoming is not None:
+            incoming.body_received(data)
             self._wait_until(self.service.bodies)
+            if incoming.complete:  # nobody asks for it
+                self._discarded += len(data)
+                if self._discarded > MOST_DISCARDED:
+                    self._finish()
 
     def on_message_complete(self) -> None:
         if self._incoming is not None:
@@ -311,7 +324,7 @@ class Connection(asyncio.Protocol):
                 self._hand_over(what)
                 return
             self._running = what
-            if what is not self._incoming:
+            if what is not self._incoming and self._due is not self.service.bodies:
                 self._wait_until(None)
             what.start()
             if self._running is not None:
@@ -403,6 +416,10 @@ class Connection(asyncio.Protocol):
                 self.transport.pause_reading()
                 if self._due is self.service.bodies:  # now it is us whom the client waits for
                     self._wait_until(None)
+
+    def await_body(self) -> None:
+        """The client was told to send it."""
+        self._wait_until(self.service.bodies)
 
     # -- time --
 

@@ -22,6 +22,7 @@ class HttpOptions:
     proxy_headers: bool = True
     forwarded_allow_ips: str | None = None
     access_log: bool = True
+    access_logger: str | None = None
     headers: tuple[tuple[bytes, bytes], ...] = ()
     server_header: bool = True
     date_header: bool = True

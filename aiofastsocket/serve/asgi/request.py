@@ -20,6 +20,9 @@ class Source(Sender, Protocol):
     def read_on(self) -> None:
         """The body's last part was taken."""
 
+    def await_body(self) -> None:
+        """The client was told to send it."""
+
     def cut(self) -> None:
         """The response will not be complete."""
 
@@ -133,6 +136,7 @@ class Request(Response):
                 self._expect = False
                 if not self._started:
                     self._connection.transport.write(wire.CONTINUE)
+                    self._connection.await_body()
             self._waiting = self._connection.service.loop.create_future()
             try:
                 await self._waiting

@@ -146,6 +146,9 @@ class Response:
                 except OSError as error:
                     self._gone = True
                     raise ClientDisconnected(f"the client is gone: {error}") from error
+            if self._sent < size and not self._silent:
+                connection.transport.abort()
+                raise RuntimeError(f"{path!r} became shorter while it was sent")
         self._end()
 
     def _take_head(self, length: int, more: bool) -> bytes:

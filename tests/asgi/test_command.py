@@ -1,0 +1,170 @@
+"""What people expect of the command: reload, logs, WSGI, and the same from Python."""
+
+import json
+import os
+import signal
+import socket
+import subprocess
+import sys
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.http import Client
+from support.service import Service, run, until
+
+Serve = Callable[..., Service]
+
+HELLO = b"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
+
+APP = """
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({{"type": "http.response.start", "status": 200}})
+    await send({{"type": "http.response.body", "body": b"{text}"}})
+"""
+
+
+def body_of(service: Service) -> bytes:
+    with Client(service.address) as client:
+        client.send(HELLO)
+        return client.answer().body
+
+
+def test_reload_when_a_file_changes(serve: Serve, tmp_path: Path) -> None:
+    source = tmp_path / "changing.py"
+    source.write_text(APP.format(text="one"))
+    service = serve("changing:app", "--app-dir", str(tmp_path), "--reload", "--workers", "2")
+    assert body_of(service) == b"one"
+    tries = 0
+
+    def changed() -> bool:  # the watcher may only begin to watch: a change before is none
+        nonlocal tries
+        tries += 1
+        source.write_text(APP.format(text=f"two{tries}"))
+        return service.log().count("changing.py changed") > 0
+
+    until(changed, "the change is noticed")
+    until(lambda: body_of(service).startswith(b"two"), "the new program serves")
+    source.write_text("this is no Python\n")
+    service.wait_log("the old workers go on serving")
+    assert body_of(service).startswith(b"two")
+    source.write_text(APP.format(text="three"))
+    until(lambda: body_of(service) == b"three", "and the next one")
+    assert service.stop() == 0
+
+
+def test_reload_needs_the_program_anew(tmp_path: Path) -> None:
+    done = run("serve", "web:app", "--reload", "--preload", cwd=tmp_path)
+    assert done.returncode == 2
+    assert "--reload does not go with --preload" in done.stderr
+
+
+def test_wsgi(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "old.py").write_text(
+        "def app(environ, start_response):\n"
+        "    body = environ['wsgi.input'].read()\n"
+        "    start_response('200 OK', [('Content-Type', 'text/plain')])\n"
+        "    return [environ['REQUEST_METHOD'].encode(), b' ', body]\n"
+    )
+    for interface in ("auto", "wsgi"):
+        service = serve("old:app", "--app-dir", str(tmp_path), "--interface", interface)
+        with Client(service.address) as client:
+            client.send(b"POST / HTTP/1.1\r\nHost: a\r\nContent-Length: 3\r\n\r\nabc")
+            assert client.answer().body == b"POST abc"
+        assert service.stop() == 0
+
+
+def test_log_config(serve: Serve, tmp_path: Path) -> None:
+    file = {"class": "logging.FileHandler", "formatter": "own"}
+    config = {
+        "version": 1,
+        "formatters": {"own": {"format": "%(name)s|%(message)s"}},
+        "handlers": {
+            "all": {**file, "filename": str(tmp_path / "all.log")},
+            "access": {**file, "filename": str(tmp_path / "access.log")},
+        },
+        "loggers": {
+            "aiofastsocket": {"handlers": ["all"]},
+            "aiofastsocket.access": {"handlers": ["access"], "propagate": False},
+        },
+    }
+    path = tmp_path / "logging.json"
+    path.write_text(json.dumps(config))
+    service = serve("web:app", "--log-config", str(path), "--workers", "1", wait=False)
+    log, access = tmp_path / "all.log", tmp_path / "access.log"
+    until(lambda: log.exists() and "serving" in log.read_text(), "it serves")
+    port = int(log.read_text().partition("127.0.0.1:")[2].partition(":")[0])
+    with Client(("127.0.0.1", port)) as client:
+        client.send(HELLO)
+        assert client.answer().body == b"hello"
+    until(lambda: "GET /hello" in access.read_text(), "the access is in its file")
+    assert access.read_text().startswith("aiofastsocket.access|127.0.0.1 - - [")
+    assert service.stop() == 0
+    assert service.log() == ""
+
+
+@pytest.mark.parametrize(
+    ("name", "text", "words"),
+    [
+        ("log.json", "{", "Expecting property name"),
+        ("log.json", '{"version": 2}', "Unsupported version"),
+        ("log.ini", "nothing", "log.ini"),
+        ("log.conf", "", ".json or .ini"),
+        ("missing.json", None, "No such file"),
+    ],
+)
+def test_bad_log_configs(tmp_path: Path, name: str, text: str | None, words: str) -> None:
+    path = tmp_path / name
+    if text is not None:
+        path.write_text(text)
+    done = run("serve", "--log-config", str(path), "--port", "0", cwd=tmp_path)
+    assert done.returncode == 2
+    assert words in done.stderr
+    assert len(done.stderr.splitlines()) == 1, done.stderr
+
+
+def test_from_python(tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as sock:
+        port = sock.getsockname()[1]
+    (tmp_path / "main.py").write_text(
+        "import aiofastsocket\n" + APP.format(text="from Python") + "if __name__ == '__main__':\n"
+        f"    code = aiofastsocket.serve(app, port={port}, workers=2, headers=[(b'x-a', b'1')])\n"
+        "    print('ended with', code)\n"
+    )
+    with subprocess.Popen(
+        [sys.executable, "main.py"],
+        cwd=tmp_path,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+    ) as process:
+        assert process.stderr is not None
+        assert "serving __main__:app on 127.0.0.1" in process.stderr.readline()
+        with Client(("127.0.0.1", port)) as client:
+            client.send(HELLO)
+            answer = client.answer()
+        assert (answer.body, answer.headers["x-a"]) == (b"from Python", "1")
+        process.send_signal(signal.SIGTERM)
+        out, err = process.communicate(timeout=60)
+    assert out.endswith("ended with 0\n")
+    assert "Traceback" not in err
+
+
+def test_wrong_options_from_python(tmp_path: Path) -> None:
+    program = (
+        "import aiofastsocket\n"
+        "for options in ({'prot': 1}, {'reload': True}, {'port': 70000}):\n"
+        "    try:\n"
+        "        aiofastsocket.serve(lambda: None, **options)\n"
+        "    except aiofastsocket.UsageError as error:\n"
+        "        print(error)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    first, second, third = done.stdout.splitlines()
+    assert "no option prot" in first
+    assert "by name" in second
+    assert "70000" in third
+    assert os.listdir(tmp_path) == []
