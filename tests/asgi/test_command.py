@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.http import Client
+from support.by_hand import Client
 from support.service import Service, run, until
 
 Serve = Callable[..., Service]

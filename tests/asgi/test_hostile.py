@@ -6,8 +6,8 @@ The answers are ours; where uvicorn, on the same parser, has another, its own st
 from typing import Any
 
 import pytest
+from support.by_hand import Answer, Client
 from support.client import Address
-from support.http import Answer, Client
 
 HEAD = b"GET /hello HTTP/1.1\r\nHost: a\r\n"
 POST = b"POST /echo HTTP/1.1\r\nHost: a\r\n"

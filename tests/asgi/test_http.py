@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.http import Answer, Client
+from support.by_hand import Answer, Client
 from support.service import until
 
 HOST = b"Host: a\r\n"

@@ -12,8 +12,8 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support.by_hand import Client
 from support.client import Load, connect
-from support.http import Client
 from support.service import Service, run, until
 from websockets.sync.client import connect as websocket
 
