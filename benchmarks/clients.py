@@ -24,7 +24,7 @@ class Void(Exception):
 def _command(load: Load, port: int, seconds: int, seed: int) -> list[str]:
     own = str(BUILD / "bin" / "client")
     match load:
-        case Wrk(connections, headers):
+        case Wrk(connections, headers, _):
             said = [word for header in headers for word in ("-H", header)]
             options = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(HERE / "wrk.lua")]
             return ["wrk", *options, *said, f"http://127.0.0.1:{port}/"]

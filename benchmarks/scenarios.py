@@ -1,8 +1,7 @@
 """What is measured: servers, loads, comparisons and aims, as data. Nothing here runs anything.
 
 A new peer is an entry of ENVIRONMENTS (if it needs packages) and a Server; a new scenario is an
-entry of SCENARIOS. ASGI will be one: servers that are started with `{env}/bin/uvicorn` and the
-like, and the loads `Wrk(64)` and `Wrk(64, headers=())`.
+entry of SCENARIOS.
 """
 
 from dataclasses import dataclass
@@ -14,6 +13,11 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "ours": (OURS,),
     "uvloop": ("uvloop",),
     "asyncio": (),
+    "ours-fastapi": (OURS, "fastapi"),
+    "uvicorn": ("uvicorn", "httptools", "uvloop", "fastapi"),
+    "granian": ("granian", "uvloop"),
+    "hypercorn": ("hypercorn", "uvloop"),
+    "gunicorn": ("gunicorn", "uvloop", "httptools"),
     "report": ("matplotlib",),
 }
 
@@ -40,7 +44,7 @@ class Wrk:
 
     connections: int
     headers: tuple[str, ...] = ("Connection: close",)
-    unit = "connection"
+    unit: str = "connection"
 
 
 @dataclass(frozen=True)
@@ -164,6 +168,46 @@ def _program(
     before = ("{env}/bin/aiofastsocket", "exec", *shim, "--") if shim else ()
     environment = "ours" if shim else None
     return Server(name, (*before, *command), environment, workers, config, listen)
+
+
+def _asgi(peer: str, app: str = "hello_asgi", *, name: str = "", workers: int = 1) -> Server:
+    """An ASGI server with an application of apps/, without its access log.
+
+    peer: "ours", or "ours-now" without deferred accept, "uvicorn", "granian", "hypercorn" or
+    "gunicorn".
+    """
+    target, many = f"{app}:app", ("--workers", "{workers}")
+    address = ("--host", "127.0.0.1", "--port", "{port}")
+    ours = ("{env}/bin/aiofastsocket", "serve", target, "--app-dir", "{apps}", "--no-access-log")
+    elsewhere = ("env", "PYTHONPATH={apps}")
+    quiet = ("--no-access-log", "--log-level", "warning")
+    commands = {
+        "ours": (*ours, *address, *many, "--backlog", "{backlog}"),
+        "ours-now": (*ours, *address, *many, "--backlog", "{backlog}", "--no-defer-accept"),
+        "uvicorn": (
+            *("{env}/bin/uvicorn", target, "--app-dir", "{apps}", *quiet, *address, *many),
+            *("--backlog", "{backlog}", "--loop", "uvloop", "--http", "httptools"),
+        ),
+        "granian": (
+            *("{env}/bin/granian", target, "--interface", "asgi", "--working-dir", "{apps}"),
+            *(*quiet, *address, *many, "--backlog", "{backlog}", "--loop", "uvloop"),
+        ),
+        "hypercorn": (
+            *(*elsewhere, "{env}/bin/hypercorn", target, "--bind", "127.0.0.1:{port}"),
+            *(*many, "--backlog", "{backlog}", "--worker-class", "uvloop"),
+        ),
+        "gunicorn": (
+            *(*elsewhere, "{env}/bin/gunicorn", target, "--bind", "127.0.0.1:{port}"),
+            *(*many, "--backlog", "{backlog}", "--worker-class", "asgi", "--log-level", "warning"),
+        ),
+    }
+    environment = peer.partition("-")[0]
+    if environment == "ours" and app == "json_fastapi":
+        environment = "ours-fastapi"
+    return Server(name or peer, commands[peer], environment, workers)
+
+
+_ASGI_PEERS = ("uvicorn", "granian", "hypercorn", "gunicorn")
 
 
 def _shim(program: str, own_reuseport: str = "") -> Scenario:
@@ -305,6 +349,44 @@ SCENARIOS = (
         ),
         load=Flood(5_000),
         against=("uvloop", "asyncio", "c-epoll", "nginx"),
+    ),
+    Scenario(
+        name="asgi-short",
+        title="ASGI, short connections",
+        about="Hello in plain ASGI, one request a connection, one worker. `ours` defers accept, "
+        "which is what `serve` does; `ours-now` does not.",
+        servers=(*map(_asgi, ("ours", "ours-now", *_ASGI_PEERS)),),
+        load=Wrk(64),
+        against=_ASGI_PEERS,
+        aims=(Aim(("ours",), ("granian",), 0.75), Aim(("ours",), ("uvicorn",), 0.36)),
+    ),
+    Scenario(
+        name="asgi-keep",
+        title="ASGI, kept connections",
+        about="The same on 64 connections that go on.",
+        servers=(*map(_asgi, ("ours", *_ASGI_PEERS)),),
+        load=Wrk(64, headers=(), unit="request"),
+        against=_ASGI_PEERS,
+        aims=(Aim(("ours",), ("granian",), 0.90), Aim(("ours",), ("uvicorn",), 0.75)),
+    ),
+    Scenario(
+        name="fastapi-keep",
+        title="FastAPI, kept connections",
+        about="A small JSON document on 64 connections that go on: most is the framework's.",
+        servers=(_asgi("ours", "json_fastapi"), _asgi("uvicorn", "json_fastapi")),
+        load=Wrk(64, headers=(), unit="request"),
+        against=("uvicorn",),
+        aims=(Aim(("ours",), ("uvicorn",), 0.90),),
+    ),
+    Scenario(
+        name="asgi-tail",
+        title="ASGI, tail latency beside a handler that blocks",
+        about="As above, in plain ASGI.",
+        servers=(*(_asgi(peer, workers=2) for peer in ("ours", *_ASGI_PEERS)),),
+        load=Arrivals(rate=60, block=20),
+        against=_ASGI_PEERS,
+        metrics=("delayed",),
+        seconds=(3, 12),
     ),
     _shim("nginx", "reuseport"),
     _shim("haproxy", "shards by-thread"),

@@ -75,6 +75,7 @@ class Asgi:
 
         self._app = app
         self._options = config.http
+        self._scheme = "https" if config.ssl_certfile else "http"
         self.client_first = not config.http.behind_a_proxy
         self._service_type = service.Service
         self._connection_type = connection.Connection
@@ -89,8 +90,9 @@ class Asgi:
 
     def protocol(self, listener: Listener) -> targets.ProtocolFactory:
         """See Program."""
-        service, connection, server = self._service, self._connection_type, _name_of(listener)
-        return lambda: connection(service, server)
+        service, connection = self._service, self._connection_type
+        scheme, server = self._scheme, _name_of(listener)
+        return lambda: connection(service, scheme, server)
 
     def drain(self) -> None:
         """See Program."""

@@ -114,6 +114,28 @@ def test_bodies_of_requests(server: Any, size: int, chunked: bool) -> None:
         assert client.answer().body == b"hello"
 
 
+def test_a_head_that_begins_behind_a_long_body(server: Any) -> None:
+    """What was read with it does not count for its length."""
+    with Client(server.address) as client:
+        body = bytes(1 << 20)
+        head = get("/hello")
+        client.send(get("/count", f"Content-Length: {len(body)}", method="POST") + body + head[:9])
+        assert client.answer().body == b"%d" % len(body)
+        client.send(head[9:])
+        assert client.answer().body == b"hello"
+
+
+@pytest.mark.parametrize("start", [b"3;", b"0\r\nX: "], ids=["extension", "trailer"])
+def test_what_the_parser_keeps_has_a_limit(server: Any, ours: bool, start: bytes) -> None:
+    if not ours:
+        pytest.skip("uvicorn has no such limit")
+    with Client(server.address) as client:
+        request = get("/count", "Transfer-Encoding: chunked", method="POST")
+        client.send(request + start + b"x" * 1_000_000)
+        assert client.answer().status == 431
+        assert client.closed()
+
+
 def test_trailers_are_no_header_fields(server: Any, ours: bool) -> None:
     request = get("/scope", "Transfer-Encoding: chunked", method="POST")
     scope = scope_of(server, request + b"0\r\nX-Trailer: a\r\n\r\n")

@@ -228,6 +228,13 @@ def test_times_of_heads_bodies_and_between(serve: Serve) -> None:
         client.send(get("/echo", "Content-Length: 10") + b"a part")
         assert client.answer().status == 408
         assert client.closed()
+    with Client(service.address) as client:  # nothing of the body: not the time between requests
+        client.send(get("/echo", "Content-Length: 10"))
+        assert client.answer().status == 408
+    with Client(service.address) as client:
+        client.send(get("/echo", "Content-Length: 3", "Expect: 100-continue"))
+        assert client.answer().status == 100
+        assert client.answer().status == 408
     with Client(service.address) as client:
         client.send(HELLO)
         assert client.answer().body == b"hello"

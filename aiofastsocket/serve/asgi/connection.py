@@ -27,9 +27,8 @@ from .service import Service
 from .websocket import WebSocket
 
 _METHODS = {name.encode(): name for name in ("GET", "POST", "PUT", "DELETE", "HEAD", "OPTIONS")}
-_CHECKED = frozenset(
-    (b"host", b"transfer-encoding", b"content-length", b"expect", b"connection", b"upgrade")
-)
+_FRAMING = (b"transfer-encoding", b"content-length", b"expect", b"upgrade")
+_CHECKED = frozenset((b"host", *_FRAMING, b"x-forwarded-for", b"x-forwarded-proto"))
 
 
 MOST_DISCARDED = 1 << 20
@@ -45,7 +44,10 @@ class Refused(Exception):
 
 
 class Connection(asyncio.Protocol):
-    """The protocol of a connection. server: the address it was made to, if that is known."""
+    """The protocol of a connection.
+
+    scheme: "http", or "https" over TLS. server: the address it was made to, if that is known.
+    """
 
     __slots__ = (
         "_begun",
@@ -55,12 +57,14 @@ class Connection(asyncio.Protocol):
         "_fields",
         "_handshake",
         "_headers",
+        "_heard",
         "_incoming",
         "_last",
         "_parser",
         "_queue",
         "_reading",
         "_running",
+        "_scheme",
         "_server",
         "_starting",
         "_unheard",
@@ -70,8 +74,9 @@ class Connection(asyncio.Protocol):
         "writable",
     )
 
-    def __init__(self, service: Service, server: Address = None) -> None:
+    def __init__(self, service: Service, scheme: str = "http", server: Address = None) -> None:
         self.service = service
+        self._scheme = scheme
         self._server = server
         self.writable: asyncio.Future[None] | None = None  # who waits for room, while there is none
         self._parser: Any = HttpRequestParser(self)
@@ -84,7 +89,8 @@ class Connection(asyncio.Protocol):
         self._eof = False
         self._begun = False  # a head has
         self._fields = 0
-        self._unheard = 0
+        self._unheard = 0  # bytes that the parser was fed and said nothing of
+        self._heard = False  # it was more than a head's beginning
         self._discarded = 0
         self._url = b""
         self._headers: Headers = []
@@ -102,6 +108,7 @@ class Connection(asyncio.Protocol):
         self.service.connections.discard(self)
         self._wait_until(None)
         self._last = True
+        self._parser = None  # it refers to us: without, nobody has to look for cycles
         self._queue.clear()
         if self._running is not None:
             self._running.disconnect()
@@ -114,7 +121,7 @@ class Connection(asyncio.Protocol):
         # It may have closed, or only said that it sends no more: the application is told, and what
         # it answers all the same is sent.
         self._running.hang_up()
-        return self.transport.get_extra_info("sslcontext") is None
+        return self._scheme == "http"
 
     def pause_writing(self) -> None:
         self.writable = self.service.loop.create_future()
@@ -138,6 +145,7 @@ class Connection(asyncio.Protocol):
             self.read_on()
 
     def _feed(self, data: bytes) -> None:
+        self._heard = False
         try:
             self._parser.feed_data(data)
         except HttpParserUpgrade as upgrade:
@@ -149,12 +157,12 @@ class Connection(asyncio.Protocol):
                 raise error.__context__ from None
             if not self._last:
                 raise Refused(400, f"{error}") from None
-        if self._begun:
-            self._unheard += len(data)
-            limits = self.service.options
-            if self._unheard > limits.limit_request_line + limits.limit_request_head:
+        if self._begun or self._incoming is not None:
+            # What the parser keeps to itself has a limit: a field, a chunk's extensions, a trailer.
+            self._unheard = 0 if self._heard else self._unheard + len(data)
+            if self._unheard > self.service.most_unheard:
                 raise Refused(431, "the request's head is too long")
-            if self._due is not self.service.heads:
+            if self._begun and self._due is not self.service.heads:
                 self._wait_until(self.service.heads)
 
     # -- httptools' callbacks --
@@ -172,37 +180,36 @@ class Connection(asyncio.Protocol):
             raise Refused(414, "the request's target is too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._fields += len(name) + len(value)
-        limits = self.service.options
-        if self._fields > limits.limit_request_head:
-            raise Refused(431, "the request's head is too long")
         if self._begun:  # else a trailer, which nobody asks for
             self._headers.append((name.lower(), value))
-            if len(self._headers) > limits.limit_request_fields:
-                raise Refused(431, "the request has too many header fields")
+            self._fields += len(name) + len(value)
 
     def on_headers_complete(self) -> None:
         self._begun = False
-        self._fields = 0
+        limits = self.service.options
+        if self._fields > limits.limit_request_head:
+            raise Refused(431, "the request's head is too long")
+        if len(self._headers) > limits.limit_request_fields:
+            raise Refused(431, "the request has too many header fields")
         parser = self._parser
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
             raise Refused(505, f"HTTP/{version} is not spoken here")
         method = parser.get_method()
         path, query, authority = split_target(self._url)
-        hosts, expect, body, protocol = self._check(version, authority)
+        hosts, expect, body, protocol, forwarded = self._check(version, authority)
         if method == b"CONNECT":
             raise Refused(501, "CONNECT is not for this server")
         if parser.should_upgrade():
             if protocol == b"websocket":
-                self._handshake = self._websocket_scope(version, path, query)
+                self._handshake = self._websocket_scope(version, path, query, forwarded)
             return  # see _upgraded
         if version == "1.1" and hosts != 1:
             raise Refused(400, "a request names its host once")
         keep_alive = parser.should_keep_alive()
         request = Request(
             self,
-            self._scope(version, _METHODS.get(method) or method.decode(), path, query),
+            self._scope(version, _METHODS.get(method) or method.decode(), path, query, forwarded),
             keep_alive=keep_alive,
             expect=expect and version == "1.1",
             body=body,
@@ -215,6 +222,7 @@ class Connection(asyncio.Protocol):
 
     def on_body(self, data: bytes) -> None:
         incoming = self._incoming
+        self._heard = True
         if incoming is not None:
             incoming.body_received(data)
             self._wait_until(self.service.bodies)
@@ -224,16 +232,17 @@ class Connection(asyncio.Protocol):
                     self._finish()
 
     def on_message_complete(self) -> None:
+        self._heard = True
         if self._incoming is not None:
             self._incoming.body_complete()
             self._last |= not self._incoming.keep_alive
             self._incoming = None
             self._wait_until(None)
 
-    def _check(self, version: str, authority: bytes) -> tuple[int, bool, bool, bytes]:
+    def _check(self, version: str, authority: bytes) -> tuple[int, bool, bool, bytes, bool]:
         """How often the host is named, whether the client waits for 100 Continue, whether there is
-        a body, and what protocol it would like better."""
-        hosts, expect, body, protocol = 0, False, False, b""
+        a body, what protocol it would like better, and whether a proxy says who it is."""
+        hosts, expect, body, protocol, forwarded = 0, False, False, b"", False
         headers = self._headers
         for at, (name, value) in enumerate(headers):
             if name not in _CHECKED:
@@ -254,14 +263,18 @@ class Connection(asyncio.Protocol):
                 expect = value.lower() == b"100-continue"
             elif name == b"upgrade":
                 protocol = value.lower()
-        return hosts, expect, body, protocol
+            else:
+                forwarded = True
+        return hosts, expect, body, protocol, forwarded
 
-    def _scope(self, version: str, method: str, path: bytes, query: bytes) -> Scope:
+    def _scope(
+        self, version: str, method: str, path: bytes, query: bytes, forwarded: bool
+    ) -> Scope:
         transport, root = self.transport, self.service.options.root_path
         text = text_of(path)
         client = _address(transport.get_extra_info("peername"))
-        scheme = "http" if transport.get_extra_info("sslcontext") is None else "https"
-        if self.service.proxies is not None:
+        scheme = self._scheme
+        if forwarded and self.service.proxies is not None:
             client, scheme = self.service.proxies.heed(self._headers, client, scheme)
         return {
             "type": "http",
@@ -280,8 +293,8 @@ class Connection(asyncio.Protocol):
             "extensions": EXTENSIONS,
         }
 
-    def _websocket_scope(self, version: str, path: bytes, query: bytes) -> Scope:
-        scope = self._scope(version, "GET", path, query)
+    def _websocket_scope(self, version: str, path: bytes, query: bytes, forwarded: bool) -> Scope:
+        scope = self._scope(version, "GET", path, query, forwarded)
         del scope["method"]
         offered = [v for n, v in self._headers if n == b"sec-websocket-protocol"]
         names = b",".join(offered).decode("latin-1").split(",")

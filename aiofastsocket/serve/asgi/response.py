@@ -11,6 +11,7 @@ from .service import Service
 Message = dict[str, Any]
 
 _BODILESS = frozenset((204, 304))
+_PLAIN = ((b"content-type", b"text/plain; charset=utf-8"),)
 
 
 class ClientDisconnected(ConnectionError):
@@ -59,7 +60,7 @@ class Response:
         self._connection = connection
         self._expect = expect
         self._gone = False  # nothing can be sent
-        self._head: tuple[int, Any] | None = None  # status and headers, not sent yet
+        self._head: list[bytes] | None = None  # its lines, until they are sent
         self._started = False
         self._silent = False  # what the body would be is not sent
         self._chunked = False
@@ -95,7 +96,7 @@ class Response:
         elif kind == "http.response.start":
             if self._head is not None or self._started:
                 raise RuntimeError("'http.response.start' was sent twice")
-            self._head = _checked(message)
+            self._start(message)
             return
         elif kind == "http.response.pathsend":
             if self._head is None:
@@ -151,41 +152,47 @@ class Response:
                 raise RuntimeError(f"{path!r} became shorter while it was sent")
         self._end()
 
-    def _take_head(self, length: int, more: bool) -> bytes:
-        """The response's head, given the length of the body's first part."""
-        assert self._head is not None
-        status, headers = self._head
-        self._status = status
+    def _start(self, message: Message) -> None:
+        """The head, but for what depends on the body. Nothing of it is kept if it is refused."""
+        status = message["status"]
+        if status not in wire.STATUS_LINES or status < 200:
+            raise RuntimeError(f"status {status!r} is none of a response: use 200 to 599")
+        if message.get("trailers"):
+            raise RuntimeError("trailers are not offered: see scope['extensions']")
         service = self._connection.service
         date, server, left = service.date(), service.server(), None
         lines = [wire.STATUS_LINES[status]]
-        for name, value in headers:
-            line, what = wire.field(name, value)
+        for name, value in message.get("headers") or ():
+            line, what = wire.lines.get((name, value)) or wire.field(name, value)
             if what:
                 if what == wire.LENGTH:
                     if status == 204:  # RFC 9110, 8.6
                         continue
                     left = _length(value)
-                elif what == wire.CONNECTION:
+                elif what == wire.CONNECTION:  # of other words in it only the server knows
                     if b"close" in value.lower():
                         self.keep_alive = False
-                    else:  # of other words on it, only the server knows
-                        continue
+                    continue
                 elif what == wire.ENCODING:  # the specification: ignored
                     continue
                 elif what == wire.DATE:
                     date = b""
                 elif what == wire.SERVER:
                     server = b""
-                if what == wire.CONNECTION:
-                    continue
             lines.append(line)
-        self._head = None
-        lines += (date, server, service.fields)
-        version = self.scope["http_version"]
+        lines.append(date + server + service.fields)
+        self._left = left
+        self._status = status
+        self._head = lines
+
+    def _take_head(self, length: int, more: bool) -> bytes:
+        """The response's head, given the length of the body's first part."""
+        lines, self._head = self._head, None
+        assert lines is not None
+        status, version = self._status, self.scope["http_version"]
         self._silent = status in _BODILESS or self.scope.get("method") == "HEAD"
-        if left is not None:
-            self._left = left
+        if self._left is not None:
+            pass
         elif not more and status not in _BODILESS:
             self._left = length
             lines.append(b"content-length: %d\r\n" % length)
@@ -195,7 +202,8 @@ class Response:
                 lines.append(wire.CHUNKED)
             else:
                 self.keep_alive = False
-        if self._expect or service.draining:  # whether a body comes now, nobody can tell
+        # If the client still waits for 100 Continue, nobody can tell whether a body comes now.
+        if self._expect or self._connection.service.draining:
             self.keep_alive = False
         if not self.keep_alive:
             lines.append(wire.CLOSE)
@@ -207,7 +215,9 @@ class Response:
     def answer(self, status: int) -> None:
         """The server's own, after which the connection ends."""
         self.keep_alive = False
-        self._head = status, [(b"content-type", b"text/plain; charset=utf-8")]
+        self._chunked = False
+        self._sent = 0
+        self._start({"status": status, "headers": _PLAIN})
         self._send_body(wire.STATUS_LINES[status][13:-2] + b"\n", more=False)
 
     def _log(self) -> None:
@@ -219,18 +229,6 @@ class Response:
         self.complete = True
         self._log()
         self._connection.answered(self)
-
-
-def _checked(message: Message) -> tuple[int, Any]:
-    status = message["status"]
-    if status not in wire.STATUS_LINES or status < 200:
-        raise RuntimeError(f"status {status!r} is none of a response: use 200 to 599")
-    if message.get("trailers"):
-        raise RuntimeError("trailers are not offered: see scope['extensions']")
-    headers = message.get("headers", ())
-    for name, value in headers:
-        wire.field(name, value)
-    return status, headers
 
 
 def _length(value: bytes) -> int:

@@ -55,6 +55,7 @@ class Service:
         self.draining = False
         self._enough = on_enough
         self._left = options.limit_max_requests
+        self.most_unheard = options.limit_request_line + options.limit_request_head
         self._clock = Clock()
         self._server = b"server: aiofastsocket\r\n" if options.server_header else b""
         self.fields = b"".join(field(name, value)[0] for name, value in options.headers)

@@ -38,7 +38,8 @@ LAST_CHUNK = b"0\r\n\r\n"
 
 _MOST_LINES = 1024
 _LONGEST_KEPT = 256
-_lines: dict[tuple[bytes, bytes], tuple[bytes, int]] = {}
+lines: dict[tuple[bytes, bytes], tuple[bytes, int]] = {}
+"""Fields that were checked: as field() returns them."""
 
 
 def field(name: bytes, value: bytes) -> tuple[bytes, int]:
@@ -47,7 +48,7 @@ def field(name: bytes, value: bytes) -> tuple[bytes, int]:
     Raises RuntimeError if it is none, so that nobody splits a response by what he gets into a value
     (RFC 9112, 11.1), and TypeError if it is not bytes.
     """
-    found = _lines.get((name, value))
+    found = lines.get((name, value))
     if found is None:
         if not isinstance(name, bytes) or not isinstance(value, bytes):
             raise TypeError(f"header ({name!r}, {value!r}): name and value are bytes")
@@ -57,9 +58,9 @@ def field(name: bytes, value: bytes) -> tuple[bytes, int]:
             raise RuntimeError(f"header {name.decode()}: control characters in {value!r}")
         found = b"%b: %b\r\n" % (name, value), _KINDS.get(name.lower(), PLAIN)
         if len(value) <= _LONGEST_KEPT:
-            if len(_lines) >= _MOST_LINES:
-                _lines.clear()
-            _lines[name, value] = found
+            if len(lines) >= _MOST_LINES:
+                lines.clear()
+            lines[name, value] = found
     return found
 
 
