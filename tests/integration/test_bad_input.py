@@ -30,7 +30,7 @@ def one_line(out: "subprocess.CompletedProcess[str]", code: int, *parts: str) ->
         (
             ("targets:number", *FREE),
             2,
-            ["is 5, not an ASGI application", "(reader, writer)"],
+            ["is 5, not an ASGI or WSGI application", "(reader, writer)"],
         ),
         (("targets:Needs", *FREE), 2, ["made without arguments"]),
         (("targets:handle", "--interface", "protocol", *FREE), 2, ["cannot serve"]),

@@ -54,7 +54,7 @@ def test_kinds_of_targets() -> None:
     with pytest.raises(UsageError, match="which --interface stream cannot serve"):
         kind_of(app, "stream")
     for wrong in (one, 5, "text", lambda x: x, None, App):
-        with pytest.raises(UsageError, match=r"target is .*, not an ASGI application"):
+        with pytest.raises(UsageError, match=r"target is .*, not an ASGI or WSGI application"):
             kind_of(wrong)
 
 
