@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 SOURCES := $(shell find aiofastsocket native pyproject.toml LICENSE README.md -type f \
              -not -path '*/__pycache__/*' -not -path 'native/tests/*')
 
-.PHONY: serve test test-native test-python test-programs test-sanitized test-kernel test-kernel-debug module bench bench-full lint format clean
+.PHONY: serve test test-native test-python test-programs test-sanitized test-kernel test-kernel-debug fuzz module bench bench-full lint format clean
 
 serve: $(VENV)/installed
 	@echo "In another terminal:  curl http://$(HOST):$(PORT)/        (and again: the workers take turns)"
@@ -56,6 +56,14 @@ test-programs: $(VENV)/installed $(VENV)/tools
 	@$(call install,nginx haproxy lighttpd apache2 redis-server redis-benchmark memcached node pgbench ab, \
 	  nginx-light haproxy lighttpd apache2 redis-server redis-tools memcached nodejs postgresql apache2-utils)
 	$(BIN)/pytest tests/programs -m programs -rP $(PYTEST_ARGS)
+
+# Random bytes against the HTTP layer, for so many seconds. What is new stays in build/fuzz.
+FUZZ_SECONDS ?= 60
+fuzz: $(VENV)/installed
+	@$(BIN)/pip install -q --group fuzz
+	@mkdir -p build/fuzz
+	$(BIN)/python tests/fuzz/run.py -max_total_time=$(FUZZ_SECONDS) -max_len=2000 \
+	  -artifact_prefix=build/fuzz/ build/fuzz tests/fuzz/corpus
 
 # The kernel module, for kernel KERNEL: the running one unless said. Its README section says the rest.
 module:

@@ -1,0 +1,23 @@
+"""Look for bytes that break the HTTP layer: python run.py [libFuzzer's options] CORPUS...
+
+What is found goes into the first corpus folder; what breaks it, into ./crash-*.
+"""
+
+import logging
+import sys
+from pathlib import Path
+
+import atheris
+
+with atheris.instrument_imports(include=["aiofastsocket.serve.asgi"]):
+    sys.path.insert(1, str(Path(__file__).parents[1]))
+    from support.fuzzing import check
+
+
+def one(data: bytes) -> None:
+    check(data)
+
+
+logging.disable()
+atheris.Setup(sys.argv, one)
+atheris.Fuzz()
