@@ -2,6 +2,7 @@
 
 import json
 import os
+import re
 import signal
 import socket
 import subprocess
@@ -14,6 +15,8 @@ from support.by_hand import Client
 from support.service import Service, run, until
 
 Serve = Callable[..., Service]
+
+UVICORN = Path(__file__).parents[2] / "docs" / "uvicorn.md"
 
 HELLO = b"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n"
 
@@ -127,11 +130,11 @@ def test_bad_log_configs(tmp_path: Path, name: str, text: str | None, words: str
 def test_from_python(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
-    (tmp_path / "main.py").write_text(
-        "import aiofastsocket\n" + APP.format(text="from Python") + "if __name__ == '__main__':\n"
-        f"    code = aiofastsocket.serve(app, port={port}, workers=2, headers=[(b'x-a', b'1')])\n"
-        "    print('ended with', code)\n"
-    )
+    (example,) = re.findall(r"```python\n(.*?)```", UVICORN.read_text(), re.DOTALL)
+    call = "aiofastsocket.serve(app, port=8000, workers=2)"
+    assert call in example
+    more = f"print('ended with', {call[:-1].replace('8000', str(port))}, headers=[(b'x-a', b'1')]))"
+    (tmp_path / "main.py").write_text(example.replace(call, more))
     with subprocess.Popen(
         [sys.executable, "main.py"],
         cwd=tmp_path,
@@ -144,11 +147,25 @@ def test_from_python(tmp_path: Path) -> None:
         with Client(("127.0.0.1", port)) as client:
             client.send(HELLO)
             answer = client.answer()
-        assert (answer.body, answer.headers["x-a"]) == (b"from Python", "1")
+        assert (answer.body, answer.headers["x-a"]) == (b"Hello, world!\n", "1")
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
     assert out.endswith("ended with 0\n")
     assert "Traceback" not in err
+
+
+def test_the_page_for_those_who_come_from_uvicorn(tmp_path: Path) -> None:
+    """Options that it calls the same are there, and there too."""
+    same = re.search(r"## The same\n(.*?)\n## Different", UVICORN.read_text(), re.DOTALL)
+    assert same
+    options = set(re.findall(r"--[a-z-]+", same[1].partition("`pip")[0]))
+    assert len(options) > 30
+    ours = run("serve", "--help", cwd=tmp_path).stdout
+    command = [sys.executable, "-m", "uvicorn", "--help"]
+    theirs = subprocess.run(command, capture_output=True, text=True, check=True, cwd="/").stdout
+    for option in options:
+        assert f"{option} " in ours or f"{option}\n" in ours or f"{option}," in ours, option
+        assert option in theirs, option
 
 
 def test_wrong_options_from_python(tmp_path: Path) -> None:

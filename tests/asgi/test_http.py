@@ -296,6 +296,8 @@ def test_who_closes_his_half_is_answered(server: Any, ours: bool) -> None:
 
 def test_an_early_answer_is_not_lost_by_the_upload(server: Any, ours: bool) -> None:
     """A close while the client still sends would reset the connection, and the answer with it."""
+    if not ours:
+        pytest.skip("uvicorn closes at once: whether the answer arrives is chance")
     with Client(server.address) as client:
         client.send(get("/early", "Content-Length: 100000000", "Connection: close", method="POST"))
         for _ in range(10):

@@ -160,6 +160,20 @@ def test_term_answers_what_is_under_way(serve: Serve, path: str) -> None:
     assert "cut off" not in service.log()
 
 
+def test_no_request_outlives_the_grace_time(serve: Serve, tmp_path: Path) -> None:
+    service = serve("web:app", "--workers", "1", "--timeout-graceful-shutdown", "0.3")
+    told = tmp_path / "told"
+    with Client(service.address) as client:
+        client.send(get(f"/stuck?{told}"))
+        client.send(HELLO)  # which stands behind it
+        until(lambda: service.accepted() == 1, "it is there")
+        assert service.stop() == 0
+        assert client.closed()
+    assert told.read_text() == "ended"
+    assert "connections cut off after the grace time: 1" in service.log()
+    assert "Traceback" not in service.log()
+
+
 def test_both_workers_answer(serve: Serve) -> None:
     service = serve("web:app", "--workers", "2")
     seen = set()

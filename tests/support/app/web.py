@@ -131,6 +131,14 @@ async def http_wait(scope: Any, receive: Any, send: Any) -> None:
     Path(scope["query_string"].decode()).write_text(message["type"])
 
 
+async def http_stuck(scope: Any, receive: Any, send: Any) -> None:
+    """For ever; a file named by the query tells of its end."""
+    try:
+        await asyncio.sleep(10_000)
+    finally:
+        Path(scope["query_string"].decode()).write_text("ended")
+
+
 async def http_raises(scope: Any, receive: Any, send: Any) -> None:
     raise RuntimeError("not today")
 
