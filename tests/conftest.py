@@ -2,6 +2,7 @@
 
 import os
 import signal
+import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
@@ -21,6 +22,20 @@ def no_descriptor_left() -> Iterator[None]:
     before = len(os.listdir("/proc/self/fd"))
     yield
     assert len(os.listdir("/proc/self/fd")) == before
+
+
+@pytest.fixture(scope="session")
+def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A chain with its key in the same file; the key alone is key.pem beside it."""
+    path: Path = tmp_path_factory.mktemp("tls") / "cert.pem"
+    key = path.with_name("key.pem")
+    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
+    names = ("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
+    subprocess.run(
+        [*command.split(), *names, "-keyout", key, "-out", path], check=True, capture_output=True
+    )
+    path.write_bytes(path.read_bytes() + key.read_bytes())
+    return path
 
 
 @pytest.fixture(params=["uvloop", "asyncio"])

@@ -388,14 +388,8 @@ def test_unix_sockets_and_descriptors(serve: Serve, tmp_path: Path) -> None:
         assert inherited.stop() == 0
 
 
-def test_tls(serve: Serve, tmp_path: Path) -> None:
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-        f" -addext subjectAltName=DNS:localhost -keyout {key} -out {cert}".split(),
-        check=True,
-        capture_output=True,
-    )
+def test_tls(serve: Serve, tmp_path: Path, certificate: Path) -> None:
+    cert, key = certificate, certificate.with_name("key.pem")
     files = ("--ssl-certfile", str(cert), "--ssl-keyfile", str(key))
     service = serve("web:app", "--workers", "2", *files)
     host, port = service.address

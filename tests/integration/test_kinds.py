@@ -102,14 +102,8 @@ def test_a_dead_servers_socket_file_is_replaced(serve: Serve, tmp_path: Path) ->
     assert ask(path)
 
 
-def test_tls(serve: Serve, tmp_path: Path) -> None:
-    cert, key = tmp_path / "cert.pem", tmp_path / "key.pem"
-    subprocess.run(
-        f"openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-        f" -addext subjectAltName=DNS:localhost -keyout {key} -out {cert}".split(),
-        check=True,
-        capture_output=True,
-    )
+def test_tls(serve: Serve, certificate: Path) -> None:
+    cert, key = certificate, certificate.with_name("key.pem")
     service = serve(
         *("targets:Who", "--workers", "2"),
         *("--ssl-certfile", str(cert), "--ssl-keyfile", str(key)),

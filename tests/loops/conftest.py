@@ -3,7 +3,6 @@
 import asyncio
 import gc
 import ssl
-import subprocess
 from collections.abc import AsyncIterator, Callable, Mapping
 from functools import partial
 from pathlib import Path
@@ -38,19 +37,6 @@ async def nothing_left() -> AsyncIterator[None]:
     assert not tasks
     gc.collect()
     assert not errors
-
-
-@pytest.fixture(scope="session")
-def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    path: Path = tmp_path_factory.mktemp("tls") / "cert.pem"
-    key = path.with_name("key.pem")
-    command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"
-    names = ("-addext", "subjectAltName=DNS:localhost,IP:127.0.0.1")
-    subprocess.run(
-        [*command.split(), *names, "-keyout", key, "-out", path], check=True, capture_output=True
-    )
-    path.write_bytes(path.read_bytes() + key.read_bytes())
-    return path
 
 
 @pytest.fixture(scope="session")
