@@ -19,6 +19,17 @@ def _workers(text: str) -> int | None:
     return int(text)
 
 
+def _pairs(headers: Any) -> tuple[tuple[bytes, bytes], ...]:
+    """From Python they may be text."""
+    return tuple(
+        (
+            n if isinstance(n, bytes) else str(n).encode(),
+            v if isinstance(v, bytes) else str(v).encode(),
+        )
+        for n, v in headers
+    )
+
+
 def _header(text: str) -> tuple[bytes, bytes]:
     name, colon, value = text.partition(":")
     if not colon:
@@ -156,7 +167,7 @@ def config(options: dict[str, Any]) -> Config:
     for field in fields(HttpOptions):
         value = options.pop(field.name, None)
         if value is not None:
-            http[field.name] = tuple(value) if field.name == "headers" else value
+            http[field.name] = _pairs(value) if field.name == "headers" else value
     if options["log_config"] is not None:
         http["access_logger"] = "aiofastsocket.access"
     options["reload_dirs"] = tuple(options["reload_dirs"] or ())

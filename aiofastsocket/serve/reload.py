@@ -36,6 +36,8 @@ def watching(folders: list[str]) -> Iterator[None]:
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's: the supervisor decides
             check(lib.fs_parent_death_signal(signal.SIGTERM, supervisor), "supervisor is gone")
             _watch(folders, supervisor)
+        except BaseException:
+            logger.exception("files are not watched any more")
         finally:
             os._exit(0)
     try:

@@ -2,6 +2,7 @@
 
 import json
 import re
+import time
 from pathlib import Path
 from typing import Any
 
@@ -320,3 +321,54 @@ def test_files_are_sent_by_path(server: Any, ours: bool, tmp_path: Path) -> None
         client.send(get(f"/file?{path}") + get("/hello"))
         assert client.answer().body == path.read_bytes()
         assert client.answer().body == b"hello"
+
+
+def test_nothing_of_a_request_is_in_the_next(server: Any, ours: bool) -> None:
+    with Client(server.address) as client:
+        client.send(get("/context") * 3)
+        found = {client.answer().body for _ in range(3)}
+    with Client(server.address) as client:
+        client.send(get("/context"))
+        found.add(client.answer().body)
+    if ours:  # uvicorn's next request has the context of the one before
+        assert len(found) == 1
+        assert found.pop().startswith(b"nothing [")
+
+
+def test_the_scope_is_the_applications_own(server: Any, ours: bool) -> None:
+    if not ours:
+        pytest.skip("uvicorn needs it for its log")
+    with Client(server.address) as client:
+        client.send(get("/forgets") + get("/forgets", "Connection: close", method="HEAD"))
+        assert client.answer().body == b"forgotten"
+        assert client.answer(to="HEAD").status == 200
+        assert client.closed()
+
+
+def test_all_who_wait_are_told(server: Any, ours: bool, tmp_path: Path) -> None:
+    if not ours:
+        pytest.skip("uvicorn tells one of them")
+    told = tmp_path / "told"
+    with Client(server.address) as client:
+        client.send(get(f"/two-wait?{told}"))
+        client.sock.settimeout(0.5)
+        with pytest.raises(TimeoutError):
+            client.sock.recv(1)
+    until(lambda: told.exists() and told.read_text(), "both hear of it")
+    assert told.read_text() == "http.disconnect http.disconnect"
+
+
+def test_a_send_that_gives_up_leaves_the_others_alone(server: Any) -> None:
+    with Client(server.address) as client:
+        client.send(get("/impatient"))
+        time.sleep(0.3)
+        body = client.answer().body
+        assert len(body) >= (30 << 20) + 3
+        assert body[-3:] == b"end"
+
+
+def test_many_early_answers_on_one_connection(server: Any) -> None:
+    with Client(server.address) as client:
+        for _ in range(30):
+            client.send(get("/early", "Content-Length: 50000", method="POST") + bytes(50000))
+            assert client.answer().status == 413

@@ -7,6 +7,7 @@ import signal
 import socket
 import ssl
 import subprocess
+import time
 from collections.abc import Callable
 from pathlib import Path
 from typing import Any
@@ -200,11 +201,7 @@ def test_a_gigabyte_in_constant_memory(serve: Serve, direction: str) -> None:
         command = f"head -c {1 << 30} /dev/zero | curl -sSf -T - {url}/count"
         done = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
         assert int(done.stdout) == 1 << 30
-    (worker,) = service.workers()
-    status = Path(f"/proc/{worker}/status").read_text()
-    highest = re.search(r"VmHWM:\s+(\d+) kB", status)
-    assert highest
-    assert int(highest[1]) < 100 * 1024
+    assert memory(service) < 100 * 1024
 
 
 # -- limits --
@@ -249,6 +246,13 @@ def test_times_of_heads_bodies_and_between(serve: Serve) -> None:
         client.send(get("/echo", "Content-Length: 3", "Expect: 100-continue"))
         assert client.answer().status == 100
         assert client.answer().status == 408
+    with Client(service.address) as client:  # HTTP/1.0 has no 100 Continue
+        client.send(b"POST /echo HTTP/1.0\r\nExpect: 100-continue\r\nContent-Length: 1\r\n\r\n")
+        assert client.answer().status == 408
+    with Client(service.address) as client:  # answered, but the body never comes
+        client.send(b"POST /early HTTP/1.1\r\nHost: a\r\nContent-Length: 9\r\n\r\n")
+        assert client.answer().status == 413
+        assert client.closed()
     with Client(service.address) as client:
         client.send(HELLO)
         assert client.answer().body == b"hello"
@@ -256,6 +260,52 @@ def test_times_of_heads_bodies_and_between(serve: Serve) -> None:
     with Client(service.address) as client:  # none of them is for the application
         client.send(get("/slow"))
         assert client.answer().body == b"slow"
+
+
+def test_a_slow_reader_is_waited_for(serve: Serve) -> None:
+    """The time between requests begins when the answer is with the client."""
+    service = serve("web:app", "--workers", "1", "--timeout-keep-alive", "0.3")
+    with Client(service.address) as client:
+        client.send(get("/megabytes?30"))
+        time.sleep(0.8)
+        client.send(HELLO)
+        time.sleep(0.8)
+        assert len(client.answer().body) == 30 << 20
+        assert client.answer().body == b"hello"
+
+
+def memory(service: Service) -> int:
+    """What its one worker has had at most, in KiB."""
+    (worker,) = service.workers()
+    status = Path(f"/proc/{worker}/status").read_text()
+    highest = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert highest
+    return int(highest[1])
+
+
+def test_who_does_not_read_costs_no_memory(serve: Serve) -> None:
+    service = serve("web:app", "--workers", "1")
+    with Client(service.address) as client:
+        client.send(get("/megabytes?1") * 300)
+        time.sleep(1)
+        assert memory(service) < 100 * 1024
+        for _ in range(300):
+            assert len(client.answer().body) == 1 << 20
+    assert memory(service) < 100 * 1024
+
+
+def test_somebody_elses_disconnection_is_an_error(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "other.py").write_text(
+        "from aiofastsocket.serve.asgi.response import ClientDisconnected\n"
+        "async def app(scope, receive, send):\n"
+        "    assert scope['type'] == 'http'\n"
+        "    raise ClientDisconnected('of another connection')\n"
+    )
+    service = serve("other:app", "--app-dir", str(tmp_path), "--workers", "1")
+    with Client(service.address) as client:
+        client.send(HELLO)
+        assert client.answer().status == 500
+    assert service.log().count("ClientDisconnected: of another connection") == 1
 
 
 def test_concurrency(serve: Serve) -> None:

@@ -221,3 +221,62 @@ def test_no_reload_or_stop_without_an_end(serve: Serve, name: str) -> None:
     if name == "HUP":
         service.wait_log("reloaded: 2 new workers serve")
         assert b"hello" in ask(service.address, b"GET /hello HTTP/1.0\r\n\r\n")
+
+
+@pytest.mark.parametrize(
+    "lines",
+    [
+        ("POST /echo HTTP/1.1", "Host: a"),
+        ("GET /echo HTTP/1.0", "Host: a"),
+        ("GET /echo HTTP/1.1",),
+        ("GET /echo HTTP/1.1", "Host: a", "Host: b"),
+        ("GET /echo HTTP/1.1", "Host: a", "Content-Length: 0", "Transfer-Encoding: chunked"),
+    ],
+)
+def test_what_is_no_handshake(serve: Serve, lines: tuple[str, ...]) -> None:
+    service = serve("web:app", "--workers", "1")
+    with Client(service.address) as client:
+        fields = ("Connection: Upgrade", "Upgrade: websocket", KEY, VERSION)
+        client.send("\r\n".join((*lines, *fields)).encode() + b"\r\n\r\n")
+        client.half_close()
+        assert not client.rest().startswith(b"HTTP/1.1 101")
+
+
+def test_a_handshake_in_the_last_moment_has_its_end(serve: Serve) -> None:
+    service = serve("web:app", "--workers", "1")
+    with Client(service.address) as client:
+        client.send(b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.answer().body == b"hello"
+        os.kill(service.pid, signal.SIGTERM)
+        service.wait_log("stopping")
+        time.sleep(0.2)
+        head = ("GET /echo HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: websocket")
+        client.send("\r\n".join((*head, KEY, VERSION)).encode() + b"\r\n\r\n")
+        assert client.answer().status == 101
+        assert client.exactly(4) == b"\x88\x02" + (1012).to_bytes(2, "big")
+    assert service.process.wait(60) == 0
+    assert "cut off" not in service.log()
+
+
+def test_who_waits_for_the_application_is_alive(serve: Serve) -> None:
+    """Pongs that we do not read are no reason to end it."""
+    limits = ("--ws-ping-interval", "0.2", "--ws-ping-timeout", "0.2")
+    service = serve("web:app", "--workers", "1", *limits)
+    with open_to(service, "/busy") as client:
+        for _ in range(1000):
+            client.send("x" * 200)
+        client.send("end")
+        assert client.recv(timeout=20) == "1000"
+
+
+@pytest.mark.parametrize("frame", [b"\x82\x80\0\0\0\0", b"\x89\x80\0\0\0\0"], ids=["empty", "ping"])
+def test_small_frames_are_not_taken_without_end(serve: Serve, frame: bytes) -> None:
+    service = serve("web:app", "--workers", "1")
+    client = Client(service.address)
+    with client:
+        head = ("GET /silent HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: websocket")
+        client.send("\r\n".join((*head, KEY, VERSION)).encode() + b"\r\n\r\n")
+        assert client.answer().status == 101
+        client.sock.settimeout(1)
+        with pytest.raises(TimeoutError):
+            client.send(frame * 10_000_000)

@@ -49,10 +49,10 @@ class Client:
             return answer
         if answer.headers.get("transfer-encoding") == "chunked":
             while size := int(self._until(b"\r\n"), 16):
-                answer.body += self._exactly(size + 2)[:-2]
-            assert self._exactly(2) == b"\r\n"
+                answer.body += self.exactly(size + 2)[:-2]
+            assert self.exactly(2) == b"\r\n"
         elif "content-length" in answer.headers:
-            answer.body = self._exactly(int(answer.headers["content-length"]))
+            answer.body = self.exactly(int(answer.headers["content-length"]))
         else:
             answer.body = self.rest()
         return answer
@@ -83,7 +83,8 @@ class Client:
         found, _, self._data = self._data.partition(end)
         return found + end
 
-    def _exactly(self, size: int) -> bytes:
+    def exactly(self, size: int) -> bytes:
+        """So many bytes that come next."""
         while len(self._data) < size:
             self._more()
         found, self._data = self._data[:size], self._data[size:]

@@ -20,24 +20,27 @@ class AccessLog:
         self._second = 0
         self._stamp = ""
 
-    def note(self, scope: Scope, status: int, sent: int) -> None:
-        """A response. sent: bytes of its body."""
+    def asked(self, scope: Scope) -> tuple[str, str]:
+        """What a line says of the client and its request."""
         target = _quoted(scope["raw_path"])
         if scope["query_string"]:
             target += "?" + _quoted(scope["query_string"])
-        method = scope.get("method", "GET")
-        self._add(scope["client"], f"{method} {target} HTTP/{scope['http_version']}", status, sent)
+        method, client = scope.get("method", "GET"), scope["client"]
+        return client[0] if client else "-", f"{method} {target} HTTP/{scope['http_version']}"
+
+    def note(self, asked: tuple[str, str], status: int, sent: int) -> None:
+        """A response. sent: bytes of its body."""
+        self._add(*asked, status, sent)
 
     def refused(self, client: Address, status: int) -> None:
         """What was no request."""
-        self._add(client, "-", status, 0)
+        self._add(client[0] if client else "-", "-", status, 0)
 
-    def _add(self, client: Address, request: str, status: int, sent: int) -> None:
+    def _add(self, host: str, request: str, status: int, sent: int) -> None:
         now = int(time.time())
         if now != self._second:
             self._second = now
             self._stamp = time.strftime("%d/%b/%Y:%H:%M:%S %z", time.localtime(now))
-        host = client[0] if client else "-"
         self._lines.append(f'{host} - - [{self._stamp}] "{request}" {status} {sent}\n')
         if len(self._lines) == 1:
             self._loop.call_soon(self.flush)

@@ -7,6 +7,7 @@ came, and it is started when the parser is done with the data.
 
 import asyncio
 from collections import deque
+from contextvars import copy_context
 from typing import Any, cast
 
 from httptools import HttpParserError, HttpParserUpgrade, HttpRequestParser
@@ -15,8 +16,6 @@ from . import wire
 from .deadlines import Deadlines
 from .request import Request
 from .scope import (
-    EXTENSIONS,
-    WEBSOCKET_EXTENSIONS,
     Address,
     Headers,
     Scope,
@@ -51,6 +50,7 @@ class Connection(asyncio.Protocol):
 
     __slots__ = (
         "_begun",
+        "_context",
         "_discarded",
         "_due",
         "_eof",
@@ -102,6 +102,7 @@ class Connection(asyncio.Protocol):
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
         self.service.connections.add(self)
+        self._context = copy_context()  # a request is not to find what the one before has set
         self._wait_until(self.service.last_calls if self.service.draining else self.service.heads)
 
     def connection_lost(self, exc: Exception | None) -> None:
@@ -110,8 +111,9 @@ class Connection(asyncio.Protocol):
         self._last = True
         self._parser = None  # it refers to us: without, nobody has to look for cycles
         self._queue.clear()
-        if self._running is not None:
-            self._running.disconnect()
+        running, self._running, self._incoming = self._running, None, None
+        if running is not None:
+            running.disconnect()
         self.resume_writing()
 
     def eof_received(self) -> bool:
@@ -125,12 +127,16 @@ class Connection(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.writable = self.service.loop.create_future()
+        self.read_on()  # a client that does not read is not read on
 
     def resume_writing(self) -> None:
         if self.writable is not None:
-            if not self.writable.done():
-                self.writable.set_result(None)
-            self.writable = None
+            room, self.writable = self.writable, None
+            room.set_result(None)
+            if self._running is None:
+                self._next()
+            else:
+                self.read_on()
 
     def data_received(self, data: bytes) -> None:
         if self._last:
@@ -196,12 +202,20 @@ class Connection(asyncio.Protocol):
         if version not in ("1.1", "1.0"):
             raise Refused(505, f"HTTP/{version} is not spoken here")
         method = parser.get_method()
-        path, query, authority = split_target(self._url)
+        if method in (b"CONNECT", b"SOURCE"):
+            raise Refused(501, f"{method.decode()} is not for this server")
+        if self._last:
+            return
+        self._discarded = 0
+        try:
+            path, query, authority = split_target(self._url, method)
+        except ValueError as error:
+            raise Refused(400, f"{error}") from None
         hosts, expect, body, protocol, forwarded = self._check(version, authority)
-        if method == b"CONNECT":
-            raise Refused(501, "CONNECT is not for this server")
+        expect = expect and version == "1.1"
         if parser.should_upgrade():
-            if protocol == b"websocket":
+            # RFC 6455, 4.2.1; what is none is served as if nobody had asked.
+            if (method, version, hosts, body, protocol) == (b"GET", "1.1", 1, False, b"websocket"):
                 self._handshake = self._websocket_scope(version, path, query, forwarded)
             return  # see _upgraded
         if version == "1.1" and hosts != 1:
@@ -211,7 +225,7 @@ class Connection(asyncio.Protocol):
             self,
             self._scope(version, _METHODS.get(method) or method.decode(), path, query, forwarded),
             keep_alive=keep_alive,
-            expect=expect and version == "1.1",
+            expect=expect,
             body=body,
         )
         self._queue.append(request)
@@ -290,7 +304,7 @@ class Connection(asyncio.Protocol):
             "client": client,
             "server": self._server or _address(transport.get_extra_info("sockname")),
             "state": self.service.state.copy(),
-            "extensions": EXTENSIONS,
+            "extensions": {"http.response.pathsend": {}},
         }
 
     def _websocket_scope(self, version: str, path: bytes, query: bytes, forwarded: bool) -> Scope:
@@ -302,7 +316,7 @@ class Connection(asyncio.Protocol):
             "type": "websocket",
             "scheme": "ws" if scope["scheme"] == "http" else "wss",
             "subprotocols": [name.strip() for name in names if name.strip()],
-            "extensions": WEBSOCKET_EXTENSIONS,
+            "extensions": {"websocket.http.response": {}},
         }
 
     def _upgraded(self, rest: bytes) -> None:
@@ -328,7 +342,7 @@ class Connection(asyncio.Protocol):
     def _next(self) -> None:
         """Start what has come, until something takes its time."""
         self._starting = True
-        while self._queue:
+        while self._queue and self.writable is None:
             what = self._queue.popleft()
             if isinstance(what, Refused):
                 self.refuse(what)
@@ -339,7 +353,7 @@ class Connection(asyncio.Protocol):
             self._running = what
             if what is not self._incoming and self._due is not self.service.bodies:
                 self._wait_until(None)
-            what.start()
+            what.start(self._context.copy())
             if self._running is not None:
                 break
         self._starting = False
@@ -350,7 +364,7 @@ class Connection(asyncio.Protocol):
 
     def _rest(self) -> None:
         """Nothing is under way."""
-        if self.transport.is_closing():
+        if self.transport.is_closing() or self.writable is not None:
             return
         if self._last or self._eof:
             self._finish()
@@ -376,7 +390,8 @@ class Connection(asyncio.Protocol):
         if not self._reading:
             self.transport.resume_reading()
         self.transport.set_protocol(to)
-        to.start()
+        self._parser = None
+        to.start(self._context.copy())
 
     def answered(self, request: Request) -> None:
         """Its response is complete. What is left of its body is not waited for long."""
@@ -396,6 +411,8 @@ class Connection(asyncio.Protocol):
 
     def refuse(self, refused: Refused) -> None:
         """Send the status, and end."""
+        if self._running is not None:
+            self._running.disconnect()
         if self.service.access is not None:
             client = _address(self.transport.get_extra_info("peername"))
             self.service.access.refused(client, refused.status)
@@ -412,13 +429,17 @@ class Connection(asyncio.Protocol):
                 self.refuse(refused)
             else:
                 self.cut()
-        else:  # it was not started yet
+        elif self._queue:  # it was not started yet
             self._queue[-1] = refused
+        else:  # it was answered before its body came
+            self._finish()
 
     def read_on(self) -> None:
         """Read, unless there is much that waits here already."""
         incoming = self._incoming
-        reading = not self._queue and (incoming is None or not incoming.full())
+        reading = (
+            not self._queue and self.writable is None and (incoming is None or not incoming.full())
+        )
         if reading != self._reading and not self.transport.is_closing():
             self._reading = reading
             if reading:
@@ -459,9 +480,12 @@ class Connection(asyncio.Protocol):
         self._refuse(Refused(408, "the request's body took too long"))
 
     def idle_expired(self) -> None:
-        """Nobody asks any more."""
+        """Nobody asks any more; unless the client still reads the answer."""
         self._due = None
-        self.transport.close()
+        if self.transport.get_write_buffer_size() and not self.transport.is_closing():
+            self._wait_until(self.service.idle)
+        else:
+            self.transport.close()
 
     def drain(self) -> None:
         """See Service.drain."""

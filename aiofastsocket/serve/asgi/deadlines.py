@@ -42,10 +42,13 @@ class Deadlines:
     def _look(self) -> None:
         self._timer = None
         now = self._loop.time()
-        while self._due:
-            who, due = next(iter(self._due.items()))
-            if due > now:
-                self._timer = self._loop.call_at(due, self._look)
-                return
-            del self._due[who]
-            self._expired(who)
+        try:
+            while self._due:
+                who, due = next(iter(self._due.items()))
+                if due > now:
+                    break
+                del self._due[who]
+                self._expired(who)
+        finally:  # whatever one of them raises, the others are still waited for
+            if self._due and self._timer is None:
+                self._timer = self._loop.call_at(next(iter(self._due.values())), self._look)

@@ -45,7 +45,8 @@ class Lifespan:
                     "the application's startup failed:\n"
                     + "".join(traceback.format_exception(self._error)).rstrip()
                 )
-            self._task = None  # it does not know of lifespans
+            self._task = None
+            logger.info("served without a lifespan (--lifespan on insists): %r", self._error)
 
     async def shutdown(self) -> None:
         """Returns when it has ended; says so if it failed."""

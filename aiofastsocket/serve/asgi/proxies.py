@@ -74,6 +74,8 @@ def _host(hop: str) -> str | None:
         hop = hop[1:].partition("]")[0]
     elif hop.count(":") == 1:
         hop = hop.partition(":")[0]
+    if "%" in hop:  # a scope's name may be any text
+        return None
     try:
         return str(ip_address(hop))
     except ValueError:

@@ -2,10 +2,11 @@
 
 import asyncio
 import logging
+from contextvars import Context
 from typing import Protocol
 
 from . import wire
-from .response import ClientDisconnected, Message, Response, Sender
+from .response import Message, Response, Sender, has_left
 from .scope import Scope
 
 logger = logging.getLogger("aiofastsocket")
@@ -52,10 +53,10 @@ class Request(Response):
 
     # -- the connection's side --
 
-    def start(self) -> None:
+    def start(self, context: Context) -> None:
         """Run the application."""
         service = self._connection.service
-        service.start(self._overloaded() if service.full() else self._run())
+        service.start(self._overloaded() if service.full() else self._run(), context)
 
     def body_received(self, data: bytes) -> None:
         """One part more of the body."""
@@ -84,8 +85,9 @@ class Request(Response):
         self._wake()
 
     def _wake(self) -> None:
-        if self._waiting is not None and not self._waiting.done():
+        if self._waiting is not None:
             self._waiting.set_result(None)
+            self._waiting = None
 
     # -- the application's side --
 
@@ -97,9 +99,9 @@ class Request(Response):
             if not self.complete:
                 connection.cut()
             raise
-        except ClientDisconnected:
-            return
-        except BaseException:
+        except BaseException as error:
+            if self._gone and has_left(error):
+                return
             logger.exception("exception in the application: %s", self._name())
         else:
             if self.complete or self._gone or self._hung_up:
@@ -117,7 +119,7 @@ class Request(Response):
         self.answer(503)
 
     def _name(self) -> str:
-        return f"{self.scope['method']} {self.scope['path']}"
+        return f"{self.scope.get('method')} {self.scope.get('path')}"
 
     async def receive(self) -> Message:
         """As the application calls it: http.request until the body has come, and then, when the
@@ -137,11 +139,10 @@ class Request(Response):
                 if not self._started:
                     self._connection.transport.write(wire.CONTINUE)
                     self._connection.await_body()
-            self._waiting = self._connection.service.loop.create_future()
-            try:
-                await self._waiting
-            finally:
-                self._waiting = None
+            # Several may wait, and one of them be cancelled.
+            if self._waiting is None:
+                self._waiting = self._connection.service.loop.create_future()
+            await asyncio.shield(self._waiting)
         return {"type": "http.disconnect"}
 
     def _end(self) -> None:

@@ -18,6 +18,13 @@ class ClientDisconnected(ConnectionError):
     """The client is gone; raised by send()."""
 
 
+def has_left(error: BaseException | None) -> bool:
+    """Whether an application's error comes of a client that is gone."""
+    while error is not None and not isinstance(error, ClientDisconnected):
+        error = error.__cause__ or error.__context__
+    return error is not None
+
+
 class Sender(Protocol):
     """Whose response it is: a connection."""
 
@@ -36,16 +43,19 @@ class Response:
     """
 
     __slots__ = (
+        "_asked",
         "_chunked",
         "_connection",
         "_expect",
         "_gone",
         "_head",
+        "_is_head",
         "_left",
         "_sent",
         "_silent",
         "_started",
         "_status",
+        "_version",
         "complete",
         "keep_alive",
         "scope",
@@ -58,6 +68,11 @@ class Response:
         self.keep_alive = keep_alive
         self.complete = False
         self._connection = connection
+        # The scope is the application's: what it does to it changes nothing here.
+        self._version = scope["http_version"]
+        self._is_head = scope.get("method") == "HEAD"
+        access = connection.service.access
+        self._asked = access.asked(scope) if access is not None else None
         self._expect = expect
         self._gone = False  # nothing can be sent
         self._head: list[bytes] | None = None  # its lines, until they are sent
@@ -106,7 +121,7 @@ class Response:
             raise RuntimeError(f"{kind!r} is no message of a response")
         room = self._connection.writable
         if room is not None:
-            await room
+            await asyncio.shield(room)  # others wait for it too
 
     def _send_body(self, body: bytes, *, more: bool) -> None:
         """Write the head, if it waits, and one part more of the body, at once."""
@@ -146,6 +161,7 @@ class Response:
                     self._sent = await loop.sendfile(connection.transport, file, 0, size)
                 except OSError as error:
                     self._gone = True
+                    connection.transport.abort()
                     raise ClientDisconnected(f"the client is gone: {error}") from error
             if self._sent < size and not self._silent:
                 connection.transport.abort()
@@ -168,6 +184,8 @@ class Response:
                 if what == wire.LENGTH:
                     if status == 204:  # RFC 9110, 8.6
                         continue
+                    if left is not None:
+                        raise RuntimeError("content-length was given twice")
                     left = _length(value)
                 elif what == wire.CONNECTION:  # of other words in it only the server knows
                     if b"close" in value.lower():
@@ -189,8 +207,8 @@ class Response:
         """The response's head, given the length of the body's first part."""
         lines, self._head = self._head, None
         assert lines is not None
-        status, version = self._status, self.scope["http_version"]
-        self._silent = status in _BODILESS or self.scope.get("method") == "HEAD"
+        status, version = self._status, self._version
+        self._silent = status in _BODILESS or self._is_head
         if self._left is not None:
             pass
         elif not more and status not in _BODILESS:
@@ -222,8 +240,8 @@ class Response:
 
     def _log(self) -> None:
         access = self._connection.service.access
-        if access is not None:
-            access.note(self.scope, self._status, self._sent)
+        if access is not None and self._asked is not None:
+            access.note(self._asked, self._status, self._sent)
 
     def _end(self) -> None:
         self.complete = True

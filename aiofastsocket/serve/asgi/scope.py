@@ -7,16 +7,17 @@ Headers = list[tuple[bytes, bytes]]
 Scope = dict[str, Any]
 Address = tuple[str, int | None] | None
 
-EXTENSIONS: dict[str, dict[str, Any]] = {"http.response.pathsend": {}}
-WEBSOCKET_EXTENSIONS: dict[str, dict[str, Any]] = {"websocket.http.response": {}}
 
-
-def split_target(target: bytes) -> tuple[bytes, bytes, bytes]:
+def split_target(target: bytes, method: bytes) -> tuple[bytes, bytes, bytes]:
     """Path, query and authority of a request's target (RFC 9112, 3.2): "/path?query",
-    "http://authority/path?query" or "*". The parser lets no other forms through."""
+    "http://authority/path?query", or "*" of OPTIONS. Raises ValueError if it is none of these."""
     authority = b""
+    if target[:1] == b"*" and (target != b"*" or method != b"OPTIONS"):
+        raise ValueError("the target * is for OPTIONS")
     if target[:1] not in (b"/", b"*"):
-        target = target.partition(b"://")[2]
+        scheme, _, target = target.partition(b"://")
+        if scheme.lower() not in (b"http", b"https") or b"@" in target.partition(b"/")[0]:
+            raise ValueError("the target is no address of this server")
         end = min((at for at in map(target.find, (b"/", b"?", b"#")) if at >= 0), default=None)
         authority, target = (target, b"") if end is None else (target[:end], target[end:])
         if not target.startswith(b"/"):

@@ -4,6 +4,7 @@ import asyncio
 import logging
 import sys
 from collections.abc import Callable
+from contextvars import Context
 from typing import Any, Protocol
 
 from .access import AccessLog
@@ -92,9 +93,9 @@ class Service:
             if self._left == 0:
                 self._enough()
 
-    def start(self, coroutine: Any) -> None:
+    def start(self, coroutine: Any, context: Context) -> None:
         """Run it as a task of its own, from now on or (before Python 3.12) from the next turn."""
-        task: asyncio.Task[None] = asyncio.Task(coroutine, loop=self.loop, **EAGER)
+        task: asyncio.Task[None] = asyncio.Task(coroutine, loop=self.loop, context=context, **EAGER)
         if not task.done():
             self.tasks.add(task)
             task.add_done_callback(self.tasks.discard)

@@ -7,6 +7,7 @@ what the application receives and sends (ASGI WebSocket, 2.5).
 import asyncio
 import logging
 from collections import deque
+from contextvars import Context
 from typing import cast
 
 from websockets.datastructures import Headers as WebSocketHeaders
@@ -17,12 +18,13 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from . import wire
-from .response import ClientDisconnected, Message, Response
+from .response import ClientDisconnected, Message, Response, has_left
 from .scope import Headers, Scope
 from .service import Service
 
 logger = logging.getLogger("aiofastsocket")
 
+OVERHEAD = 256  # bytes that a message takes beside what is in it
 MOST_BUFFERED = 65536
 """Bytes of messages that wait for the application before no more is read."""
 
@@ -57,21 +59,24 @@ class WebSocket(asyncio.Protocol):
             fields[name.decode("ascii")] = value.decode("latin-1")
         self._answer = self._protocol.accept(Handshake(target.decode("ascii"), fields))
         self._rest = rest
+        self._asked = service.access.asked(scope) if service.access is not None else None
         self._open = False  # the handshake is over
         self._denial: Response | None = None
         self._ended = False  # no message more for the application but the last
         self._lost = False
         self._restart = False
-        self._parts: list[bytes] = []
+        self._parts = bytearray()
         self._binary = False
-        self._messages: deque[Message] = deque()
+        self._messages: deque[tuple[Message, int]] = deque()  # and what each counts
         self._buffered = 0
+        self._closing = False
         self._reading = True
         self._waiting: asyncio.Future[None] | None = None
 
-    def start(self) -> None:
+    def start(self, context: Context) -> None:
         """Answer a bad handshake, have the application answer a good one."""
         self.service.connections.add(self)
+        self._restart = self.service.draining
         if self._answer.status_code != 101:
             code = self._answer.status_code
             text = (self._answer.body or b"").decode().strip()
@@ -81,10 +86,10 @@ class WebSocket(asyncio.Protocol):
             self.transport.write(wire.plain(code, self.service.date() + head, text))
             self.transport.close()
             return
-        self._messages.append({"type": "websocket.connect"})
+        self._messages.append(({"type": "websocket.connect"}, 0))
         self.transport.pause_reading()
         self._reading = False
-        self.service.start(self._run())
+        self.service.start(self._run(), context)
 
     # -- asyncio.Protocol --
 
@@ -118,12 +123,13 @@ class WebSocket(asyncio.Protocol):
 
     def pause_writing(self) -> None:
         self.writable = self.service.loop.create_future()
+        self._read_on()  # a client that does not read is not read on
 
     def resume_writing(self) -> None:
         if self.writable is not None:
-            if not self.writable.done():
-                self.writable.set_result(None)
-            self.writable = None
+            room, self.writable = self.writable, None
+            room.set_result(None)
+            self._read_on()
 
     # -- what comes --
 
@@ -134,10 +140,9 @@ class WebSocket(asyncio.Protocol):
             return
         if frame.opcode is not Opcode.CONT:
             self._binary = frame.opcode is Opcode.BINARY
-        self._parts.append(bytes(frame.data))
+        self._parts += frame.data
         if frame.fin:
-            data = b"".join(self._parts)
-            self._parts.clear()
+            data, self._parts = bytes(self._parts), bytearray()
             self._deliver(data)
 
     def _deliver(self, data: bytes) -> None:
@@ -150,8 +155,8 @@ class WebSocket(asyncio.Protocol):
                 self._protocol.fail(1007, f"{error.reason} at position {error.start}")
                 self._end()
                 return
-        self._messages.append(message)
-        self._buffered += len(data)
+        self._messages.append((message, len(data) + OVERHEAD))
+        self._buffered += len(data) + OVERHEAD
         self._read_on()
         self._wake()
 
@@ -173,12 +178,15 @@ class WebSocket(asyncio.Protocol):
             self._end()
             self.service.pings.discard(self)
             self.service.pongs.discard(self)
-            if not self.transport.is_closing():
+            if not self._closing and not self.transport.is_closing():
+                self._closing = True
                 self.service.closes.add(self)
                 self._read_on()
 
     def _read_on(self) -> None:
-        reading = self._buffered <= MOST_BUFFERED or self._ended
+        if not self._open:
+            return
+        reading = self._ended or (self._buffered <= MOST_BUFFERED and self.writable is None)
         if reading != self._reading and not self.transport.is_closing():
             self._reading = reading
             if reading:
@@ -187,19 +195,26 @@ class WebSocket(asyncio.Protocol):
                 self.transport.pause_reading()
 
     def _wake(self) -> None:
-        if self._waiting is not None and not self._waiting.done():
+        if self._waiting is not None:
             self._waiting.set_result(None)
+            self._waiting = None
 
     # -- time --
 
     def ping_due(self) -> None:
         """Nothing has come for an interval."""
+        if self._buffered > MOST_BUFFERED:  # it is us who do not read
+            self.service.pings.add(self)
+            return
         self._protocol.send_ping(b"")
         self._flush()
         self.service.pongs.add(self)
 
     def pong_expired(self) -> None:
         """Nobody is there."""
+        if self._buffered > MOST_BUFFERED:
+            self.service.pings.add(self)
+            return
         self._protocol.fail(INTERNAL_ERROR, "keepalive ping timeout")
         self._flush()
         self.transport.abort()
@@ -227,9 +242,10 @@ class WebSocket(asyncio.Protocol):
         except asyncio.CancelledError:
             self._over(RESTART, 503)
             raise
-        except ClientDisconnected:
-            return
-        except BaseException:
+        except BaseException as error:
+            gone = self._lost or self._protocol.state is not State.OPEN
+            if gone and has_left(error):
+                return
             logger.exception("exception in the application: WebSocket %s", self._scope["path"])
             self._over(INTERNAL_ERROR, 500)
         else:
@@ -255,20 +271,15 @@ class WebSocket(asyncio.Protocol):
         """As the application calls it: websocket.connect, messages, websocket.disconnect."""
         while True:
             if self._messages:
-                message = self._messages.popleft()
-                self._buffered -= len(message.get("bytes") or message.get("text") or b"")
-                if not self._messages:
-                    self._buffered = 0
-                if self._open:
-                    self._read_on()
+                message, counted = self._messages.popleft()
+                self._buffered -= counted
+                self._read_on()
                 return message
             if self._ended:
                 return self._disconnect()
-            self._waiting = self.service.loop.create_future()
-            try:
-                await self._waiting
-            finally:
-                self._waiting = None
+            if self._waiting is None:
+                self._waiting = self.service.loop.create_future()
+            await asyncio.shield(self._waiting)
 
     def _disconnect(self) -> Message:
         received, sent = self._protocol.close_rcvd, self._protocol.close_sent
@@ -306,7 +317,7 @@ class WebSocket(asyncio.Protocol):
         else:
             raise RuntimeError(f"{kind!r} is no message of an open WebSocket")
         if self.writable is not None:
-            await self.writable
+            await asyncio.shield(self.writable)
 
     async def _deny(self, message: Message) -> None:
         """The extension websocket.http.response."""
@@ -339,8 +350,8 @@ class WebSocket(asyncio.Protocol):
         service = self.service
         lines += (service.date(), service.server(), service.fields, b"\r\n")
         self.transport.write(b"".join(lines))
-        if service.access is not None:
-            service.access.note(self._scope, 101, 0)
+        if self._asked is not None and service.access is not None:
+            service.access.note(self._asked, 101, 0)
         self._open = True
         service.pings.add(self)
         rest, self._rest = self._rest, b""

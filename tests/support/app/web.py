@@ -1,6 +1,8 @@
 """An ASGI application that does what a path says, well or badly."""
 
 import asyncio
+import contextlib
+import contextvars
 import json
 import os
 from pathlib import Path
@@ -139,6 +141,46 @@ async def http_stuck(scope: Any, receive: Any, send: Any) -> None:
         Path(scope["query_string"].decode()).write_text("ended")
 
 
+VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", default="nothing")
+
+
+async def http_context(scope: Any, receive: Any, send: Any) -> None:
+    """What an earlier request may have left: in the context, in the scope's parts."""
+    found = f"{VARIABLE.get()} {sorted(scope.get('extensions', {}))} {sorted(scope['state'])}"
+    VARIABLE.set("something")
+    scope.get("extensions", {})["own"] = scope["state"]["own"] = {}
+    await start(send)
+    await body(send, found.encode())
+
+
+async def http_forgets(scope: Any, receive: Any, send: Any) -> None:
+    """The scope is the application's."""
+    scope.clear()
+    await start(send)
+    await body(send, b"forgotten")
+
+
+async def http_two_wait(scope: Any, receive: Any, send: Any) -> None:
+    """Two tasks in receive(), a third that gives up; a file named by the query tells."""
+    await read(receive)
+    waiting = [asyncio.create_task(receive()) for _ in range(3)]
+    await asyncio.sleep(0.05)
+    waiting.pop(1).cancel()
+    told = await asyncio.gather(*waiting)
+    Path(scope["query_string"].decode()).write_text(" ".join(m["type"] for m in told))
+
+
+async def http_impatient(scope: Any, receive: Any, send: Any) -> None:
+    """A send that gives up leaves the others alone."""
+    await start(send)
+    sending = asyncio.create_task(body(send, bytes(30 << 20), more=True))
+    await asyncio.sleep(0.05)
+    with contextlib.suppress(TimeoutError):
+        await asyncio.wait_for(body(send, b"x", more=True), 0.05)
+    await sending
+    await body(send, b"end")
+
+
 async def http_raises(scope: Any, receive: Any, send: Any) -> None:
     raise RuntimeError("not today")
 
@@ -200,6 +242,23 @@ async def ws_echo(scope: Any, receive: Any, send: Any) -> None:
         if message["type"] == "websocket.disconnect":
             return
         await send({**message, "type": "websocket.send"})
+
+
+async def ws_busy(scope: Any, receive: Any, send: Any) -> None:
+    """Does not ask for messages until a while has passed."""
+    await receive()
+    await send({"type": "websocket.accept"})
+    await asyncio.sleep(1.5)
+    count = 0
+    while (await receive())["text"] != "end":
+        count += 1
+    await send({"type": "websocket.send", "text": str(count)})
+
+
+async def ws_silent(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    await asyncio.sleep(10_000)
 
 
 async def ws_scope(scope: Any, receive: Any, send: Any) -> None:
