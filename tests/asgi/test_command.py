@@ -143,7 +143,11 @@ def test_from_python(tmp_path: Path) -> None:
         text=True,
     ) as process:
         assert process.stderr is not None
-        assert "serving __main__:app on 127.0.0.1" in process.stderr.readline()
+        line = process.stderr.readline()
+        while "serving __main__" not in line:  # it has no lifespan, which comes first
+            assert line, "it ended"
+            line = process.stderr.readline()
+        assert "app on 127.0.0.1" in line
         with Client(("127.0.0.1", port)) as client:
             client.send(HELLO)
             answer = client.answer()

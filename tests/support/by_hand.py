@@ -21,7 +21,7 @@ class Client:
 
     def __init__(self, address: Address | str) -> None:
         self.sock = connect(address)
-        self._data = b""
+        self._data = bytearray()
 
     def __enter__(self) -> "Client":
         return self
@@ -60,32 +60,34 @@ class Client:
     def rest(self) -> bytes:
         """All that comes until the server ends; nothing if it already has."""
         try:
-            while more := self.sock.recv(65536):
+            while more := self.sock.recv(1 << 20):
                 self._data += more
         except ConnectionResetError:
             pass
-        data, self._data = self._data, b""
-        return data
+        return self._take(len(self._data))
 
     def closed(self) -> bool:
         """Whether the server ends without another byte."""
         return self.rest() == b""
 
-    def _more(self) -> None:
-        more = self.sock.recv(65536)
-        if not more:
-            raise EOFError(f"the server has closed after {self._data[:200]!r}")
-        self._data += more
-
-    def _until(self, end: bytes) -> bytes:
-        while end not in self._data:
-            self._more()
-        found, _, self._data = self._data.partition(end)
-        return found + end
-
     def exactly(self, size: int) -> bytes:
         """So many bytes that come next."""
         while len(self._data) < size:
             self._more()
-        found, self._data = self._data[:size], self._data[size:]
-        return found
+        return self._take(size)
+
+    def _until(self, end: bytes) -> bytes:
+        while (at := self._data.find(end)) < 0:
+            self._more()
+        return self._take(at + len(end))
+
+    def _more(self) -> None:
+        more = self.sock.recv(1 << 20)
+        if not more:
+            raise EOFError(f"the server has closed after {bytes(self._data[:200])!r}")
+        self._data += more
+
+    def _take(self, size: int) -> bytes:
+        taken = bytes(self._data[:size])
+        del self._data[:size]
+        return taken
