@@ -53,9 +53,9 @@ bench bench-full:
 
 # Other people's servers, plain and with libfsocket.so: minutes, so not part of `test`.
 test-programs: $(VENV)/installed $(VENV)/tools
-	@$(call install,nginx haproxy lighttpd apache2 redis-server redis-benchmark memcached node pgbench ab, \
-	  nginx-light haproxy lighttpd apache2 redis-server redis-tools memcached nodejs postgresql apache2-utils)
-	$(BIN)/pytest tests/programs -m programs -rP $(PYTEST_ARGS)
+	@$(call install,nginx haproxy lighttpd apache2 redis-server redis-benchmark memcached node pgbench ab wrk, \
+	  nginx-light haproxy lighttpd apache2 redis-server redis-tools memcached nodejs postgresql apache2-utils wrk)
+	$(BIN)/pytest tests/programs tests/asgi -m programs -rP $(PYTEST_ARGS)
 
 # Random bytes against the HTTP layer, for so many seconds. What is new stays in build/fuzz.
 FUZZ_SECONDS ?= 60
@@ -99,7 +99,7 @@ endef
 # The programs that tests call, where Debian packages may be installed; without, those tests fail.
 .PHONY: packages
 packages:
-	@$(call install,ss curl openssl setpriv gosu wrk,iproute2 curl openssl util-linux gosu wrk)
+	@$(call install,ss curl openssl setpriv gosu,iproute2 curl openssl util-linux gosu)
 
 lint: $(VENV)/installed $(VENV)/lint
 	$(BIN)/ruff check .

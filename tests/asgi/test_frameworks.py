@@ -13,6 +13,8 @@ import pytest
 from support.service import Service, until
 from websockets.sync.client import connect
 
+pytestmark = pytest.mark.programs
+
 Serve = Callable[..., Service]
 
 
