@@ -72,11 +72,13 @@ def packaged(name: str) -> Kernel:
 def built() -> Kernel:
     """Debian's 6.1 with every check that finds what a test does not see."""
     source = BUILD / "debug" / "linux-source-6.1"
-    if not (source / "arch/x86/boot/bzImage").exists():
+    image = source / "arch/x86/boot/bzImage"
+    config = Path(__file__).parent / "debug.config"
+    if not source.exists():
         source.parent.mkdir(parents=True, exist_ok=True)
         sh("tar", "-xf", "/usr/src/linux-source-6.1.tar.xz", "-C", source.parent)
+    if not image.exists() or image.stat().st_mtime < config.stat().st_mtime:
         sh("make", "-s", "defconfig", cwd=source)
-        config = Path(__file__).parent / "debug.config"
         sh("scripts/kconfig/merge_config.sh", "-m", ".config", config, cwd=source)
         sh("make", "-s", "olddefconfig", cwd=source)
         sh("make", "-s", f"-j{os.cpu_count()}", "bzImage", "modules", cwd=source)

@@ -29,7 +29,7 @@ static void *connects(void *unused)
 {
     (void)unused;
     on_core(1);
-    for (int i = 0; i < CONNECTIONS; i++)
+    for (int i = 0; i < CONNECTIONS / slow(); i++)
         close(client_of(listener));
     over = true;
     return NULL;

@@ -146,22 +146,22 @@ static void spawn_all_is_for_each_inherited(void)
 /* All that waited at a process that is killed is served by one that lives, and was waiting. */
 static void a_queue_survives_its_owner(void)
 {
-    int fd = listening("127.0.0.1"), clients[CLIENTS];
+    int fd = listening("127.0.0.1"), clients[CLIENTS], count = CLIENTS / slow();
     struct worker victim = worker(fd, 1), heir = worker(fd, 0);
     UNTIL(row_of(fd, 0).live && row_of(fd, 1).live);
-    for (int i = 0; i < CLIENTS; i++)
+    for (int i = 0; i < count; i++)
         clients[i] = client_on(1, fd);
-    UNTIL(row_of(fd, 1).queue == CLIENTS);
+    UNTIL(row_of(fd, 1).queue == count);
     tell(&heir, 'w');
     killed(victim.pid);
     CHECK_IS(answer(&heir), 1);
-    CHECK_IS(ask_for(&heir, CLIENTS), CLIENTS);
-    CHECK_IS(row_of(fd, 0).adopted, CLIENTS);
+    CHECK_IS(ask_for(&heir, count), count);
+    CHECK_IS(row_of(fd, 0).adopted, count);
     UNTIL(!row_of(fd, 1).live);
     close(client_on(1, fd)); /* and newcomers go elsewhere */
     UNTIL(row_of(fd, NO_CORE).queue == 1);
     CHECK_IS(ask_for(&heir, 1), 1);
-    for (int i = 0; i < CLIENTS; i++)
+    for (int i = 0; i < count; i++)
         close(clients[i]);
     close(victim.to);
     close(victim.from);
@@ -171,10 +171,10 @@ static void a_queue_survives_its_owner(void)
 
 static void the_cores_next_owner_takes_over(void)
 {
-    int fd = listening("127.0.0.1");
+    int fd = listening("127.0.0.1"), count = CLIENTS / slow();
     struct worker victim = worker(fd, 1);
     UNTIL(row_of(fd, 1).live);
-    for (int i = 0; i < CLIENTS; i++)
+    for (int i = 0; i < count; i++)
         close(client_on(1, fd));
     killed(victim.pid);
     close(victim.to);
@@ -182,8 +182,8 @@ static void the_cores_next_owner_takes_over(void)
     UNTIL(!row_of(fd, 1).live);
     struct worker heir = worker(fd, 1);
     CHECK_IS(ask(&heir, 'w'), 1);
-    CHECK_IS(ask_for(&heir, CLIENTS), CLIENTS);
-    CHECK_IS(row_of(fd, 1).own, CLIENTS);
+    CHECK_IS(ask_for(&heir, count), count);
+    CHECK_IS(row_of(fd, 1).own, count);
     dismiss(&heir);
     close(fd);
 }
