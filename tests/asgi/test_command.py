@@ -51,7 +51,7 @@ def test_reload_when_a_file_changes(serve: Serve, tmp_path: Path) -> None:
     until(lambda: body_of(service).startswith(b"two"), "the new program serves")
     source.write_text("this is no Python\n")
     service.wait_log("the old workers go on serving")
-    assert body_of(service).startswith(b"two")
+    until(lambda: body_of(service).startswith(b"two"), "none of the first program is left")
     source.write_text(APP.format(text="three"))
     until(lambda: body_of(service) == b"three", "and the next one")
     assert service.stop() == 0

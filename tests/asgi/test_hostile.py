@@ -104,6 +104,8 @@ CASES: dict[str, tuple[bytes, int, int | None]] = {
     "a control character in the target": (b"GET /\x01 HTTP/1.1\r\nHost: a\r\n\r\n", 400, 400),
     "raw UTF-8 in the target": (b"GET /\xc3\xa9 HTTP/1.1\r\nHost: a\r\n\r\n", 400, 400),
     "CONNECT": (b"CONNECT a:80 HTTP/1.1\r\nHost: a\r\n\r\n", 501, 400),
+    "RTSP": (b"DESCRIBE /hello RTSP/1.0\r\nHost: a\r\n\r\n", 501, None),
+    "ICE": (b"SOURCE /hello ICE/1.0\r\nHost: a\r\n\r\n", 501, None),
     "TLS": (b"\x16\x03\x01\x02\x00\x01\x00\x01\xfc\x03\x03", 400, 400),
 }
 # fmt: on

@@ -50,6 +50,7 @@ SERVE = (
 # Within serve.asgi, likewise.
 ASGI = (
     "connection",
+    "incoming",
     "websocket",
     "request",
     "response",

@@ -1,10 +1,18 @@
 """HTTP/1.1 by hand: what exactly is sent, and what exactly comes back."""
 
+import json
 import re
 import socket
 from dataclasses import dataclass, field
+from typing import Any
 
 from .client import Address, connect
+
+
+def get(path: str, *fields: str, method: str = "GET", version: str = "1.1") -> bytes:
+    """A request's head."""
+    lines = [f"{method} {path} HTTP/{version}", "Host: a", *fields]
+    return "\r\n".join(lines).encode() + b"\r\n\r\n"
 
 
 @dataclass
@@ -91,3 +99,11 @@ class Client:
         taken = bytes(self._data[:size])
         del self._data[:size]
         return taken
+
+
+def scope_of(server: Any, request: bytes) -> dict[str, Any]:
+    """What the application of tests/support/app/web.py sees of a request of /scope."""
+    with Client(server.address) as client:
+        client.send(request)
+        scope: dict[str, Any] = json.loads(client.answer().body)
+        return scope

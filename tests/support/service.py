@@ -194,3 +194,12 @@ class Service:
         until(lambda: not session_members(self.pid), "the last process of the service ended", 10)
         print(self.log())
         self._log.close()
+
+
+def memory(service: Service) -> int:
+    """What its one worker has had at most, in KiB."""
+    (worker,) = service.workers()
+    status = Path(f"/proc/{worker}/status").read_text()
+    highest = re.search(r"VmHWM:\s+(\d+) kB", status)
+    assert highest
+    return int(highest[1])

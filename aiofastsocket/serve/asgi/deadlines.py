@@ -22,8 +22,7 @@ class Deadlines:
         self._timer: asyncio.TimerHandle | None = None
 
     def add(self, who: Any) -> None:
-        """From now on; once more begins anew."""
-        self._due.pop(who, None)
+        """From now on. It is in here once: discard it before it begins anew."""
         self._due[who] = self._loop.time() + self.seconds
         if self._timer is None:
             self._timer = self._loop.call_later(self.seconds, self._look)

@@ -18,6 +18,8 @@ MOST_BUFFERED = 65536
 class Source(Sender, Protocol):
     """Whose request it is: a connection that reads."""
 
+    __slots__ = ()
+
     def read_on(self) -> None:
         """The body's last part was taken."""
 
@@ -56,7 +58,10 @@ class Request(Response):
     def start(self, context: Context) -> None:
         """Run the application."""
         service = self._connection.service
-        service.start(self._overloaded() if service.full() else self._run(), context)
+        if service.full():
+            self.answer(503)
+        else:
+            service.start(self, self._run(), context, self.scope["path"])
 
     def body_received(self, data: bytes) -> None:
         """One part more of the body."""
@@ -110,13 +115,12 @@ class Request(Response):
                 return
             what = "before its response was complete" if self._started else "without a response"
             logger.error("the application returned %s: %s", what, self._name())
+        finally:
+            connection.service.ended(self)
         if self._started and not self.complete:
             connection.cut()
         elif not self.complete and not self._gone:
             self.answer(500)
-
-    async def _overloaded(self) -> None:
-        self.answer(503)
 
     def _name(self) -> str:
         return f"{self.scope.get('method')} {self.scope.get('path')}"
@@ -147,5 +151,5 @@ class Request(Response):
 
     def _end(self) -> None:
         self._body.clear()
-        super()._end()
+        Response._end(self)  # this is done for every request, and super() looks for it
         self._wake()

@@ -28,6 +28,8 @@ def has_left(error: BaseException | None) -> bool:
 class Sender(Protocol):
     """Whose response it is: a connection."""
 
+    __slots__ = ()
+
     service: Service
     transport: asyncio.Transport
     writable: "asyncio.Future[None] | None"
@@ -77,11 +79,12 @@ class Response:
         self._gone = False  # nothing can be sent
         self._head: list[bytes] | None = None  # its lines, until they are sent
         self._started = False
-        self._silent = False  # what the body would be is not sent
         self._chunked = False
-        self._left: int | None = None  # of the content-length
-        self._status = 0
         self._sent = 0  # bytes of the body
+        # And from the start on:
+        self._status: int
+        self._left: int | None  # of the content-length
+        self._silent: bool  # what the body would be is not sent
 
     def untouched(self) -> bool:
         """Nothing of it was sent."""
@@ -176,7 +179,7 @@ class Response:
         if message.get("trailers"):
             raise RuntimeError("trailers are not offered: see scope['extensions']")
         service = self._connection.service
-        date, server, left = service.date(), service.server(), None
+        date = server = left = None
         lines = [wire.STATUS_LINES[status]]
         for name, value in message.get("headers") or ():
             line, what = wire.lines.get((name, value)) or wire.field(name, value)
@@ -194,11 +197,16 @@ class Response:
                 elif what == wire.ENCODING:  # the specification: ignored
                     continue
                 elif what == wire.DATE:
-                    date = b""
+                    date = line
+                    continue
                 elif what == wire.SERVER:
-                    server = b""
+                    server = line
+                    continue
             lines.append(line)
-        lines.append(date + server + service.fields)
+        if date is None and server is None:
+            lines.append(service.common())
+        else:
+            lines += (date or service.date(), server or service.server, service.fields)
         self._left = left
         self._status = status
         self._head = lines

@@ -52,14 +52,16 @@ class Service:
         self.options = options
         self.state: dict[str, Any] = {}
         self.connections: set[Draining] = set()
-        self.tasks: set[asyncio.Task[None]] = set()
+        self.tasks: dict[object, asyncio.Task[None]] = {}
         self.draining = False
         self._enough = on_enough
         self._left = options.limit_max_requests
+        self._most = options.limit_concurrency
         self.most_unheard = options.limit_request_line + options.limit_request_head
-        self._clock = Clock()
-        self._server = b"server: aiofastsocket\r\n" if options.server_header else b""
         self.fields = b"".join(field(name, value)[0] for name, value in options.headers)
+        self.server = b"server: aiofastsocket\r\n" if options.server_header else b""
+        clock = Clock(dated=options.date_header, rest=self.server + self.fields)
+        self.date, self.common = clock.date, clock.lines
         self.heads = Deadlines(loop, options.timeout_request_head, lambda c: c.head_expired())
         self.bodies = Deadlines(loop, options.timeout_request_body, lambda c: c.body_expired())
         self.idle = Deadlines(loop, options.timeout_keep_alive, lambda c: c.idle_expired())
@@ -73,17 +75,9 @@ class Service:
         self.proxies = Proxies(options.trusted) if options.proxy_headers else None
         self._deadlines = (*http, self.pings, self.pongs, self.closes)
 
-    def date(self) -> bytes:
-        """The `date` line, or nothing."""
-        return self._clock.line() if self.options.date_header else b""
-
-    def server(self) -> bytes:
-        """The `server` line, or nothing."""
-        return self._server
-
     def full(self) -> bool:
         """Whether limit_concurrency is reached: then the answer is 503."""
-        most = self.options.limit_concurrency
+        most = self._most
         return most is not None and (len(self.connections) > most or len(self.tasks) >= most)
 
     def answered(self) -> None:
@@ -93,12 +87,18 @@ class Service:
             if self._left == 0:
                 self._enough()
 
-    def start(self, coroutine: Any, context: Context) -> None:
-        """Run it as a task of its own, from now on or (before Python 3.12) from the next turn."""
-        task: asyncio.Task[None] = asyncio.Task(coroutine, loop=self.loop, context=context, **EAGER)
+    def start(self, who: object, coroutine: Any, context: Context, name: str) -> None:
+        """Run it as a task of its own, from now on or (before Python 3.12) from the next turn. At
+        its end it says `ended`: a callback of the task's would cost a turn of the loop's."""
+        task: asyncio.Task[None] = asyncio.Task(
+            coroutine, loop=self.loop, context=context, name=name, **EAGER
+        )
         if not task.done():
-            self.tasks.add(task)
-            task.add_done_callback(self.tasks.discard)
+            self.tasks[who] = task
+
+    def ended(self, who: object) -> None:
+        """Its task is over."""
+        self.tasks.pop(who, None)
 
     def drain(self) -> None:
         """Answer what is under way, begin nothing new: connections end with their request."""
@@ -110,7 +110,7 @@ class Service:
         """End what is left: timers, and tasks that did not in time."""
         for deadlines in self._deadlines:
             deadlines.clear()
-        left = list(self.tasks)
+        left = list(self.tasks.values())
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)

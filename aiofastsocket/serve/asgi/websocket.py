@@ -89,7 +89,7 @@ class WebSocket(asyncio.Protocol):
         self._messages.append(({"type": "websocket.connect"}, 0))
         self.transport.pause_reading()
         self._reading = False
-        self.service.start(self._run(), context)
+        self.service.start(self, self._run(), context, self._scope["path"])
 
     # -- asyncio.Protocol --
 
@@ -98,6 +98,7 @@ class WebSocket(asyncio.Protocol):
             self._rest += data
             return
         self.service.pongs.discard(self)
+        self.service.pings.discard(self)
         self.service.pings.add(self)
         self._protocol.receive_data(data)
         for event in self._protocol.events_received():
@@ -254,6 +255,8 @@ class WebSocket(asyncio.Protocol):
                     "the application returned without an answer: WebSocket %s", self._scope["path"]
                 )
             self._over(1000, 500)
+        finally:
+            self.service.ended(self)
 
     def _over(self, code: int, status: int) -> None:
         """The application has ended, and the connection with it."""
@@ -348,7 +351,7 @@ class WebSocket(asyncio.Protocol):
                 raise RuntimeError("sec-websocket-protocol is not for headers: use subprotocol")
             lines.append(wire.field(name, value)[0])
         service = self.service
-        lines += (service.date(), service.server(), service.fields, b"\r\n")
+        lines += (service.common(), b"\r\n")
         self.transport.write(b"".join(lines))
         if self._asked is not None and service.access is not None:
             service.access.note(self._asked, 101, 0)

@@ -65,18 +65,32 @@ def field(name: bytes, value: bytes) -> tuple[bytes, int]:
 
 
 class Clock:
-    """The `date` field, made anew once a second."""
+    """The `date` field, made anew once a second, and the lines that follow it in each response."""
 
-    def __init__(self) -> None:
+    def __init__(self, *, dated: bool, rest: bytes) -> None:
+        self._dated = dated
+        self._rest = rest
         self._second = 0
-        self._line = b""
+        self._date = b""
+        self._lines = rest
 
-    def line(self) -> bytes:
+    def _tick(self, now: int) -> None:
+        self._second = now
+        if self._dated:
+            self._date = f"date: {formatdate(now, usegmt=True)}\r\n".encode()
+            self._lines = self._date + self._rest
+
+    def date(self) -> bytes:
+        """The `date` line, or nothing."""
+        self.lines()
+        return self._date
+
+    def lines(self) -> bytes:
+        """All of them."""
         now = int(time.time())
         if now != self._second:
-            self._second = now
-            self._line = f"date: {formatdate(now, usegmt=True)}\r\n".encode()
-        return self._line
+            self._tick(now)
+        return self._lines
 
 
 def plain(code: int, date: bytes, text: str = "") -> bytes:

@@ -1,0 +1,120 @@
+"""Nothing is lost, and nothing grows: reloads, ends, and large bodies, with two workers."""
+
+import re
+import signal
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+from support.by_hand import Client, get, scope_of
+from support.client import Load
+from support.service import Service, memory, until
+
+Serve = Callable[..., Service]
+
+HELLO = b"GET /hello HTTP/1.1\r\nHost: a\r\n\r\n"
+
+
+SHORT = (
+    b"GET /hello HTTP/1.1\r\nHost: a\r\nConnection: close\r\n\r\n",
+    re.compile(rb"HTTP/1\.1 200 OK\r\n.*\r\n\r\nhello", re.DOTALL),
+)
+
+
+def test_a_reload_under_load_loses_no_request(serve: Serve) -> None:
+    service = serve("web:app", "--workers", "2", "--no-access-log")
+    with Load(service.address, kind=SHORT) as load:
+        load.more(200)
+        for count in (1, 2):
+            service.send(signal.SIGHUP)
+            service.wait_log("reloaded: 2 new workers serve", count)
+            load.more(200)
+    assert set(load.outcomes) == {"answered"}
+
+
+def test_kept_connections_lose_no_request_in_a_reload(serve: Serve) -> None:
+    """Each asks for as long as its connection is kept, and connects again when told to."""
+    service = serve("web:app", "--workers", "2", "--no-access-log")
+    for _ in range(2):
+        clients = [Client(service.address) for _ in range(20)]
+        told = 0
+        service.send(signal.SIGHUP)
+        while clients:
+            for client in list(clients):
+                client.send(HELLO)
+                answer = client.answer()
+                assert answer.body == b"hello"
+                if answer.headers.get("connection") == "close":
+                    assert client.closed()
+                    client.sock.close()
+                    clients.remove(client)
+                    told += 1
+        assert told == 20
+        until(lambda: service.settled(2), "the new workers alone")
+
+
+@pytest.mark.parametrize("path", ["/slow", "/parts"])
+def test_term_answers_what_is_under_way(serve: Serve, path: str) -> None:
+    service = serve("web:app", "--workers", "2", "--no-access-log")
+    clients = [Client(service.address) for _ in range(20)]
+    for client in clients:
+        client.send(get(path))
+    service.send(signal.SIGTERM)
+    for client in clients:
+        with client:
+            assert client.answer().status == 200
+    assert service.process.wait(60) == 0
+    assert "cut off" not in service.log()
+
+
+def test_no_request_outlives_the_grace_time(serve: Serve, tmp_path: Path) -> None:
+    service = serve("web:app", "--workers", "1", "--timeout-graceful-shutdown", "0.3")
+    told = tmp_path / "told"
+    with Client(service.address) as client:
+        client.send(get(f"/stuck?{told}"))
+        client.send(HELLO)  # which stands behind it
+        until(lambda: service.accepted() == 1, "it is there")
+        assert service.stop() == 0
+        assert client.closed()
+    assert told.read_text() == "ended"
+    assert "connections cut off after the grace time: 1" in service.log()
+    assert "Traceback" not in service.log()
+
+
+def test_a_worker_is_replaced_after_so_many_requests(serve: Serve) -> None:
+    service = serve("web:app", "--limit-max-requests", "50", "--workers", "1", "--no-access-log")
+    (before,) = service.workers()
+    with Load(service.address, threads=2, kind=SHORT) as load:
+        load.more(200)
+    assert set(load.outcomes) == {"answered"}
+    assert f"worker {before} (slot 0) stops: replaced" in service.log()
+
+
+def test_both_workers_answer(serve: Serve) -> None:
+    service = serve("web:app", "--workers", "2")
+    seen = set()
+
+    def asked() -> bool:
+        seen.update(scope_of(service, get("/scope"))["state"]["started"])
+        return len(seen) == 2
+
+    until(asked, "both answer")
+    assert seen == set(service.workers())
+    assert service.info().steer in ("cpu", "spread")
+
+
+@pytest.mark.parametrize("direction", ["up", "down"])
+def test_a_gigabyte_in_constant_memory(serve: Serve, direction: str) -> None:
+    service = serve("web:app", "--workers", "1")
+    host, port = service.address
+    url = f"http://{host}:{port}"
+    if direction == "down":
+        command = f"curl -sSf -o /dev/null -w %{{size_download}} {url}/megabytes?1024"
+        done = subprocess.run(command.split(), capture_output=True, check=True)
+        assert int(done.stdout) == 1 << 30
+    else:
+        command = f"head -c {1 << 30} /dev/zero | curl -sSf -T - {url}/count"
+        done = subprocess.run(["sh", "-c", command], capture_output=True, check=True)
+        assert int(done.stdout) == 1 << 30
+    assert memory(service) < 100 * 1024
