@@ -55,7 +55,7 @@ bench bench-full:
 test-programs: $(VENV)/installed $(VENV)/tools
 	@$(call install,nginx haproxy lighttpd apache2 redis-server redis-benchmark memcached node pgbench ab wrk, \
 	  nginx-light haproxy lighttpd apache2 redis-server redis-tools memcached nodejs postgresql apache2-utils wrk)
-	$(BIN)/pytest tests/programs tests/asgi -m programs -rP $(PYTEST_ARGS)
+	$(BIN)/pytest tests/programs tests/asgi -m programs -raP $(PYTEST_ARGS)
 
 # Random bytes against the HTTP layer, for so many seconds. What is new stays in build/fuzz.
 FUZZ_SECONDS ?= 60
