@@ -68,9 +68,10 @@ def family(pid: int) -> list[int]:
     """The process and all that descend from it: of some programs only the children listen."""
     found = [pid]
     for parent in found:
-        for task in Path(f"/proc/{parent}/task").glob("*/children"):
-            with suppress(OSError):
-                found += map(int, task.read_text().split())
+        with suppress(OSError):  # it ended, or is not ours to look at
+            for task in Path(f"/proc/{parent}/task").iterdir():
+                with suppress(OSError):  # this thread did
+                    found += map(int, (task / "children").read_text().split())
     return found
 
 

@@ -16,10 +16,11 @@ import pytest
 from support.client import OnCore, ask
 from support.programs import free_port
 from support.service import COMMAND, Service, run, until
+from support.workers import fork
 
 from aiofastsocket import SlotInfo
 from aiofastsocket.preload import preload_path
-from aiofastsocket.stats import collect, select
+from aiofastsocket.stats import collect, family, select
 
 from .conftest import cc
 
@@ -173,6 +174,23 @@ def test_stats_of_serve(serve: Serve, tmp_path: Path) -> None:
     assert {s["pid"] for s in owners} == set(service.owners())
     assert sum(s["own"] + s["stolen"] for s in owners) == 50
     assert all(s["queue"] == 0 for s in owners)
+
+
+def test_processes_that_end_while_they_are_looked_at() -> None:
+    """They are passed over: `stats` of a program whose workers come and go ends well."""
+
+    def forks() -> None:
+        while os.getppid() == tester:
+            os.waitpid(fork(lambda: None), 0)
+
+    tester = os.getpid()
+    parent = fork(forks)
+    try:
+        for _ in range(3000):
+            assert family(parent)[0] == parent
+    finally:
+        os.kill(parent, signal.SIGKILL)
+        os.waitpid(parent, 0)
 
 
 def test_stats_into_a_closed_pipe(server: tuple[int, int], tmp_path: Path) -> None:
