@@ -158,8 +158,10 @@ async def test_timers_run_under_load() -> None:
             ticks += 1
 
     ticking = loop.create_task(tick())
-    for _ in range(10):
+    for _ in range(1000):  # however fast they are
         await asyncio.gather(*(ask(address, b"x") for _ in range(20)))
+        if ticks >= 10:
+            break
     ticking.cancel()
     assert ticks >= 10
     server.close()
