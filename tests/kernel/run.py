@@ -26,6 +26,8 @@ BIN = Path(sys.executable).parent
 PACKAGES = {"6.1": "linux-image-amd64", "6.12": "linux-image-6.12-amd64"}
 # Every object's ends and frees checked (6.1 and 6.12); KFENCE's samples where there is KFENCE.
 BOOT = ["slub_debug=FZPU", "kfence.sample_interval=50", "panic_on_warn=0", "oops=continue"]
+# A busy host may stop an emulated core for as long as the watchdogs wait: 20 s; here 120.
+BOOT += ["sysctl.kernel.watchdog_thresh=60", "rcupdate.rcu_cpu_stall_timeout=120"]
 MINUTES = {"6.1": 25, "6.12": 25, "debug": 90}
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror"]
 
