@@ -8,9 +8,11 @@ from typing import Any
 
 import pytest
 from support.by_hand import Answer, Client, get, scope_of
+from support.client import receive_all
 from support.service import until
 
 HOST = b"Host: a\r\n"
+OURS = ["ours-uvloop", "ours-asyncio"]
 
 
 def ask(server: Any, request: bytes) -> Answer:
@@ -231,7 +233,7 @@ def test_other_protocols_are_not_heeded(server: Any, ours: bool, protocol: str) 
         assert answer.body == b"abc"
 
 
-@pytest.mark.parametrize("server", ["ours-uvloop", "ours-asyncio"], indirect=True)
+@pytest.mark.parametrize("server", OURS, indirect=True)
 def test_however_many_ask_for_another_protocol_at_once(server: Any) -> None:
     with Client(server.address) as client:
         client.send(get("/hello", "Connection: Upgrade", "Upgrade: h2c") * 1200)
@@ -239,7 +241,9 @@ def test_however_many_ask_for_another_protocol_at_once(server: Any) -> None:
             assert client.answer().body == b"hello"
 
 
-@pytest.mark.parametrize("path", ["/raises", "/returns", "/body-first", "/start-twice"])
+@pytest.mark.parametrize(
+    "path", ["/raises", "/returns", "/body-first", "/start-twice", "/cancelled"]
+)
 def test_exceptions_become_500(server: Any, ours: bool, path: str) -> None:
     if path == "/start-twice" and not ours:
         pytest.skip("uvicorn has sent the head by then")
@@ -250,6 +254,24 @@ def test_an_exception_in_a_body_ends_it_unfinished(server: Any) -> None:
     with Client(server.address) as client:
         client.send(get("/raises-late"))
         assert b"0\r\n\r\n" not in client.rest()
+
+
+@pytest.mark.parametrize("server", OURS, indirect=True)
+def test_a_part_is_never_taken_for_the_whole(server: Any) -> None:
+    """Without chunks or a length, the end of the connection is the body's: a reset is not."""
+    with Client(server.address) as client:
+        client.send(b"GET /raises-late HTTP/1.0\r\n\r\n")
+        with pytest.raises(ConnectionResetError):
+            receive_all(client.sock)
+
+
+@pytest.mark.parametrize("server", OURS, indirect=True)
+def test_an_error_that_is_its_own_cause(server: Any) -> None:
+    with Client(server.address) as client:
+        client.send(get("/circle"))
+        client.reset()
+    until(lambda: "round and round" in server.log(), "it is written down")
+    assert ask(server, get("/hello")).body == b"hello"
 
 
 @pytest.mark.parametrize("path", ["/too-short", "/too-long"])
@@ -302,6 +324,25 @@ def test_an_early_answer_is_not_lost_by_the_upload(server: Any, ours: bool) -> N
         for _ in range(10):
             client.send(bytes(65536))
         assert client.answer().status == 413
+
+
+REFUSED = [
+    (get("/leaves", "Transfer-Encoding: chunked"), b"no size\r\n"),
+    (b"POST /echo HTTP/1.1\r\nContent-Length: 100000000\r\n\r\n",),
+    (get("/echo", "Content-Length: 1", "Content-Length: 2"),),
+]
+
+
+@pytest.mark.parametrize("parts", REFUSED, ids=["its body", "its host", "its length"])
+@pytest.mark.parametrize("server", OURS, indirect=True)
+def test_a_refusal_is_not_lost_by_the_upload(server: Any, parts: tuple[bytes, ...]) -> None:
+    with Client(server.address) as client:
+        for part in parts:
+            client.send(part)
+            time.sleep(0.1)
+        for _ in range(10):
+            client.send(bytes(65536))
+        assert client.answer().status == 400
 
 
 def test_tasks_are_what_asyncio_says(server: Any) -> None:

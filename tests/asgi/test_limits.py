@@ -1,5 +1,6 @@
 """Every limit of a request, a connection and a worker, and what is said of it."""
 
+import signal
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -73,6 +74,48 @@ def test_times_of_heads_bodies_and_between(serve: Serve) -> None:
     with Client(service.address) as client:  # none of them is for the application
         client.send(get("/slow"))
         assert client.answer().body == b"slow"
+
+
+def test_time_in_which_we_do_not_read_counts_for_nobody(serve: Serve, tmp_path: Path) -> None:
+    times = ("--timeout-request-head", "0.15", "--timeout-request-body", "0.3")
+    service = serve("web:app", *times, "--workers", "1", "--no-defer-accept")
+    half, rest = HELLO[:20], HELLO[20:]
+    with Client(service.address) as client:
+        client.send(get("/slow"))
+        time.sleep(0.05)
+        client.send(HELLO + half)
+        time.sleep(0.05)
+        client.send(rest)
+        assert [client.answer().body for _ in range(3)] == [b"slow", b"hello", b"hello"]
+    path = tmp_path / "large"
+    path.write_bytes(bytes(30 << 20))
+    with Client(service.address) as client:  # the body comes while the file is sent
+        client.send(get(f"/file?{path}", "Content-Length: 3", method="POST"))
+        time.sleep(0.1)
+        client.send(b"abc" + HELLO)
+        time.sleep(0.7)
+        assert len(client.answer().body) == 30 << 20
+        assert client.answer().body == b"hello"
+    with Client(service.address) as client:  # and the time of a body that does not come counts
+        client.send(get("/part-first", "Content-Length: 3", "Expect: 100-continue"))
+        assert client.rest().endswith(b"a part\r\n")
+
+
+def test_the_next_head_has_its_own_time(serve: Serve) -> None:
+    service = serve("web:app", "--timeout-keep-alive", "0.2", "--workers", "1")
+    with Client(service.address) as client, Client(service.address) as slow:
+        for one in (client, slow):
+            one.send(HELLO + HELLO[:20])
+            assert one.answer().body == b"hello"
+        time.sleep(0.6)
+        client.send(HELLO[20:])
+        assert client.answer().body == b"hello"
+        time.sleep(0.6)
+        service.send(signal.SIGTERM)
+        service.wait_log("stopping")
+        time.sleep(0.2)
+        slow.send(HELLO[20:])
+        assert slow.answer().body == b"hello"
 
 
 def test_a_slow_reader_is_waited_for(serve: Serve) -> None:

@@ -68,6 +68,15 @@ def test_term_answers_what_is_under_way(serve: Serve, path: str) -> None:
     assert "cut off" not in service.log()
 
 
+def test_a_body_that_nobody_wants_is_not_waited_for(serve: Serve) -> None:
+    service = serve("web:app", "--workers", "1", "--timeout-graceful-shutdown", "3")
+    with Client(service.address) as client:
+        client.send(get("/early", "Content-Length: 9", method="POST"))
+        assert client.answer().status == 413
+        assert service.stop() == 0
+    assert "cut off" not in service.log()
+
+
 def test_no_request_outlives_the_grace_time(serve: Serve, tmp_path: Path) -> None:
     service = serve("web:app", "--workers", "1", "--timeout-graceful-shutdown", "0.3")
     told = tmp_path / "told"

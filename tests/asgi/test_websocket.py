@@ -145,10 +145,10 @@ def test_bad_handshakes(server: Any, ours: bool, fields: tuple[str, ...], status
         assert client.closed()
 
 
-def raw(server: Any) -> Client:
+def raw(server: Any, path: str = "/echo") -> Client:
     """A client past the handshake, that speaks frames by hand."""
     client = Client(server.address)
-    head = ("GET /echo HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: websocket")
+    head = (f"GET {path} HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: websocket")
     client.send("\r\n".join((*head, KEY, VERSION)).encode() + b"\r\n\r\n")
     assert client.answer().status == 101
     return client
@@ -202,6 +202,38 @@ def test_who_does_not_answer_pings_is_dropped(serve: Serve) -> None:
         time.sleep(1)
         lively.send("still here")
         assert lively.recv(timeout=20) == "still here"
+
+
+def test_who_still_reads_is_not_dropped(serve: Serve) -> None:
+    """A pong cannot come before what the ping stands behind was read."""
+    limits = ("--ws-ping-interval", "0.2", "--ws-ping-timeout", "0.2")
+    service = serve("web:app", "--workers", "1", *limits)
+    with raw(service, "/large") as client:
+        time.sleep(1)
+        assert len(client.exactly(10 + (30 << 20))) == 10 + (30 << 20)
+
+
+def test_limits_and_the_log_count_them(serve: Serve) -> None:
+    service = serve("web:app", "--workers", "1", "--limit-concurrency", "2")
+    with raw(service), raw(service), Client(service.address) as client:
+        head = ("GET /echo HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: websocket")
+        client.send("\r\n".join((*head, KEY, VERSION)).encode() + b"\r\n\r\n")
+        assert client.answer().status == 503
+        assert client.closed()
+    service.wait_log('"GET /echo HTTP/1.1" 101 0', 2)
+    service.wait_log('"GET /echo HTTP/1.1" 503 0')
+    few = serve("web:app", "--workers", "1", "--limit-max-requests", "2")
+    for _ in range(2):
+        raw(few).sock.close()
+    few.wait_log("stops: replaced")
+
+
+def test_a_denial_that_was_only_begun_is_500(serve: Serve) -> None:
+    service = serve("web:app", "--workers", "1")
+    with pytest.raises(InvalidStatus) as refused:
+        open_to(service, "/deny-raises").__enter__()
+    assert refused.value.response.status_code == 500
+    service.wait_log('"GET /deny-raises HTTP/1.1" 500 0')
 
 
 @pytest.mark.parametrize("name", ["HUP", "TERM"])

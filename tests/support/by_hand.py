@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import struct
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -42,6 +43,11 @@ class Client:
 
     def half_close(self) -> None:
         self.sock.shutdown(socket.SHUT_WR)
+
+    def reset(self) -> None:
+        """Go away at once: socket(7), SO_LINGER."""
+        self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.sock.close()
 
     def answer(self, *, to: str = "GET") -> Answer:
         """The next response; raises EOFError when there is none."""

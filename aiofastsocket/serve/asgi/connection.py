@@ -1,6 +1,9 @@
 """One TCP connection: its requests are answered in their order, and it goes on or ends."""
 
 import asyncio
+import socket
+import struct
+from contextlib import suppress
 from contextvars import copy_context
 from typing import cast
 
@@ -11,11 +14,22 @@ from .scope import Address
 from .service import Service
 from .websocket import WebSocket
 
+_RESET = struct.pack("ii", 1, 0)  # socket(7), SO_LINGER: close(2) waits for nobody, tcp(7): an RST
+
 
 class Connection(Incoming):
     """The protocol of a connection."""
 
-    __slots__ = ("_context", "_eof", "_reading", "_running", "_starting", "writable")
+    __slots__ = (
+        "_context",
+        "_ending",
+        "_eof",
+        "_held",
+        "_reading",
+        "_running",
+        "_starting",
+        "writable",
+    )
 
     def __init__(self, service: Service, scheme: str = "http", server: Address = None) -> None:
         super().__init__(service, scheme, server)
@@ -23,6 +37,8 @@ class Connection(Incoming):
         self._running: Request | None = None
         self._starting = False
         self._reading = True
+        self._held = False
+        self._ending = False
         self._eof = False
 
     # -- asyncio.Protocol --
@@ -120,18 +136,25 @@ class Connection(Incoming):
             self.read_on()
         if self._due is None and self._incoming is None:
             service = self.service
-            self._due = service.last_calls if service.draining else service.idle
+            if self._begun:  # of the next one a part is here
+                self._due = service.heads
+            else:
+                self._due = service.last_calls if service.draining else service.idle
             self._due.add(self)
 
-    def _finish(self) -> None:
+    def _finish(self, more: bool = False) -> None:
         """End it when the client has what was sent: a close while it still sends would reset the
-        connection, and with it what it has not read yet (RFC 9112, 9.6)."""
-        self._last = True
-        if self._incoming is None or self._eof or not self.transport.can_write_eof():
+        connection, and with it what it has not read yet (RFC 9112, 9.6). more: than a body."""
+        if self._ending:
+            return
+        self._last = self._ending = True
+        sends = more or self._incoming is not None
+        if not sends or self._eof or not self.transport.can_write_eof():
             self.transport.close()
         else:
             self.transport.write_eof()
             self._wait_until(self.service.last_calls)
+            self.read_on()
 
     def _hand_over(self, to: WebSocket) -> None:
         self._wait_until(None)
@@ -160,6 +183,10 @@ class Connection(Incoming):
         """End it here: the response cannot be completed. The client sees that by the missing end of
         a chunked body, or the length that is not reached; without either only by a reset."""
         self._last = True
+        sock = self.transport.get_extra_info("socket")
+        if self._running is not None and self._running.ends_with_the_connection() and sock:
+            with suppress(OSError):  # it is gone
+                sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, _RESET)
         self.transport.abort()
 
     def refuse(self, refused: Refused) -> None:
@@ -169,7 +196,7 @@ class Connection(Incoming):
         if self.service.access is not None:
             self.service.access.refused(self._client, refused.status)
         self.transport.write(wire.plain(refused.status, self.service.date(), f"{refused}"))
-        self._finish()
+        self._finish(more=True)
 
     def _refuse(self, refused: Refused) -> None:
         """As soon as what came before is answered."""
@@ -189,23 +216,35 @@ class Connection(Incoming):
     def read_on(self) -> None:
         """Read, unless there is much that waits here already."""
         incoming = self._incoming
-        reading = (
-            not self._queue and self.writable is None and (incoming is None or not incoming.full())
+        reading = self._ending or (
+            not self._queue
+            and self.writable is None
+            and not self._held
+            and (incoming is None or not incoming.full())
         )
         if reading != self._reading and not self.transport.is_closing():
             self._reading = reading
             if reading:
                 self.transport.resume_reading()
-                if incoming is not None:
+                if self._last:
+                    pass
+                elif incoming is not None:
                     self._wait_until(self.service.bodies)
+                elif self._begun:
+                    self._wait_until(self.service.heads)
             else:
                 self.transport.pause_reading()
-                if self._due is self.service.bodies:  # now it is us whom the client waits for
-                    self._wait_until(None)
+                if self._due in (self.service.bodies, self.service.heads):
+                    self._wait_until(None)  # now it is us whom the client waits for
 
     def await_body(self) -> None:
         """The client was told to send it."""
         self._wait_until(self.service.bodies)
+
+    def hold(self, held: bool) -> None:
+        """Whether nothing is read now."""
+        self._held = held
+        self.read_on()
 
     # -- time --
 
@@ -244,3 +283,5 @@ class Connection(Incoming):
                 self._wait_until(self.service.last_calls)
         elif self._due is self.service.heads and not self._begun:
             self._wait_until(self.service.last_calls)
+        elif self._running is None and self._incoming is not None and not self._queue:
+            self._finish()  # it is answered: its body was for nobody

@@ -26,6 +26,9 @@ class Source(Sender, Protocol):
     def await_body(self) -> None:
         """The client was told to send it."""
 
+    def hold(self, held: bool) -> None:
+        """Whether nothing is read now."""
+
     def cut(self) -> None:
         """The response will not be complete."""
 
@@ -100,18 +103,20 @@ class Request(Response):
         connection = self._connection
         try:
             await connection.service.app(self.scope, self.receive, self.send)
-        except asyncio.CancelledError:
-            if not self.complete:
-                connection.cut()
-            raise
         except BaseException as error:
+            # Who else cancels, cancels something that the application waits for.
+            if isinstance(error, asyncio.CancelledError) and connection.service.closing:
+                if not self.complete:
+                    connection.cut()
+                raise
             if self._gone and has_left(error):
                 return
             logger.exception("exception in the application: %s", self._name())
         else:
-            if self.complete or self._gone or self._hung_up:
-                if not self.complete:
-                    connection.cut()
+            if self.complete or self._gone:
+                return
+            if self._hung_up:
+                connection.cut()
                 return
             what = "before its response was complete" if self._started else "without a response"
             logger.error("the application returned %s: %s", what, self._name())
@@ -142,12 +147,20 @@ class Request(Response):
                 self._expect = False
                 if not self._started:
                     self._connection.transport.write(wire.CONTINUE)
-                    self._connection.await_body()
+                self._connection.await_body()
             # Several may wait, and one of them be cancelled.
             if self._waiting is None:
                 self._waiting = self._connection.service.loop.create_future()
             await asyncio.shield(self._waiting)
         return {"type": "http.disconnect"}
+
+    async def _send_file(self, path: str) -> None:
+        # loop.sendfile does not read: who sends a body meanwhile is not to be held too slow.
+        self._connection.hold(True)
+        try:
+            await super()._send_file(path)
+        finally:
+            self._connection.hold(False)
 
     def _end(self) -> None:
         self._body.clear()

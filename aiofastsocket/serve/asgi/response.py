@@ -20,9 +20,13 @@ class ClientDisconnected(ConnectionError):
 
 def has_left(error: BaseException | None) -> bool:
     """Whether an application's error comes of a client that is gone."""
-    while error is not None and not isinstance(error, ClientDisconnected):
+    seen = set()  # `raise error from error` makes a circle
+    while error is not None and error not in seen:
+        if isinstance(error, ClientDisconnected):
+            return True
+        seen.add(error)
         error = error.__cause__ or error.__context__
-    return error is not None
+    return False
 
 
 class Sender(Protocol):
@@ -89,6 +93,10 @@ class Response:
     def untouched(self) -> bool:
         """Nothing of it was sent."""
         return not self._started
+
+    def ends_with_the_connection(self) -> bool:
+        """Nothing but that shows the client where it ends."""
+        return self._started and not self._chunked and self._left is None
 
     def disconnect(self) -> None:
         """The connection is gone."""

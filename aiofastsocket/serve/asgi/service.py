@@ -54,6 +54,7 @@ class Service:
         self.connections: set[Draining] = set()
         self.tasks: dict[object, asyncio.Task[None]] = {}
         self.draining = False
+        self.closing = False
         self._enough = on_enough
         self._left = options.limit_max_requests
         self._most = options.limit_concurrency
@@ -108,6 +109,7 @@ class Service:
 
     async def close(self) -> None:
         """End what is left: timers, and tasks that did not in time."""
+        self.closing = True
         for deadlines in self._deadlines:
             deadlines.clear()
         left = list(self.tasks.values())

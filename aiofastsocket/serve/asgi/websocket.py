@@ -78,18 +78,30 @@ class WebSocket(asyncio.Protocol):
         self.service.connections.add(self)
         self._restart = self.service.draining
         if self._answer.status_code != 101:
-            code = self._answer.status_code
             text = (self._answer.body or b"").decode().strip()
             names = ("upgrade", "sec-websocket-version", "allow")
             more = [(n, v) for n, v in self._answer.headers.raw_items() if n.lower() in names]
             head = b"".join(wire.field(n.encode(), v.encode())[0] for n, v in more)
-            self.transport.write(wire.plain(code, self.service.date() + head, text))
-            self.transport.close()
+            self._refuse(self._answer.status_code, text, head)
+            return
+        if self.service.full():
+            self._refuse(503)
             return
         self._messages.append(({"type": "websocket.connect"}, 0))
         self.transport.pause_reading()
         self._reading = False
         self.service.start(self, self._run(), context, self._scope["path"])
+
+    def _refuse(self, status: int, text: str = "", head: bytes = b"") -> None:
+        """The server's own answer, and the connection's end."""
+        self.transport.write(wire.plain(status, self.service.date() + head, text))
+        self._note(status)
+        self.transport.close()
+
+    def _note(self, status: int) -> None:
+        self.service.answered()
+        if self._asked is not None and self.service.access is not None:
+            self.service.access.note(self._asked, status, 0)
 
     # -- asyncio.Protocol --
 
@@ -204,7 +216,7 @@ class WebSocket(asyncio.Protocol):
 
     def ping_due(self) -> None:
         """Nothing has come for an interval."""
-        if self._buffered > MOST_BUFFERED:  # it is us who do not read
+        if not self._reading:  # what it says is not heard, or has yet to follow what it reads
             self.service.pings.add(self)
             return
         self._protocol.send_ping(b"")
@@ -213,7 +225,7 @@ class WebSocket(asyncio.Protocol):
 
     def pong_expired(self) -> None:
         """Nobody is there."""
-        if self._buffered > MOST_BUFFERED:
+        if not self._reading:
             self.service.pings.add(self)
             return
         self._protocol.fail(INTERNAL_ERROR, "keepalive ping timeout")
@@ -240,10 +252,10 @@ class WebSocket(asyncio.Protocol):
     async def _run(self) -> None:
         try:
             await self.service.app(self._scope, self.receive, self.send)
-        except asyncio.CancelledError:
-            self._over(RESTART, 503)
-            raise
         except BaseException as error:
+            if isinstance(error, asyncio.CancelledError) and self.service.closing:
+                self._over(RESTART, 503)
+                raise
             gone = self._lost or self._protocol.state is not State.OPEN
             if gone and has_left(error):
                 return
@@ -264,9 +276,8 @@ class WebSocket(asyncio.Protocol):
             return
         if self._open:
             self._close(code, "")
-        elif self._denial is None:
-            self.transport.write(wire.plain(status, self.service.date()))
-            self.transport.close()
+        elif self._denial is None or self._denial.untouched():
+            self._refuse(status)
         elif not self._denial.complete:
             self.transport.abort()
 
@@ -333,6 +344,7 @@ class WebSocket(asyncio.Protocol):
 
     def answered(self, response: Response) -> None:
         """The denial is complete."""
+        self.service.answered()
         self._end()
         self.transport.close()
 
@@ -353,8 +365,7 @@ class WebSocket(asyncio.Protocol):
         service = self.service
         lines += (service.common(), b"\r\n")
         self.transport.write(b"".join(lines))
-        if self._asked is not None and service.access is not None:
-            service.access.note(self._asked, 101, 0)
+        self._note(101)
         self._open = True
         service.pings.add(self)
         rest, self._rest = self._rest, b""

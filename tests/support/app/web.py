@@ -191,6 +191,34 @@ async def http_raises_late(scope: Any, receive: Any, send: Any) -> None:
     raise RuntimeError("not any more")
 
 
+async def http_cancelled(scope: Any, receive: Any, send: Any) -> None:
+    """Waits for what somebody else gave up."""
+    future = asyncio.get_running_loop().create_future()
+    future.cancel()
+    await future
+
+
+async def http_circle(scope: Any, receive: Any, send: Any) -> None:
+    """When the client is gone, an error that is its own cause."""
+    await read(receive)
+    await receive()
+    error = RuntimeError("round and round")
+    raise error from error
+
+
+async def http_leaves(scope: Any, receive: Any, send: Any) -> None:
+    """Returns when the client is gone."""
+    while (await receive())["type"] != "http.disconnect":
+        pass
+
+
+async def http_part_first(scope: Any, receive: Any, send: Any) -> None:
+    """Asks for the body when a part of the answer is out."""
+    await start(send)
+    await body(send, b"a part", more=True)
+    await body(send, await read(receive))
+
+
 async def http_returns(scope: Any, receive: Any, send: Any) -> None:
     return
 
@@ -277,6 +305,19 @@ async def ws_deny(scope: Any, receive: Any, send: Any) -> None:
     await receive()
     await send({"type": "websocket.http.response.start", "status": 401, "headers": TEXT})
     await send({"type": "websocket.http.response.body", "body": b"who are you?"})
+
+
+async def ws_deny_raises(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.http.response.start", "status": 401, "headers": TEXT})
+    raise RuntimeError("no answer today")
+
+
+async def ws_large(scope: Any, receive: Any, send: Any) -> None:
+    await receive()
+    await send({"type": "websocket.accept"})
+    await send({"type": "websocket.send", "bytes": bytes(30 << 20)})
+    await receive()
 
 
 async def ws_raises(scope: Any, receive: Any, send: Any) -> None:
