@@ -1,10 +1,11 @@
 """`aiofastsocket serve`: a supervisor and one worker a core, each on a slot of its own.
 
 arguments: the command line · config: what was asked for · bind: addresses and their tables ·
-target: the program to serve · program: what a worker runs of it · asgi: HTTP and WebSocket ·
-worker: one process that serves · child: how its parent has it · supervisor: that parent ·
-reload: who watches the program's files · demo: what is served without a target · logs: where lines
-go · machine: cores and cgroup · systemd: its protocols · run: all of it together.
+tls: certificates · target: the program to serve · program: what a worker runs of it ·
+asgi: HTTP and WebSocket · worker: one process that serves · child: how its parent has it ·
+supervisor: that parent · reload: who watches the program's files · demo: what is served without a
+target · logs: where lines go · machine: cores and cgroup · systemd: its protocols · run: all of it
+together.
 """
 
 import sys

@@ -9,6 +9,7 @@ from ..errors import UsageError
 from .asgi.options import LIFESPANS, HttpOptions
 from .bind import Bind
 from .config import INTERFACES, LOG_LEVELS, LOOPS, PINS, Config
+from .tls import TlsOptions
 
 
 def _workers(text: str) -> int | None:
@@ -41,6 +42,7 @@ def add(parser: argparse.ArgumentParser) -> None:
     """Put them into the parser of `serve`."""
     _program(parser)
     _addresses(parser)
+    _tls(parser)
     _workers_group(parser)
     _http(parser)
     _limits(parser)
@@ -91,8 +93,21 @@ def _addresses(parser: argparse.ArgumentParser) -> None:
         help="accept when the first bytes are there; only where the client speaks first "
         "(yes for ASGI, but no with --forwarded-allow-ips: proxies connect ahead)",
     )
+
+
+def _tls(parser: argparse.ArgumentParser) -> None:
+    add = parser.add_argument_group("TLS").add_argument
     add("--ssl-certfile", metavar="FILE", help="serve TLS with this certificate chain")
     add("--ssl-keyfile", metavar="FILE", help="its key, if not in the same file")
+    add("--ssl-keyfile-password", metavar="TEXT", help="of the key, if it is encrypted")
+    add(
+        "--ssl-cert-reqs",
+        type=int,
+        metavar="N",
+        help="clients' certificates: 0 not asked for, 1 optional, 2 required (0)",
+    )
+    add("--ssl-ca-certs", metavar="FILE", help="who may have signed those")
+    add("--ssl-ciphers", metavar="LIST", help="of TLS 1.2, as openssl(1) has them (Python's)")
 
 
 def _workers_group(parser: argparse.ArgumentParser) -> None:
@@ -163,15 +178,19 @@ def _service(parser: argparse.ArgumentParser) -> None:
 def config(options: dict[str, Any]) -> Config:
     """From what the parser found. Raises UsageError or SetupError."""
     binds = _binds(options)
-    http: dict[str, Any] = {}
-    for field in fields(HttpOptions):
-        value = options.pop(field.name, None)
-        if value is not None:
-            http[field.name] = _pairs(value) if field.name == "headers" else value
+    http, tls = _taken(options, HttpOptions), _taken(options, TlsOptions)
+    if "headers" in http:
+        http["headers"] = _pairs(http["headers"])
     if options["log_config"] is not None:
         http["access_logger"] = "aiofastsocket.access"
     options["reload_dirs"] = tuple(options["reload_dirs"] or ())
-    return Config(binds=binds, http=HttpOptions(**http), **options)
+    return Config(binds=binds, http=HttpOptions(**http), tls=TlsOptions(**tls), **options)
+
+
+def _taken(options: dict[str, Any], of: type[HttpOptions] | type[TlsOptions]) -> dict[str, Any]:
+    """Those of the options that are for it, if they were given."""
+    found = {field.name: options.pop(field.name, None) for field in fields(of)}
+    return {name: value for name, value in found.items() if value is not None}
 
 
 def from_python(app: Any, options: dict[str, Any]) -> tuple[Config, Any]:

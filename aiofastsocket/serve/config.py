@@ -3,7 +3,6 @@
 import grp
 import os
 import pwd
-import ssl
 from dataclasses import dataclass, field
 from pathlib import Path
 
@@ -14,6 +13,7 @@ from .asgi.options import HttpOptions
 from .bind import Bind
 from .machine import worker_count
 from .target import check_name
+from .tls import TlsOptions
 
 LOOPS = ("uvloop", "asyncio")
 PINS = ("auto", "on", "off")
@@ -61,12 +61,11 @@ class Config:
     log_level: str = "info"
     user: str | None = None
     group: str | None = None
-    ssl_certfile: str | None = None
-    ssl_keyfile: str | None = None
     reload: bool = False
     reload_dirs: tuple[str, ...] = ()
     log_config: str | None = None
     http: HttpOptions = field(default_factory=HttpOptions)
+    tls: TlsOptions = field(default_factory=TlsOptions)
 
     def __post_init__(self) -> None:
         for name, value, allowed in (
@@ -97,10 +96,7 @@ class Config:
         for folder in self.reload_dirs:
             if not Path(folder).is_dir():
                 raise UsageError(f"--reload-dir {folder} is not a directory")
-        if self.ssl_keyfile and not self.ssl_certfile:
-            raise UsageError("--ssl-keyfile needs --ssl-certfile")
         self.ids()
-        self.ssl_context()
 
     @property
     def worker_count(self) -> int:
@@ -126,18 +122,3 @@ class Config:
         if os.geteuid() != 0 and (uid, gid) != (os.getuid(), os.getgid()):
             raise SetupError("--user and --group need root: start as root, or leave them out")
         return uid, gid
-
-    def ssl_context(self) -> ssl.SSLContext | None:
-        """A new TLS context from the files as they are now; None without a certificate."""
-        if self.ssl_certfile is None:
-            return None
-        context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        files = self.ssl_certfile + (f" with key {self.ssl_keyfile}" if self.ssl_keyfile else "")
-        try:
-            # An encrypted key must not ask for its password at a terminal nobody watches.
-            context.load_cert_chain(self.ssl_certfile, self.ssl_keyfile, password=lambda: "")
-        except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            reason = getattr(error, "reason", None) or getattr(error, "strerror", None) or error
-            key = "" if self.ssl_keyfile else " (with its key in it? else give --ssl-keyfile)"
-            raise SetupError(f"certificate {files} cannot be used: {reason}{key}") from None
-        return context

@@ -75,7 +75,7 @@ class Asgi:
 
         self._app = app
         self._options = config.http
-        self._scheme = "https" if config.ssl_certfile else "http"
+        self._scheme = "https" if config.tls.ssl_certfile else "http"
         self.client_first = not config.http.behind_a_proxy
         self._service_type = service.Service
         self._connection_type = connection.Connection

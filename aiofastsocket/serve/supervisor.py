@@ -128,7 +128,7 @@ class Supervisor:
             logger.info("reloaded: %d new workers serve", self._wanted)
 
     def _start_line(self) -> str:
-        scheme = "TLS " if self.service.config.ssl_certfile else ""
+        scheme = "TLS " if self.service.config.tls.ssl_certfile else ""
         addresses = ", ".join(listener.address for listener in self.service.listeners)
         table = self._tables[0]
         cores = sorted({table.slot(number).cpu for number in range(self._wanted)})

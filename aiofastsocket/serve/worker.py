@@ -67,7 +67,7 @@ def main(job: Assignment) -> int:
     """Run the worker in this forked process; returns its exit code."""
     try:
         _settle(job)
-        context = job.service.config.ssl_context()  # before the key may become unreadable
+        context = job.service.config.tls.context()  # before the key may become unreadable
         _drop_privileges(job)
         for listener in job.service.listeners:
             _claim(job, listener)

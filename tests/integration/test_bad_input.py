@@ -75,6 +75,7 @@ def one_line(out: "subprocess.CompletedProcess[str]", code: int, *parts: str) ->
         (("--group", "nogroup-of-that-name"), 2, ["there is no such group"]),
         (("--app-dir", "nowhere"), 2, ["--app-dir nowhere is not a directory"]),
         (("--ssl-keyfile", "key.pem"), 2, ["needs --ssl-certfile"]),
+        (("--ssl-ciphers", "ALL"), 2, ["--ssl-ciphers needs --ssl-certfile"]),
         (("--ssl-certfile", "missing.pem"), 1, ["missing.pem", "No such file"]),
         (("--ssl-certfile", __file__), 1, ["cannot be used", "give --ssl-keyfile"]),
         (("--pid-file", "no/such/dir/pid", *FREE), 1, ["no/such/dir/pid", "No such file"]),
@@ -86,6 +87,34 @@ def test_one_line(tmp_path: Path, arguments: tuple[str, ...], code: int, parts: 
     pid_file = () if "--pid-file" in arguments else ("--pid-file", "serve.pid")
     one_line(run("serve", *arguments, *app, *pid_file, cwd=tmp_path), code, *parts)
     assert not list(tmp_path.iterdir())
+
+
+@pytest.mark.parametrize(
+    ("arguments", "code", "parts"),
+    [
+        (("--ssl-cert-reqs", "3"), 2, ["--ssl-cert-reqs 3: use 0, 1 or 2"]),
+        (("--ssl-cert-reqs", "2"), 2, ["--ssl-cert-reqs needs --ssl-ca-certs"]),
+        (("--ssl-ca-certs", "CERT"), 2, ["add --ssl-cert-reqs, 1 (optional) or 2 (required)"]),
+        (("--ssl-cert-reqs", "1", "--ssl-ca-certs", "no.pem"), 1, ["no.pem", "No such file"]),
+        (("--ssl-ciphers", "ROT13"), 2, ["'ROT13': OpenSSL knows none of them"]),
+        (("--ssl-keyfile", "LOCKED"), 1, ["the key is encrypted: --ssl-keyfile-password"]),
+        (
+            ("--ssl-keyfile", "LOCKED", "--ssl-keyfile-password", "x"),
+            1,
+            ["the key needs another password"],
+        ),
+    ],
+)
+def test_one_line_about_tls(
+    tmp_path: Path, certificate: Path, arguments: tuple[str, ...], code: int, parts: list[str]
+) -> None:
+    locked = certificate.with_name("locked.pem")
+    command = ["openssl", "rsa", "-aes128", "-passout", "pass:secret", "-in", str(certificate)]
+    subprocess.run([*command, "-out", str(locked)], check=True, capture_output=True)
+    files = {"CERT": str(certificate), "LOCKED": str(locked)}
+    given = [files.get(argument, argument) for argument in arguments]
+    out = run("serve", "--ssl-certfile", files["CERT"], *given, *FREE, *IN_APP, cwd=tmp_path)
+    one_line(out, code, *parts)
 
 
 def test_unknown_backend_in_the_environment(tmp_path: Path) -> None:

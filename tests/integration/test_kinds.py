@@ -124,6 +124,39 @@ def test_tls(serve: Serve, certificate: Path) -> None:
     assert service.stop() == 0
 
 
+def test_clients_certificates_ciphers_and_an_encrypted_key(
+    serve: Serve, certificate: Path, tmp_path: Path
+) -> None:
+    key = tmp_path / "encrypted"
+    command = ["openssl", "rsa", "-aes128", "-passout", "pass:secret", "-in", str(certificate)]
+    subprocess.run([*command, "-out", str(key)], check=True, capture_output=True)
+    chain = tmp_path / "chain"
+    chain.write_text(certificate.read_text().partition("-----BEGIN PRIVATE KEY")[0])
+    service = serve(
+        *("targets:Who", "--workers", "1", "--ssl-certfile", str(chain)),
+        *("--ssl-keyfile", str(key), "--ssl-keyfile-password", "secret"),
+        *("--ssl-cert-reqs", "2", "--ssl-ca-certs", str(certificate)),
+        *("--ssl-ciphers", "ECDHE-RSA-AES256-GCM-SHA384"),
+    )
+    context = ssl.create_default_context(cafile=str(certificate))
+    context.maximum_version = ssl.TLSVersion.TLSv1_2
+
+    def answer() -> bytes:
+        with (
+            connect(service.address) as sock,
+            context.wrap_socket(sock, server_hostname="localhost") as tls,
+        ):
+            assert tls.cipher() == ("ECDHE-RSA-AES256-GCM-SHA384", "TLSv1.2", 256)
+            tls.sendall(b"who\n")
+            return receive_all(tls)
+
+    with pytest.raises((ssl.SSLError, ConnectionError)):
+        answer()
+    context.load_cert_chain(certificate)
+    assert answer() == b"%d\n" % service.workers()[0]
+    assert "Traceback" not in service.log()
+
+
 @pytest.fixture
 def public_app() -> Iterator[Path]:
     """The targets where every user may read them."""

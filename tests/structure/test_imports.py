@@ -42,6 +42,7 @@ SERVE = (
     "config",
     "asgi",
     "target",
+    "tls",
     "bind",
     "machine",
     "logs",
