@@ -72,8 +72,8 @@ module:
 # The module in Debian's kernels 6.1 and 6.12, booted in QEMU: some twenty minutes.
 KERNELS ?= 6.1 6.12
 test-kernel: $(VENV)/installed $(VENV)/tools
-	@$(call install,qemu-system-x86_64 busybox depmod nginx haproxy lighttpd ab setpriv, \
-	  qemu-system-x86 busybox-static kmod nginx-light haproxy lighttpd apache2-utils util-linux)
+	@$(call install,qemu-system-x86_64 busybox depmod dkms nginx haproxy lighttpd ab setpriv, \
+	  qemu-system-x86 busybox-static kmod dkms nginx-light haproxy lighttpd apache2-utils util-linux)
 	@dpkg -s linux-headers-amd64 linux-headers-6.12-amd64 >/dev/null 2>&1 || \
 	  $(call install,headers-are-no-program,linux-headers-amd64 linux-headers-6.12-amd64)
 	@$(BIN)/pip install -q --group kernel
