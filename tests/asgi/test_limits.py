@@ -155,6 +155,16 @@ def test_somebody_elses_disconnection_is_an_error(serve: Serve, tmp_path: Path) 
     assert service.log().count("ClientDisconnected: of another connection") == 1
 
 
+def test_in_a_groups_task_a_client_that_is_gone_is_no_error(serve: Serve) -> None:
+    service = serve("web:app", "--workers", "1")
+    for query in ("", "?fails"):
+        with Client(service.address) as client:
+            client.send(get(f"/group{query}"))
+            client.exactly(15)
+    service.wait_log("ValueError: its own")
+    assert service.log().count("exception in the application") == 1
+
+
 def test_concurrency(serve: Serve) -> None:
     service = serve("web:app", "--limit-concurrency", "2", "--workers", "1")
     with Client(service.address) as first, Client(service.address) as second:

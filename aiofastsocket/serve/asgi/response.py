@@ -24,6 +24,8 @@ def has_left(error: BaseException | None) -> bool:
     while error is not None and error not in seen:
         if isinstance(error, ClientDisconnected):
             return True
+        if isinstance(error, BaseExceptionGroup) and all(map(has_left, error.exceptions)):
+            return True
         seen.add(error)
         error = error.__cause__ or error.__context__
     return False

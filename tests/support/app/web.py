@@ -206,6 +206,27 @@ async def http_circle(scope: Any, receive: Any, send: Any) -> None:
     raise error from error
 
 
+async def http_group(scope: Any, receive: Any, send: Any) -> None:
+    """Sends from a group's task until the client is gone; with a query, fails then besides."""
+    await start(send)
+
+    async def sends() -> None:
+        while True:
+            await body(send, b"more", more=True)
+            await asyncio.sleep(0.001)
+
+    async def waits() -> None:
+        try:
+            await asyncio.Event().wait()
+        finally:
+            if scope["query_string"]:
+                raise ValueError("its own")
+
+    async with asyncio.TaskGroup() as group:
+        group.create_task(sends())
+        group.create_task(waits())
+
+
 async def http_leaves(scope: Any, receive: Any, send: Any) -> None:
     """Returns when the client is gone."""
     while (await receive())["type"] != "http.disconnect":
