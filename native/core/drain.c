@@ -2,6 +2,7 @@
 #include "drain.h"
 
 #include <errno.h>
+#include <limits.h>
 #include <linux/filter.h>
 #include <linux/inet_diag.h>
 #include <linux/netlink.h>
@@ -27,11 +28,16 @@ int drain_stop_arrivals(int fd)
         BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
     };
     struct sock_fprog program = {.len = sizeof drop_syn / sizeof *drop_syn, .filter = drop_syn};
-    int off = 0;
-    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0 ||
-        setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &off, sizeof off) < 0)
+    /* Some kernels want CAP_NET_ADMIN for a filter. Then, on an interface that there is none of: no
+     * SYN is for this listener any more (compute_score, net/ipv4/inet_hashtables.c), the client is
+     * refused at once; a handshake under way has the interface that its SYN came by. The number is
+     * not looked up, and asks for no privilege (sock_bindtoindex_locked, net/core/sock.c). */
+    int nowhere = INT_MAX, off = 0;
+    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0 &&
+        (errno != EPERM ||
+         setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &nowhere, sizeof nowhere) < 0))
         return -errno;
-    return 0;
+    return setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &off, sizeof off) < 0 ? -errno : 0;
 }
 
 int drain_queued(int fd)
