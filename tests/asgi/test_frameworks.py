@@ -107,6 +107,18 @@ def test_websockets_background_and_state(
     assert service.stop() == 0
 
 
+@pytest.mark.parametrize("framework", ["starlette", "fastapi"], indirect=True)
+def test_a_stream_ends_when_its_client_leaves(service: Service, files: Path, url: str) -> None:
+    """Also one that has nothing to send, which would fail."""
+    with httpx.stream("GET", f"{url}/silence") as response:
+        assert next(response.iter_lines()) == "data: 0"
+        assert not (files / "left").exists()
+    until((files / "left").exists, "it is told")
+    assert service.stop() == 0
+    assert "Traceback" not in service.log()
+    assert "cut off" not in service.log()
+
+
 @pytest.mark.parametrize("framework", ["starlette"], indirect=True)
 def test_a_stop_waits_for_what_runs_behind(service: Service, files: Path, url: str) -> None:
     assert httpx.get(f"{url}/background").status_code == 200

@@ -205,7 +205,7 @@ def test_the_scope(server: Any) -> None:
         client.send(get("/scope?q", "X-A: 1", "x-a: \xe9".encode("latin-1").decode("latin-1")))
         scope = json.loads(client.answer().body)
     assert scope["type"] == "http"
-    assert scope["asgi"]["version"] == "3.0"
+    assert scope["asgi"] == {"version": "3.0", "spec_version": "2.3"}
     assert scope["http_version"] == "1.1"
     assert (scope["method"], scope["scheme"], scope["root_path"]) == ("GET", "http", "")
     assert scope["client"] == list(name)

@@ -252,7 +252,9 @@ class Incoming(asyncio.Protocol, Source):
             client, scheme = self.service.proxies.heed(self._headers, client, scheme)
         return {
             "type": "http",
-            "asgi": {"version": "3.0", "spec_version": "2.5"},
+            # All of 2.5 is there. But who is told 2.4 (Starlette, FastAPI) waits for the error that
+            # send() raises then, and a stream without news would never hear that its client left.
+            "asgi": {"version": "3.0", "spec_version": "2.3"},
             "http_version": version,
             "method": method,
             "scheme": scheme,
@@ -274,6 +276,7 @@ class Incoming(asyncio.Protocol, Source):
         names = b",".join(offered).decode("latin-1").split(",")
         return scope | {
             "type": "websocket",
+            "asgi": {"version": "3.0", "spec_version": "2.5"},
             "scheme": "ws" if scope["scheme"] == "http" else "wss",
             "subprotocols": [name.strip() for name in names if name.strip()],
             "extensions": {"websocket.http.response": {}},

@@ -8,7 +8,7 @@ import anyio
 from fastapi import BackgroundTasks, Body, FastAPI, File, Request, UploadFile, WebSocket
 from fastapi.responses import StreamingResponse
 from fastapi.staticfiles import StaticFiles
-from on_starlette import FILES, events, lifespan, parts  # type: ignore[import-not-found]
+from on_starlette import FILES, events, lifespan, parts, silence  # type: ignore[import-not-found]
 
 
 @asynccontextmanager
@@ -39,6 +39,11 @@ async def stream() -> StreamingResponse:
 @app.get("/events")
 async def server_sent_events() -> StreamingResponse:
     return StreamingResponse(events(), media_type="text/event-stream")
+
+
+@app.get("/silence")
+async def silent_events() -> StreamingResponse:
+    return StreamingResponse(silence(), media_type="text/event-stream")
 
 
 @app.post("/upload")

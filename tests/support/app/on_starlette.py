@@ -38,6 +38,19 @@ async def stream(request: Request) -> Response:
     return StreamingResponse(parts(), media_type="text/plain")
 
 
+async def silence() -> AsyncIterator[str]:
+    """One event, and nothing more as long as there is a client."""
+    yield "data: 0\n\n"
+    try:
+        await anyio.sleep_forever()
+    finally:
+        (FILES / "left").touch()
+
+
+async def silent_events(request: Request) -> Response:
+    return StreamingResponse(silence(), media_type="text/event-stream")
+
+
 async def events() -> AsyncIterator[str]:
     for i in range(3):
         yield f"data: {i}\n\n"
@@ -87,6 +100,7 @@ app = Starlette(
         Route("/json", in_json, methods=["GET", "POST"]),
         Route("/stream", stream),
         Route("/events", server_sent_events),
+        Route("/silence", silent_events),
         Route("/upload", upload, methods=["POST"]),
         Route("/background", background),
         Route("/state", state),
