@@ -4,13 +4,12 @@ Exit codes: 0 stopped as told, 1 the environment will not have it, 2 the argumen
 """
 
 import argparse
-import sys
 import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
 from .channel import BACKENDS, STEERINGS
-from .errors import SetupError, UsageError
+from .errors import FastsocketError, told
 from .preload import execute, preload_path
 from .serve import arguments as serve_arguments
 from .serve.run import serve
@@ -18,6 +17,16 @@ from .stats import show
 
 
 class _Parser(argparse.ArgumentParser):
+    def __init__(self, **options: Any) -> None:
+        super().__init__(**{"allow_abbrev": False} | options)
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        """What a command does not know is its own error, not the whole parser's."""
+        known, rest = super().parse_known_args(args, namespace)
+        if rest:
+            self.error(f"unrecognized arguments: {' '.join(rest)}")
+        return known, rest
+
     def error(self, message: str) -> NoReturn:
         """One line, not the whole usage."""
         self.exit(2, f"{self.prog}: error: {message}\n")
@@ -46,8 +55,10 @@ def _parser() -> _Parser:
         commands.add_parser(
             "serve",
             help="serve a Python program, one worker a core",
+            usage="%(prog)s [options] [module:attr]",
             description="Serve a Python program on every core; each worker has its own listener.",
-            epilog="Signals: TERM stops when all is answered, INT and QUIT at once; HUP starts new "
+            epilog="Most often: aiofastsocket serve app:app --host 0.0.0.0 --port 80. "
+            "Signals: TERM stops when all is answered, INT and QUIT at once; HUP starts new "
             "workers with the program's code as it is now; TTIN and TTOU: one worker more, one "
             "fewer.",
         )
@@ -115,12 +126,8 @@ def main(arguments: Sequence[str] | None = None) -> int:
     command = options.pop("command")
     try:
         return _run(command, options)
-    except UsageError as error:
-        print(f"aiofastsocket {command}: error: {error}", file=sys.stderr)
-        return 2
-    except (SetupError, OSError) as error:
-        print(f"aiofastsocket {command}: error: {error}", file=sys.stderr)
-        return 1
+    except (FastsocketError, OSError) as error:
+        return told(command, error)
     except Exception:  # a preloaded target's own: its traceback, once
         traceback.print_exc()
         return 1

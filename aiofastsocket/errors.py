@@ -4,6 +4,8 @@ What the kernel refuses is an OSError that names the call and the address. The c
 what no system call said: a user's mistake, or an environment that cannot do what was asked.
 """
 
+import sys
+
 
 class FastsocketError(Exception):
     """Base of the errors below. Its text is one line, fit for a person."""
@@ -15,3 +17,10 @@ class UsageError(FastsocketError):
 
 class SetupError(FastsocketError):
     """The arguments are fine, but this machine will not have it: port in use, no such device."""
+
+
+def told(command: str, error: FastsocketError | OSError) -> int:
+    """Say one line of it on standard error; the exit code: 2 the arguments are wrong, 1 the
+    environment will not have it."""
+    print(f"aiofastsocket {command}: error: {error}", file=sys.stderr)
+    return 2 if isinstance(error, UsageError) else 1

@@ -12,21 +12,29 @@ import sys
 from types import ModuleType
 from typing import Any
 
+from ..errors import FastsocketError, told
+
 
 class _Callable(ModuleType):
     """The package, which is also what `aiofastsocket.serve(app)` calls."""
 
-    def __call__(self, app: Any, **options: Any) -> int:
-        """Serve an application until told to stop; returns the exit code.
+    def __call__(self, app: Any, **options: Any) -> None:
+        """Serve an application until told to stop.
 
         app: "module:attribute", or the application itself. options: as on the command line, in
-        Python's spelling: serve(app, port=8000, workers=2), bind and headers as lists. Call it
-        where the program starts, before threads: workers are forked. Raises UsageError or
-        SetupError.
+        Python's spelling: serve(app, port=8000, workers=2); lists are bind=, headers= (pairs) and
+        reload_dirs=; log_config= may be a dict. Call it where the program starts, before threads:
+        workers are forked. Raises SystemExit with the command's exit code, after a line on
+        standard error, if it cannot serve.
         """
         from . import arguments, run
 
-        return run.serve(*arguments.from_python(app, options))
+        try:
+            code = run.serve(*arguments.from_python(app, options))
+        except (FastsocketError, OSError) as error:
+            code = told("serve", error)
+        if code:
+            raise SystemExit(code)
 
 
 sys.modules[__name__].__class__ = _Callable

@@ -1,6 +1,7 @@
 """The options of `serve` on the command line, as in uvicorn where they mean the same."""
 
 import argparse
+import os
 from dataclasses import fields
 from typing import Any
 
@@ -11,12 +12,18 @@ from .bind import Bind
 from .config import INTERFACES, LOG_LEVELS, LOOPS, PINS, Config
 from .tls import TlsOptions
 
+# The only ones there are, under the names that uvicorn has for them.
+HTTP = ("auto", "httptools")
+WS = ("auto", "websockets", "websockets-sansio")
+
 
 def _workers(text: str) -> int | None:
     if text == "auto":
         return None
     if not text.isdecimal():
-        raise argparse.ArgumentTypeError(f"{text!r}: use auto or a number")
+        raise argparse.ArgumentTypeError(
+            f"{text!r}: use auto or a number (in $WEB_CONCURRENCY likewise)"
+        )
     return int(text)
 
 
@@ -90,8 +97,8 @@ def _addresses(parser: argparse.ArgumentParser) -> None:
     add(
         "--defer-accept",
         action=argparse.BooleanOptionalAction,
-        help="accept when the first bytes are there; only where the client speaks first "
-        "(yes for ASGI, but no with --forwarded-allow-ips: proxies connect ahead)",
+        help="accept a connection when its first bytes are there: only where the client speaks "
+        "first (yes for ASGI; no where --forwarded-allow-ips tells of proxies: they connect ahead)",
     )
 
 
@@ -112,17 +119,25 @@ def _tls(parser: argparse.ArgumentParser) -> None:
 
 def _workers_group(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("workers").add_argument
-    add("--workers", type=_workers, metavar="N|auto", help="auto: what cores and cgroup allow")
-    add("--slots", type=int, metavar="N", help="most workers TTIN can reach (twice the workers)")
+    add(
+        "--workers",
+        type=_workers,
+        default=os.environ.get("WEB_CONCURRENCY", "auto"),
+        metavar="N|auto",
+        help="auto: what cores and cgroup allow ($WEB_CONCURRENCY, auto)",
+    )
+    add("--slots", type=int, metavar="N", help="listeners of an address (twice the workers)")
     add("--backend", choices=BACKENDS, help="way to the kernel (auto)")
     add("--steer", choices=STEERINGS, default="auto", help="where new connections go (auto)")
-    add("--pin", choices=PINS, default="auto", help="workers to cores (auto: with cpu steering)")
-    add("--loop", choices=LOOPS, default="uvloop", help="event loop (uvloop)")
+    add("--pin", choices=PINS, default="auto", help="workers to cores (auto: if steered by core)")
+    add("--loop", choices=("auto", *LOOPS), default="auto", help="event loop (auto: uvloop)")
 
 
 def _http(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("HTTP").add_argument
     yes_or_no: Any = argparse.BooleanOptionalAction
+    add("--http", choices=HTTP, default="auto", help="parser (auto: httptools)")
+    add("--ws", choices=WS, default="auto", help="of WebSockets (auto: websockets-sansio)")
     add("--root-path", default="", metavar="PATH", help="where a proxy has mounted the application")
     add("--proxy-headers", action=yes_or_no, default=True, help="heed X-Forwarded-* (yes)")
     add(
@@ -142,19 +157,29 @@ def _http(parser: argparse.ArgumentParser) -> None:
     add("--server-header", action=yes_or_no, default=True, help="the field Server (yes)")
     add("--date-header", action=yes_or_no, default=True, help="the field Date (yes)")
     add("--ws-max-size", type=int, metavar="BYTES", help="of a WebSocket message (16777216)")
-    add("--ws-ping-interval", type=float, metavar="SECONDS", help="of silence, then a ping (20)")
-    add("--ws-ping-timeout", type=float, metavar="SECONDS", help="for its answer (20)")
+    add("--ws-ping-interval", type=float, metavar="SECONDS", help="ping after such a silence (20)")
+    add("--ws-ping-timeout", type=float, metavar="SECONDS", help="close without its answer (20)")
     add("--ws-per-message-deflate", action=yes_or_no, default=True, help="compress messages (yes)")
 
 
 def _limits(parser: argparse.ArgumentParser) -> None:
     add = parser.add_argument_group("limits").add_argument
-    add("--limit-concurrency", type=int, metavar="N", help="connections, requests: else 503 (none)")
-    add("--limit-max-requests", type=int, metavar="N", help="then a new worker (none)")
+    add(
+        "--limit-concurrency",
+        type=int,
+        metavar="N",
+        help="connections, or requests under way, of a worker: more get 503 (no limit)",
+    )
+    add(
+        "--limit-max-requests",
+        type=int,
+        metavar="N",
+        help="of a worker: then another takes its place (no limit)",
+    )
     add("--limit-request-line", type=int, metavar="BYTES", help="of its target: else 414 (8192)")
     add("--limit-request-fields", type=int, metavar="N", help="header fields: else 431 (100)")
     add("--limit-request-head", type=int, metavar="BYTES", help="of all fields: else 431 (65536)")
-    add("--timeout-keep-alive", type=float, metavar="SECONDS", help="until the next request (5)")
+    add("--timeout-keep-alive", type=float, metavar="SECONDS", help="idle connections end (5)")
     add("--timeout-request-head", type=float, metavar="SECONDS", help="until a head is there (30)")
     add("--timeout-request-body", type=float, metavar="SECONDS", help="until a body goes on (60)")
 
@@ -178,6 +203,12 @@ def _service(parser: argparse.ArgumentParser) -> None:
 def config(options: dict[str, Any]) -> Config:
     """From what the parser found. Raises UsageError or SetupError."""
     binds = _binds(options)
+    for name, known in (("http", HTTP), ("ws", WS)):
+        value = options.pop(name)
+        if value not in known:
+            raise UsageError(f"--{name} {value!r} is not here: use {', '.join(known)}")
+    if options["loop"] == "auto":
+        options["loop"] = "uvloop"
     http, tls = _taken(options, HttpOptions), _taken(options, TlsOptions)
     if "headers" in http:
         http["headers"] = _pairs(http["headers"])

@@ -84,7 +84,7 @@ class Listener:
 def _bind_error(error: OSError, where: str) -> Exception:
     if error.errno == errno.EADDRINUSE:
         return SetupError(f"{where} is in use: another server listens there")
-    if error.errno == errno.EACCES:
+    if error.errno == errno.EACCES and not where.startswith("unix:"):
         return SetupError(f"{where} is refused: ports below 1024 need root or CAP_NET_BIND_SERVICE")
     return SetupError(f"{where} cannot be bound: {error.strerror}")
 
@@ -121,11 +121,15 @@ def _tcp_sockets(bind: Bind, channel: Channel, v4_any_ports: set[int]) -> list[s
 
 
 def _unix_socket(path: str) -> socket.socket:
-    """Bind a unix socket; a file that a dead server left is replaced, anything else is kept."""
+    """Bind a unix socket; a file that a dead server left is replaced, anything else is kept.
+
+    Everybody may connect who may enter its folder; one that replaces another keeps its mode.
+    """
+    kind: int | None = None
     try:
         kind = os.lstat(path).st_mode
     except FileNotFoundError:
-        kind = None
+        pass
     except OSError as error:
         raise _bind_error(error, f"unix:{path}") from None
     if kind is not None:
@@ -145,6 +149,7 @@ def _unix_socket(path: str) -> socket.socket:
                 raise SetupError(f"unix:{path} is in use: another server listens there")
     sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
     sock.setblocking(False)
+    mask = os.umask(~(stat.S_IMODE(kind) if kind is not None else 0o666) & 0o777)
     try:
         sock.bind(path)
     except OSError as error:
@@ -152,6 +157,8 @@ def _unix_socket(path: str) -> socket.socket:
         if error.strerror is None:  # Python's own: the path is too long
             raise UsageError(f"--bind unix:{path}: {error}") from None
         raise _bind_error(error, f"unix:{path}") from None
+    finally:
+        os.umask(mask)
     return sock
 
 

@@ -5,6 +5,7 @@ import os
 import pwd
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 from .._native import lib
 from ..channel import STEERINGS, choose_backend
@@ -18,7 +19,7 @@ from .tls import TlsOptions
 LOOPS = ("uvloop", "asyncio")
 PINS = ("auto", "on", "off")
 INTERFACES = ("auto", "asgi3", "wsgi", "protocol", "stream")
-LOG_LEVELS = ("debug", "info", "warning", "error")
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 
 
 def _user(name: str) -> tuple[int, int]:
@@ -63,7 +64,7 @@ class Config:
     group: str | None = None
     reload: bool = False
     reload_dirs: tuple[str, ...] = ()
-    log_config: str | None = None
+    log_config: str | dict[str, Any] | None = None
     http: HttpOptions = field(default_factory=HttpOptions)
     tls: TlsOptions = field(default_factory=TlsOptions)
 

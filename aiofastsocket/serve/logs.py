@@ -5,16 +5,17 @@ import json
 import logging
 import logging.config
 from pathlib import Path
+from typing import Any
 
 from ..errors import UsageError
 
 FORMAT = "%(asctime)s [%(process)d] %(levelname)s %(message)s"
 
 
-def configure(level: str, path: str | None) -> None:
-    """Loggers: aiofastsocket, and with a file aiofastsocket.access, which is not below it then.
+def configure(level: str, config: str | dict[str, Any] | None) -> None:
+    """Loggers: aiofastsocket, and with a config aiofastsocket.access, which is not below it then.
 
-    Raises UsageError if the file is none.
+    config: a file's path, or what logging.config.dictConfig takes. Raises UsageError if it is none.
     """
     logger = logging.getLogger("aiofastsocket")
     handler = logging.StreamHandler()
@@ -22,22 +23,22 @@ def configure(level: str, path: str | None) -> None:
     logger.handlers = [handler]
     logger.propagate = False
     logger.setLevel(level.upper())
-    if path is None:
+    if config is None:
         return
     access = logging.getLogger("aiofastsocket.access")
     access.setLevel(logging.INFO)
     try:
-        if path.endswith(".json"):
-            logging.config.dictConfig(
-                {"disable_existing_loggers": False, **json.loads(Path(path).read_text())}
-            )
-        elif path.endswith(".ini"):
-            logging.config.fileConfig(path, disable_existing_loggers=False)
+        if isinstance(config, str) and config.endswith(".ini"):
+            logging.config.fileConfig(config, disable_existing_loggers=False)
+        elif isinstance(config, str) and not config.endswith(".json"):
+            raise UsageError(f"--log-config {config}: use a file that ends in .json or .ini")
         else:
-            raise UsageError(f"--log-config {path}: use a file that ends in .json or .ini")
+            found = json.loads(Path(config).read_text()) if isinstance(config, str) else config
+            logging.config.dictConfig({"disable_existing_loggers": False, **found})
     except OSError as error:
-        raise UsageError(f"--log-config {path}: {error.strerror or error}") from None
+        raise UsageError(f"--log-config {config}: {error.strerror or error}") from None
     except (ValueError, KeyError, configparser.Error, RuntimeError) as error:
         detail = f"{error}".splitlines()[0] if f"{error}" else type(error).__name__
         cause = f": {error.__cause__}" if error.__cause__ is not None else ""
-        raise UsageError(f"--log-config {path}: {detail}{cause}") from None
+        name = f" {config}" if isinstance(config, str) else ""
+        raise UsageError(f"--log-config{name}: {detail}{cause}") from None

@@ -69,11 +69,12 @@ def _name_of(listener: Listener) -> tuple[str, int | None] | None:
 class Asgi:
     """An ASGI application."""
 
-    def __init__(self, app: Any, config: Config) -> None:
+    def __init__(self, app: Any, config: Config, slot: int) -> None:
         # Not needed, and not loaded, for the other kinds.
         from .asgi import connection, lifespan, service
 
         self._app = app
+        self._first = slot == 0
         self._options = config.http
         self._scheme = "https" if config.tls.ssl_certfile else "http"
         self.client_first = not config.http.behind_a_proxy
@@ -85,7 +86,9 @@ class Asgi:
         """See Program."""
         loop = asyncio.get_running_loop()
         self._service = self._service_type(loop, self._app, self._options, stop)
-        self._lifespan = self._lifespan_type(self._app, self._options.lifespan, self._service.state)
+        self._lifespan = self._lifespan_type(
+            self._app, self._options.lifespan, self._service.state, says=self._first
+        )
         await self._lifespan.startup()
 
     def protocol(self, listener: Listener) -> targets.ProtocolFactory:
@@ -113,9 +116,7 @@ def _from_wsgi(found: Any) -> Any:
     try:
         from a2wsgi import WSGIMiddleware
     except ImportError:
-        raise SetupError(
-            "a WSGI application needs a2wsgi: pip install 'aiofastsocket[wsgi]'"
-        ) from None
+        raise SetupError("a WSGI application needs a2wsgi: pip install a2wsgi") from None
     return WSGIMiddleware(found)
 
 
@@ -127,6 +128,6 @@ def program(config: Config, found: Any, slot: int) -> Program:
     if kind == "wsgi":
         found, kind = _from_wsgi(found), "asgi3"
     if kind == "asgi3":
-        return Asgi(found, config)
+        return Asgi(found, config, slot)
     factory = targets.protocol_factory(found, kind)
     return Plain(lambda listener: factory)

@@ -21,7 +21,7 @@ logger = logging.getLogger("aiofastsocket")
 def check_watcher() -> None:
     """SetupError unless what watches is installed."""
     if importlib.util.find_spec("watchfiles") is None:
-        raise SetupError("--reload needs watchfiles: pip install 'aiofastsocket[reload]'")
+        raise SetupError("--reload needs watchfiles: pip install watchfiles")
 
 
 @contextmanager

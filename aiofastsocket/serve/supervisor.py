@@ -125,7 +125,8 @@ class Supervisor:
             logger.info("%s", self._start_line())
             systemd.notify("READY=1")
         else:
-            logger.info("reloaded: %d new workers serve", self._wanted)
+            serve = "worker serves" if self._wanted == 1 else "workers serve"
+            logger.info("reloaded: %d new %s", self._wanted, serve)
 
     def _start_line(self) -> str:
         scheme = "TLS " if self.service.config.tls.ssl_certfile else ""
@@ -275,7 +276,8 @@ class Supervisor:
 
     def _reload(self) -> None:
         if self.service.preloaded is not None:
-            logger.warning("HUP: new workers, but the code is not reloaded (--preload)")
+            why = "--preload" if self.service.config.preload else "it was given, not named"
+            logger.warning("HUP: new workers, but the code is not reloaded (%s)", why)
         else:
             logger.info("HUP: starting new workers")
         for table in self._tables:
@@ -332,7 +334,9 @@ class Supervisor:
         slot = self._slots[number]
         slot.failures += 1
         pause = min(0.1 * 2 ** min(slot.failures, 10), RETRY_SECONDS)
-        if self._serving == 0:
+        if self._serving == 0 and self.service.config.reload:
+            slot.not_before = FOREVER  # until a file changes
+        elif self._serving == 0:
             if kind == "usage":
                 self._stop(2, quick=True)
             elif slot.failures >= FAILED_STARTS:

@@ -76,7 +76,7 @@ class TlsOptions:
             if asked:
                 word = "needs another password" if self.ssl_keyfile_password else "is encrypted"
                 reason = f"the key {word}: --ssl-keyfile-password"
-            elif not self.ssl_keyfile:
+            elif isinstance(error, ssl.SSLError) and not self.ssl_keyfile:
                 reason = f"{reason} (with its key in it? else give --ssl-keyfile)"
             raise SetupError(f"certificate {files} cannot be used: {reason}") from None
 

@@ -17,6 +17,7 @@ import traceback
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
+from types import FrameType
 from typing import Any, cast
 
 from .._native import check, lib
@@ -78,10 +79,26 @@ def main(job: Assignment) -> int:
         return _failed(job, "usage", str(error))
     except (SetupError, OSError) as error:
         return _failed(job, "setup", str(error))
-    except BaseException:
-        return _failed(job, "trace", traceback.format_exc())
+    except BaseException as error:
+        return _failed(job, "trace", _trace(error))
     with runner:
         return runner.run(_Worker(job, served, context).run())
+
+
+def _trace(error: BaseException) -> str:
+    """As Python shows it, but without the frames before the program's own."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_next is not None and _is_ours(frames.tb_frame):
+        frames = frames.tb_next
+    text = "".join(traceback.format_exception(type(error), error, frames))
+    if not os.access(os.__file__, os.R_OK):  # whoever became another user may not read Python
+        text += f"(this user may not read {os.path.dirname(os.__file__)})"
+    return text
+
+
+def _is_ours(frame: FrameType) -> bool:
+    name = frame.f_globals.get("__name__", "")
+    return name.partition(".")[0] in ("aiofastsocket", "importlib")
 
 
 def _failed(job: Assignment, kind: str, text: str) -> int:

@@ -57,6 +57,44 @@ def test_reload_when_a_file_changes(serve: Serve, tmp_path: Path) -> None:
     assert service.stop() == 0
 
 
+def test_reload_waits_for_a_program_that_starts(tmp_path: Path) -> None:
+    source = tmp_path / "broken.py"
+    source.write_text("def x(:\n")
+    service = Service(
+        *("broken:app", "--app-dir", str(tmp_path), "--reload", "--workers", "2"),
+        cwd=tmp_path,
+        wait=False,
+    )
+    try:
+        service.wait_log("SyntaxError")
+        tries = 0
+
+        def mended() -> bool:  # see above
+            nonlocal tries
+            tries += 1
+            source.write_text(APP.format(text=f"mended{tries}"))
+            return "serving broken:app" in service.log()
+
+        until(mended, "it starts")
+        assert body_of(service).startswith(b"mended")
+        assert service.log().count("SyntaxError") == 1
+        assert service.stop() == 0
+    finally:
+        service.close()
+
+
+def test_workers_as_the_environment_says(serve: Serve) -> None:
+    env = {"WEB_CONCURRENCY": "3"}
+    assert "3 workers" in serve("web:app", env=env).log()
+    assert "1 worker " in serve("web:app", "--workers", "1", env=env).log()
+
+
+def test_one_worker_says_that_there_is_no_lifespan(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "plain.py").write_text(APP.format(text="x"))
+    service = serve("plain:app", "--app-dir", str(tmp_path), "--workers", "2")
+    assert service.log().count("no lifespan (asked, it raised AssertionError())") == 1
+
+
 def test_reload_needs_the_program_anew(tmp_path: Path) -> None:
     done = run("serve", "web:app", "--reload", "--preload", cwd=tmp_path)
     assert done.returncode == 2
@@ -133,8 +171,9 @@ def test_from_python(tmp_path: Path) -> None:
     (example,) = re.findall(r"```python\n(.*?)```", UVICORN.read_text(), re.DOTALL)
     call = "aiofastsocket.serve(app, port=8000, workers=2)"
     assert call in example
-    more = f"print('ended with', {call[:-1].replace('8000', str(port))}, headers=[(b'x-a', b'1')]))"
-    (tmp_path / "main.py").write_text(example.replace(call, more))
+    more = f"{call[:-1].replace('8000', str(port))}, headers=[(b'x-a', b'1')], http='httptools', "
+    more += "log_config={'version': 1, 'root': {'level': 'INFO', 'handlers': []}})"
+    (tmp_path / "main.py").write_text(example.replace(call, f"{more}\n    print('over')"))
     with subprocess.Popen(
         [sys.executable, "main.py"],
         cwd=tmp_path,
@@ -143,6 +182,7 @@ def test_from_python(tmp_path: Path) -> None:
         text=True,
     ) as process:
         assert process.stderr is not None
+        given = False
         line = process.stderr.readline()
         while "serving __main__" not in line:  # it has no lifespan, which comes first
             assert line, "it ended"
@@ -152,10 +192,29 @@ def test_from_python(tmp_path: Path) -> None:
             client.send(HELLO)
             answer = client.answer()
         assert (answer.body, answer.headers["x-a"]) == (b"Hello, world!\n", "1")
+        process.send_signal(signal.SIGHUP)
+        while "new workers serve" not in (line := process.stderr.readline()):
+            assert line, "it ended"
+            given = given or "not reloaded (it was given, not named)" in line
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
-    assert out.endswith("ended with 0\n")
+    assert out.endswith("over\n")
+    assert given
     assert "Traceback" not in err
+
+
+def test_from_python_a_failed_start_is_an_exit_code(tmp_path: Path) -> None:
+    program = (
+        "import aiofastsocket\n"
+        "async def app(scope, receive, send):\n"
+        "    await receive()\n"
+        "    await send({'type': 'lifespan.startup.failed', 'message': 'no database'})\n"
+        "aiofastsocket.serve(app, port=0, workers=1)\n"
+    )
+    done = subprocess.run([sys.executable, "-c", program], cwd=tmp_path, capture_output=True)
+    assert done.returncode == 1
+    assert done.stderr.count(b"no database") == 1
+    assert b"Traceback" not in done.stderr
 
 
 def test_the_page_for_those_who_come_from_uvicorn(tmp_path: Path) -> None:
@@ -178,13 +237,13 @@ def test_wrong_options_from_python(tmp_path: Path) -> None:
         "for options in ({'prot': 1}, {'reload': True}, {'port': 70000}):\n"
         "    try:\n"
         "        aiofastsocket.serve(lambda: None, **options)\n"
-        "    except aiofastsocket.UsageError as error:\n"
-        "        print(error)\n"
+        "    except SystemExit as end:\n"
+        "        assert end.code == 2\n"
     )
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    first, second, third = done.stdout.splitlines()
+    first, second, third = done.stderr.splitlines()
     assert "no option prot" in first
     assert "by name" in second
     assert "70000" in third

@@ -70,7 +70,10 @@ def one_line(out: "subprocess.CompletedProcess[str]", code: int, *parts: str) ->
         (("--backend", "magic"), 2, ["magic", "device", "reuseport", "off"]),
         (("--backend", "device", *FREE), 1, ["/dev/fastsocket does not exist"]),
         (("--steer", "left"), 2, ["auto", "cpu", "spread"]),
-        (("--loop", "trio"), 2, ["uvloop", "asyncio"]),
+        (("--loop", "trio"), 2, ["auto", "uvloop", "asyncio"]),
+        (("--http", "h11"), 2, ["auto", "httptools"]),
+        (("--ws", "none"), 2, ["auto", "websockets"]),
+        (("--work", "2"), 2, ["aiofastsocket serve: error: unrecognized arguments: --work"]),
         (("--user", "nobody-of-that-name"), 2, ["there is no such user"]),
         (("--group", "nogroup-of-that-name"), 2, ["there is no such group"]),
         (("--app-dir", "nowhere"), 2, ["--app-dir nowhere is not a directory"]),
@@ -79,7 +82,7 @@ def one_line(out: "subprocess.CompletedProcess[str]", code: int, *parts: str) ->
         (("--ssl-certfile", "missing.pem"), 1, ["missing.pem", "No such file"]),
         (("--ssl-certfile", __file__), 1, ["cannot be used", "give --ssl-keyfile"]),
         (("--pid-file", "no/such/dir/pid", *FREE), 1, ["no/such/dir/pid", "No such file"]),
-        (("--no-such-option",), 2, ["--no-such-option"]),
+        (("--no-such-option",), 2, ["aiofastsocket serve: ", "--no-such-option"]),
     ],
 )
 def test_one_line(tmp_path: Path, arguments: tuple[str, ...], code: int, parts: list[str]) -> None:
@@ -120,6 +123,21 @@ def test_one_line_about_tls(
 def test_unknown_backend_in_the_environment(tmp_path: Path) -> None:
     out = run("serve", *FREE, cwd=tmp_path, env={"AIOFASTSOCKET_BACKEND": "magic"})
     one_line(out, 2, "AIOFASTSOCKET_BACKEND 'magic'", "auto, device, reuseport, off")
+
+
+def test_unknown_workers_in_the_environment(tmp_path: Path) -> None:
+    out = run("serve", *FREE, cwd=tmp_path, env={"WEB_CONCURRENCY": "many"})
+    one_line(out, 2, "'many': use auto or a number (in $WEB_CONCURRENCY likewise)")
+
+
+def test_a_folder_that_nobody_may_write_in(tmp_path: Path) -> None:
+    folder = tmp_path / "folder"
+    folder.mkdir(mode=0o500)
+    command = [str(COMMAND), "serve", "--bind", f"unix:{folder}/sock"]
+    if os.geteuid() == 0:
+        command = ["setpriv", "--bounding-set=-all", *command]
+    out = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, timeout=60)
+    one_line(out, 1, f"unix:{folder}/sock cannot be bound: Permission denied")
 
 
 def test_address_in_use(tmp_path: Path) -> None:
@@ -191,6 +209,8 @@ def test_a_target_that_raises_shows_its_traceback_once(tmp_path: Path) -> None:
         assert out.returncode == 1
         assert out.stderr.count("Traceback") == 1
         assert out.stderr.count("RuntimeError: as it happens") == 1
+        if not preload:  # nothing of ours and of importlib's in front
+            assert out.stderr.partition("Traceback")[2].count('File "') == 1
 
 
 def test_a_worker_that_never_starts_ends_the_service(tmp_path: Path) -> None:

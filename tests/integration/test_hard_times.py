@@ -203,7 +203,7 @@ def test_a_stale_start_does_not_end_a_reload(serve: Serve, tmp_path: Path) -> No
     service.send(signal.SIGHUP)
     service.wait_log("HUP")
     fail.touch()
-    service.wait_log("reloaded: 1 new workers serve")
+    service.wait_log("reloaded: 1 new worker serves")
     assert ask(service.address)
 
 

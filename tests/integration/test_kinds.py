@@ -5,6 +5,7 @@ import shutil
 import signal
 import socket
 import ssl
+import stat
 import subprocess
 import tempfile
 from collections.abc import Callable, Iterator
@@ -98,8 +99,11 @@ def test_a_dead_servers_socket_file_is_replaced(serve: Serve, tmp_path: Path) ->
     path = str(tmp_path / "sock")
     with socket.socket(socket.AF_UNIX) as dead:
         dead.bind(path)
-    serve("targets:Who", "--bind", f"unix:{path}")
+    os.chmod(path, 0o660)
+    serve("targets:Who", "--bind", f"unix:{path}", "--bind", f"unix:{path}2")
     assert ask(path)
+    # As somebody has set it before, or everybody's.
+    assert [stat.S_IMODE(os.stat(p).st_mode) for p in (path, f"{path}2")] == [0o660, 0o666]
 
 
 def test_tls(serve: Serve, certificate: Path) -> None:

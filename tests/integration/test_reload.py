@@ -73,7 +73,7 @@ def test_preloaded_code_stays_and_says_so(serve: Serve, tmp_path: Path) -> None:
     app.write_text(SAY.format(text=b"second"))
     service.send(signal.SIGHUP)
     service.wait_log("the code is not reloaded (--preload)")
-    service.wait_log("reloaded: 1 new workers serve")
+    service.wait_log("reloaded: 1 new worker serves")
     assert ask(service.address) == b"first"
 
 

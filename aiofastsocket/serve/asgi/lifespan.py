@@ -15,13 +15,15 @@ Message = dict[str, Any]
 class Lifespan:
     """mode: "on": the application must know of it; "auto": it need not; "off": it is not asked.
 
-    What the application puts into `state` is for its requests.
+    What the application puts into `state` is for its requests. says: whether it is written down
+    that it has none; one worker's word is enough.
     """
 
-    def __init__(self, app: Any, mode: str, state: dict[str, Any]) -> None:
+    def __init__(self, app: Any, mode: str, state: dict[str, Any], *, says: bool = True) -> None:
         self._app = app
         self._mode = mode
         self._state = state
+        self._says = says
         self._task: asyncio.Task[None] | None = None
         self._in: asyncio.Queue[Message] = asyncio.Queue()
         self._started = asyncio.Event()
@@ -46,7 +48,8 @@ class Lifespan:
                     + "".join(traceback.format_exception(self._error)).rstrip()
                 )
             self._task = None
-            logger.info("served without a lifespan (--lifespan on insists): %r", self._error)
+            if self._says:
+                logger.info("the application has no lifespan (asked, it raised %r)", self._error)
 
     async def shutdown(self) -> None:
         """Returns when it has ended; says so if it failed."""
