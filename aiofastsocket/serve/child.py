@@ -36,6 +36,7 @@ class Child:
     status: int  # -1 once it has ended
     control: int
     ready: bool = False
+    leaving: bool = False  # it serves until a successor does
     stopping: bool = False  # it was told to, or said so
     drained: bool = False  # it accepts no more
     kill_at: float = FOREVER  # time.monotonic

@@ -19,8 +19,8 @@ class Program(Protocol):
 
     client_first: bool
 
-    async def startup(self, stop: Callable[[], object]) -> None:
-        """Before the first connection; `stop` ends the worker. Raises SetupError."""
+    async def startup(self, enough: Callable[[], object]) -> None:
+        """Before the first connection; `enough` asks for another worker. Raises SetupError."""
 
     def protocol(self, listener: Listener) -> targets.ProtocolFactory:
         """What makes the protocols of a listener's connections."""
@@ -43,7 +43,7 @@ class Plain:
     def __init__(self, protocol: Callable[[Listener], targets.ProtocolFactory]) -> None:
         self.protocol = protocol
 
-    async def startup(self, stop: Callable[[], object]) -> None:
+    async def startup(self, enough: Callable[[], object]) -> None:
         """See Program."""
 
     def drain(self) -> None:
@@ -82,10 +82,10 @@ class Asgi:
         self._connection_type = connection.Connection
         self._lifespan_type = lifespan.Lifespan
 
-    async def startup(self, stop: Callable[[], object]) -> None:
+    async def startup(self, enough: Callable[[], object]) -> None:
         """See Program."""
         loop = asyncio.get_running_loop()
-        self._service = self._service_type(loop, self._app, self._options, stop)
+        self._service = self._service_type(loop, self._app, self._options, enough)
         self._lifespan = self._lifespan_type(
             self._app, self._options.lifespan, self._service.state, says=self._first
         )

@@ -111,7 +111,7 @@ class Supervisor:
         return [
             c
             for c in self._workers.values()
-            if c.slot == slot and c.generation == generation and not c.stopping
+            if c.slot == slot and c.generation == generation and not (c.leaving or c.stopping)
         ]
 
     def _complete(self) -> None:
@@ -298,6 +298,12 @@ class Supervisor:
                 child.end(quick=self._quick)
             elif not child.stopping and not self._overtaken(child):
                 self._put_in_charge(child)
+                for other in list(self._workers.values()):
+                    if other.leaving and other.slot == child.slot:
+                        self._retire(other)
+        if child.ready and not child.leaving and b"\nenough\n" in child.told:
+            child.leaving = True
+            logger.info("worker %d (slot %d) has answered enough", child.pid, child.slot)
         if child.ready and not child.drained and child.told.endswith(b"stopping\n"):
             child.drained = True
             if not child.stopping:

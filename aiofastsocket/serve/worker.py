@@ -1,8 +1,8 @@
 """One worker process: from the fork to its exit code.
 
-It tells its supervisor through a pipe, one line each: "ready", "stopping", or why it cannot start
-("usage", "setup" or "trace", and the text). The supervisor's pipe to it brings nothing, and ends
-when the supervisor is gone.
+It tells its supervisor through a pipe, one line each: "ready", "enough" when it wants a successor,
+"stopping"; or why it cannot start ("usage", "setup" or "trace", and the text). The supervisor's
+pipe to it brings nothing, and ends when the supervisor is gone.
 """
 
 import asyncio
@@ -182,7 +182,7 @@ class _Worker:
         loop.add_signal_handler(signal.SIGQUIT, self._quick)
         loop.add_reader(self._job.control, self._orphaned)
         try:
-            await self._program.startup(self._stop.set)
+            await self._program.startup(lambda: self._tell("enough"))
         except SetupError as error:
             return _failed(self._job, "setup", str(error))
         wanted = self._job.service.config.defer_accept

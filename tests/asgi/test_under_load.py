@@ -9,7 +9,7 @@ from pathlib import Path
 import pytest
 from support.by_hand import Client, get, scope_of
 from support.client import Load
-from support.service import Service, memory, until
+from support.service import APP, Service, memory, until
 
 Serve = Callable[..., Service]
 
@@ -96,8 +96,45 @@ def test_a_worker_is_replaced_after_so_many_requests(serve: Serve) -> None:
     (before,) = service.workers()
     with Load(service.address, threads=2, kind=SHORT) as load:
         load.more(200)
+        until(lambda: before not in service.workers(), "another serves")
+        load.more(50)
     assert set(load.outcomes) == {"answered"}
-    assert f"worker {before} (slot 0) stops: replaced" in service.log()
+    assert f"worker {before} (slot 0) has answered enough" in service.log()
+
+
+def test_it_serves_until_the_other_is_ready(serve: Serve, tmp_path: Path) -> None:
+    """And that may take its time, or fail for a while."""
+    (tmp_path / "slow.py").write_text(
+        "import os, pathlib, time\n"
+        "here = pathlib.Path(__file__).parent\n"
+        "if not (here / 'first').exists():\n"
+        "    (here / 'first').touch()\n"
+        "elif not (here / 'second').exists():\n"
+        "    (here / 'second').touch()\n"
+        "    os._exit(3)\n"
+        "else:\n"
+        "    (here / 'third').touch()\n"
+        "    while not (here / 'go').exists():\n"
+        "        time.sleep(0.01)\n"
+        "from web import app\n"
+    )
+    paths = f"{tmp_path}:{APP}"
+    service = serve(
+        *("slow:app", "--app-dir", str(tmp_path), "--workers", "1", "--limit-max-requests", "5"),
+        env={"PYTHONPATH": paths},
+    )
+
+    def who() -> int:
+        return int(scope_of(service, get("/scope"))["state"]["started"][0])
+
+    (before,) = service.workers()
+    assert {who() for _ in range(5)} == {before}
+    until((tmp_path / "third").exists, "another starts, after one that failed")
+    assert {who() for _ in range(20)} == {before}
+    (tmp_path / "go").touch()
+    until(lambda: who() != before, "it serves")
+    until(lambda: before not in service.workers(), "the first has ended")
+    assert len(service.workers()) == 1
 
 
 def test_both_workers_answer(serve: Serve) -> None:

@@ -225,7 +225,7 @@ def test_limits_and_the_log_count_them(serve: Serve) -> None:
     few = serve("web:app", "--workers", "1", "--limit-max-requests", "2")
     for _ in range(2):
         raw(few).sock.close()
-    few.wait_log("stops: replaced")
+    few.wait_log("has answered enough")
 
 
 def test_a_denial_that_was_only_begun_is_500(serve: Serve) -> None:
