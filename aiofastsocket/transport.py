@@ -9,7 +9,7 @@ import ssl
 from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import Any
+from typing import Any, cast
 
 from ._native.transports import Connections, Pump, Transport
 from .listeners import ListenTable
@@ -68,6 +68,35 @@ def _name_of(listener: socket.socket) -> object:
     return None if every is None or name[0] == every else name
 
 
+class _Tls(cast(Any, SSLProtocol)):  # type: ignore[misc]
+    """asyncio's TLS, but for how a connection ends."""
+
+    _left = 0
+    _app_reading_paused: bool
+
+    def eof_received(self) -> Any:
+        """While the protocol above reads nothing, asyncio keeps the client's end to itself, and
+        drops what is written. A protocol with `told_while_paused` is told at once."""
+        paused = self._app_reading_paused
+        if getattr(self._app_protocol, "told_while_paused", False):
+            self._app_reading_paused = False
+        try:
+            return super().eof_received()
+        finally:
+            self._app_reading_paused = paused
+
+    def _check_shutdown_timeout(self) -> None:
+        """After close() the time is for a client that stands still: one that reads on gets more,
+        as it does without TLS."""
+        before, self._left = self._left, self._transport.get_write_buffer_size()
+        if self._left and self._left != before:
+            self._shutdown_timeout_handle = self._loop.call_later(
+                self._ssl_shutdown_timeout, self._check_shutdown_timeout
+            )
+        else:
+            super()._check_shutdown_timeout()
+
+
 def over_tls(
     loop: asyncio.AbstractEventLoop,
     factory: ProtocolFactory,
@@ -75,11 +104,10 @@ def over_tls(
     handshake_timeout: float | None = None,
     shutdown_timeout: float | None = None,
 ) -> ProtocolFactory:
-    """A factory of what speaks TLS below the protocols that `factory` makes: asyncio's own."""
-    make: Any = SSLProtocol
+    """A factory of what speaks TLS below the protocols that `factory` makes."""
 
     def protocol() -> asyncio.BaseProtocol:
-        made: asyncio.BaseProtocol = make(
+        made: asyncio.BaseProtocol = _Tls(
             loop,
             factory(),
             context,

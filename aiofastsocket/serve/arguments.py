@@ -225,7 +225,8 @@ def _taken(options: dict[str, Any], of: type[HttpOptions] | type[TlsOptions]) ->
 
 
 def from_python(app: Any, options: dict[str, Any]) -> tuple[Config, Any]:
-    """The config, and the program unless it is a name, of a call with these options."""
+    """The config, and the program unless it is a name, of a call with these options. Raises
+    UsageError or SetupError."""
     parser = argparse.ArgumentParser(add_help=False)
     add(parser)
     known = vars(parser.parse_args([]))
@@ -236,7 +237,24 @@ def from_python(app: Any, options: dict[str, Any]) -> tuple[Config, Any]:
         raise UsageError(f"serve() has no option {', '.join(sorted(unknown))}")
     if options.get("reload") and not isinstance(app, str):
         raise UsageError('serve(reload=True) needs the application by name: "module:attribute"')
-    return config(known | options), None if isinstance(app, str) else app
+    given = {name: _as_parsed(name, value) for name, value in options.items()}
+    try:
+        return config(known | given), None if isinstance(app, str) else app
+    except (TypeError, AttributeError) as error:
+        raise UsageError(f"serve(): a value of another type than the option's: {error}") from None
+
+
+def _as_parsed(name: str, value: Any) -> Any:
+    """What is natural in Python, as the command line would have it."""
+    if isinstance(value, os.PathLike):
+        return os.fspath(value)
+    if name == "workers" and value == "auto":
+        return None
+    if name == "reload_dirs" and isinstance(value, str):
+        return [value]
+    if name == "forwarded_allow_ips" and isinstance(value, (list, tuple)):
+        return ",".join(value)
+    return value
 
 
 def _binds(options: dict[str, Any]) -> tuple[Bind, ...]:

@@ -13,17 +13,17 @@ FORMAT = "%(asctime)s [%(process)d] %(levelname)s %(message)s"
 
 
 def configure(level: str, config: str | dict[str, Any] | None) -> None:
-    """Loggers: aiofastsocket, and with a config aiofastsocket.access, which is not below it then.
+    """Loggers: aiofastsocket, and with a config, which says where all goes, aiofastsocket.access.
 
     config: a file's path, or what logging.config.dictConfig takes. Raises UsageError if it is none.
     """
     logger = logging.getLogger("aiofastsocket")
-    handler = logging.StreamHandler()
-    handler.setFormatter(logging.Formatter(FORMAT))
-    logger.handlers = [handler]
-    logger.propagate = False
     logger.setLevel(level.upper())
     if config is None:
+        handler = logging.StreamHandler()
+        handler.setFormatter(logging.Formatter(FORMAT))
+        logger.handlers = [handler]
+        logger.propagate = False
         return
     access = logging.getLogger("aiofastsocket.access")
     access.setLevel(logging.INFO)

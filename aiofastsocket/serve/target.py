@@ -23,7 +23,7 @@ _ASYNC = {"protocol": False, "stream": True, "asgi3": True, "wsgi": False}
 def check_name(target: str) -> None:
     """UsageError unless it is written as module:attribute."""
     module_name, _, path = target.partition(":")
-    if not module_name or not path:
+    if "" in (*module_name.split("."), *path.split(".")):
         raise UsageError(f"target {target!r}: write it as module:attribute")
 
 

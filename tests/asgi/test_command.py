@@ -172,7 +172,8 @@ def test_from_python(tmp_path: Path) -> None:
     call = "aiofastsocket.serve(app, port=8000, workers=2)"
     assert call in example
     more = f"{call[:-1].replace('8000', str(port))}, headers=[(b'x-a', b'1')], http='httptools', "
-    more += "log_config={'version': 1, 'root': {'level': 'INFO', 'handlers': []}})"
+    more += "log_config={'version': 1, 'handlers': {'h': {'class': 'logging.StreamHandler'}}, "
+    more += "'root': {'level': 'INFO', 'handlers': ['h']}})"  # where all goes, ours too
     (tmp_path / "main.py").write_text(example.replace(call, f"{more}\n    print('over')"))
     with subprocess.Popen(
         [sys.executable, "main.py"],
@@ -231,10 +232,24 @@ def test_the_page_for_those_who_come_from_uvicorn(tmp_path: Path) -> None:
         assert option in theirs, option
 
 
+def test_what_is_natural_in_python(tmp_path: Path) -> None:
+    program = (
+        "from pathlib import Path\n"
+        "from aiofastsocket.serve.arguments import from_python\n"
+        "config, _ = from_python('app:app', {'workers': 'auto', 'app_dir': Path('.'),\n"
+        "    'reload_dirs': '.', 'forwarded_allow_ips': ['10.0.0.1', '::1']})\n"
+        "print(config.workers, config.app_dir, config.reload_dirs, config.http.trusted)\n"
+    )
+    done = subprocess.run(
+        [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
+    )
+    assert done.stdout == "None . ('.',) 10.0.0.1,::1\n"
+
+
 def test_wrong_options_from_python(tmp_path: Path) -> None:
     program = (
         "import aiofastsocket\n"
-        "for options in ({'prot': 1}, {'reload': True}, {'port': 70000}):\n"
+        "for options in ({'prot': 1}, {'reload': True}, {'port': 70000}, {'backlog': None}):\n"
         "    try:\n"
         "        aiofastsocket.serve(lambda: None, **options)\n"
         "    except SystemExit as end:\n"
@@ -243,8 +258,9 @@ def test_wrong_options_from_python(tmp_path: Path) -> None:
     done = subprocess.run(
         [sys.executable, "-c", program], cwd=tmp_path, capture_output=True, text=True, check=True
     )
-    first, second, third = done.stderr.splitlines()
+    first, second, third, fourth = done.stderr.splitlines()
     assert "no option prot" in first
     assert "by name" in second
     assert "70000" in third
+    assert "another type" in fourth
     assert os.listdir(tmp_path) == []

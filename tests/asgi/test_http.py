@@ -364,6 +364,33 @@ def test_files_are_sent_by_path(server: Any, ours: bool, tmp_path: Path) -> None
         assert client.answer().body == b"hello"
 
 
+def test_a_file_that_has_grown(server: Any, ours: bool, tmp_path: Path) -> None:
+    if not ours:
+        pytest.skip("uvicorn has no http.response.pathsend")
+    (tmp_path / "file").write_bytes(b"12345678")
+    with Client(server.address) as client:
+        client.send(get(f"/grown?{tmp_path / 'file'}") + get("/hello"))
+        assert client.answer().body == b"1234"
+        assert client.answer().body == b"hello"
+
+
+def test_a_body_that_is_no_bytes(server: Any, ours: bool) -> None:
+    if not ours:
+        pytest.skip("uvicorn has sent the head")
+    assert ask(server, get("/text")).status == 500
+
+
+def test_a_body_that_is_nearly_bytes(server: Any) -> None:
+    assert ask(server, get("/buffers")).body == b"buffers"
+
+
+def test_head_does_not_guess_the_length(server: Any) -> None:
+    with Client(server.address) as client:
+        client.send(get("/no-body", method="HEAD") + get("/no-body"))
+        assert client.answer(to="HEAD").headers.get("content-length", "5") == "5"
+        assert client.answer().body == b"12345"
+
+
 def test_nothing_of_a_request_is_in_the_next(server: Any, ours: bool) -> None:
     with Client(server.address) as client:
         client.send(get("/context") * 3)

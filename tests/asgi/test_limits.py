@@ -155,6 +155,14 @@ def test_somebody_elses_disconnection_is_an_error(serve: Serve, tmp_path: Path) 
     assert service.log().count("ClientDisconnected: of another connection") == 1
 
 
+def test_fields_are_counted_as_they_come(serve: Serve) -> None:
+    """A short field takes much more room here than on its way."""
+    service = serve("web:app", "--workers", "1")
+    with Client(service.address) as client:
+        client.send(b"GET /hello HTTP/1.1\r\nHost: a\r\n" + b"a:\r\n" * 101)
+        assert client.answer().status == 431
+
+
 def test_in_a_groups_task_a_client_that_is_gone_is_no_error(serve: Serve) -> None:
     service = serve("web:app", "--workers", "1")
     for query in ("", "?fails"):

@@ -13,7 +13,7 @@ from typing import Any
 import pytest
 from support.by_hand import Client
 from support.client import ask
-from support.service import Service, until
+from support.service import Service, memory, until
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import connect
 
@@ -226,6 +226,27 @@ def test_limits_and_the_log_count_them(serve: Serve) -> None:
     for _ in range(2):
         raw(few).sock.close()
     few.wait_log("has answered enough")
+
+
+def test_who_leaves_before_the_answer_is_missed(serve: Serve) -> None:
+    service = serve("web:app", "--workers", "1")
+    head = ("GET /unanswered HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: websocket")
+    with Client(service.address) as client:
+        client.send("\r\n".join((*head, KEY, VERSION)).encode() + b"\r\n\r\n")
+        until(lambda: service.accepted() == 1, "it is there")
+    service.wait_log("then websocket.disconnect 1006")
+    assert service.stop() == 0
+
+
+def test_what_comes_before_the_answer_has_a_limit(serve: Serve) -> None:
+    service = serve("web:app", "--workers", "1")
+    head = ("GET /unanswered HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: websocket")
+    with Client(service.address) as client:
+        client.send("\r\n".join((*head, KEY, VERSION)).encode() + b"\r\n\r\n")
+        client.sock.settimeout(1)
+        with pytest.raises(TimeoutError):
+            client.send(bytes(64 << 20))
+    assert memory(service) < 100 * 1024
 
 
 def test_a_denial_that_was_only_begun_is_500(serve: Serve) -> None:

@@ -25,6 +25,8 @@ def one_line(out: "subprocess.CompletedProcess[str]", code: int, *parts: str) ->
     ("arguments", "code", "parts"),
     [
         (("targets",), 2, ["'targets'", "module:attribute"]),
+        ((".targets:Who",), 2, ["'.targets:Who'", "module:attribute"]),
+        (("targets:.",), 2, ["module:attribute"]),
         (("nothing_there:app", *FREE), 2, ["no module 'nothing_there' in /", "(--app-dir)"]),
         (("targets:nothing", *FREE), 2, ["'targets' has no 'nothing'"]),
         (

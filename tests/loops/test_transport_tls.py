@@ -6,6 +6,7 @@ import random
 import socket
 import ssl
 import threading
+import time
 from collections.abc import Callable
 from functools import partial
 from typing import Any, cast
@@ -104,6 +105,43 @@ async def test_a_server_that_closes(
     async with serving(partial(Plain, data=answer), ssl=server_context) as server:
         assert await as_client(client_context, server.address, talk) == DATA
         assert await (await server.first()).ended() is None
+
+
+@pytest.mark.asyncio(loop_factories=["our-asyncio", "our-uvloop"])
+@pytest.mark.parametrize("reads", [True, False])
+async def test_the_time_to_close_is_for_who_stands_still(
+    reads: bool, server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    """asyncio's own loop and uvloop cut whoever reads an answer for longer than that."""
+    over = threading.Event()
+
+    def answer(protocol: Notes) -> None:
+        protocol.write(DATA * 5)
+        protocol.close()
+
+    def talk() -> int:
+        plain = socket.socket()
+        plain.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 65536)
+        plain.settimeout(WAIT)
+        plain.connect(server.address)
+        total = 0
+        with client_context.wrap_socket(plain, server_hostname="localhost") as sock:
+            sock.sendall(b"question")
+            if not reads:
+                over.wait(WAIT)
+                return 0
+            while data := sock.recv(16384):
+                total += len(data)
+                time.sleep(0.002)
+        return total
+
+    options: Any = {"ssl": server_context, "ssl_shutdown_timeout": 1.0}
+    async with serving(partial(Plain, data=answer), **options) as server:
+        talking = asyncio.create_task(asyncio.to_thread(talk))
+        if not reads:
+            assert isinstance(await (await server.first()).ended(), TimeoutError)
+            over.set()
+        assert await talking == (5 * len(DATA) if reads else 0)
 
 
 @pytest.mark.asyncio(loop_factories=SOUND_WRITERS)

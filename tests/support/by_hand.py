@@ -3,6 +3,7 @@
 import json
 import re
 import socket
+import ssl
 import struct
 from dataclasses import dataclass, field
 from typing import Any
@@ -28,8 +29,10 @@ class Answer:
 class Client:
     """A connection that sends bytes and reads responses one by one."""
 
-    def __init__(self, address: Address | str) -> None:
+    def __init__(self, address: Address | str, tls: ssl.SSLContext | None = None) -> None:
         self.sock = connect(address)
+        if tls is not None:
+            self.sock = tls.wrap_socket(self.sock, server_hostname="localhost")
         self._data = bytearray()
 
     def __enter__(self) -> "Client":

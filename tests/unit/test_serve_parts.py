@@ -3,11 +3,13 @@
 import asyncio
 import functools
 import os
+from dataclasses import dataclass
 from pathlib import Path
 
 import pytest
 
 from aiofastsocket import UsageError
+from aiofastsocket.serve.asgi.response import ClientDisconnected, has_left
 from aiofastsocket.serve.bind import Bind
 from aiofastsocket.serve.config import Config
 from aiofastsocket.serve.machine import cgroup_cpus, worker_count
@@ -56,6 +58,20 @@ def test_kinds_of_targets() -> None:
     for wrong in (one, 5, "text", lambda x: x, None, App):
         with pytest.raises(UsageError, match=r"target is .*, not an ASGI or WSGI application"):
             kind_of(wrong)
+
+
+def test_whose_client_has_left() -> None:
+    @dataclass
+    class Own(Exception):
+        number: int  # which makes it unhashable
+
+    gone, group = ClientDisconnected("gone"), ExceptionGroup
+    circle = ValueError()
+    circle.__cause__ = circle
+    behind = Own(1)
+    behind.__context__ = gone
+    assert all(map(has_left, (gone, behind, group("", [gone, group("", [behind])]))))
+    assert not any(map(has_left, (Own(2), circle, group("", [gone, ValueError()]))))
 
 
 def test_cgroup_limit_is_the_tightest_of_all_parents(tmp_path: Path) -> None:

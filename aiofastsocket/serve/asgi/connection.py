@@ -30,6 +30,7 @@ class Connection(Incoming):
         "_starting",
         "writable",
     )
+    told_while_paused = True
 
     def __init__(self, service: Service, scheme: str = "http", server: Address = None) -> None:
         super().__init__(service, scheme, server)
@@ -149,10 +150,11 @@ class Connection(Incoming):
             return
         self._last = self._ending = True
         sends = more or self._incoming is not None
-        if not sends or self._eof or not self.transport.can_write_eof():
+        if not sends or self._eof:
             self.transport.close()
         else:
-            self.transport.write_eof()
+            if self.transport.can_write_eof():  # TLS has no such half
+                self.transport.write_eof()
             self._wait_until(self.service.last_calls)
             self.read_on()
 
@@ -195,7 +197,7 @@ class Connection(Incoming):
             self._running.disconnect()
         if self.service.access is not None:
             self.service.access.refused(self._client, refused.status)
-        self.transport.write(wire.plain(refused.status, self.service.date(), f"{refused}"))
+        self.transport.write(wire.plain(refused.status, self.service.common(), f"{refused}"))
         self._finish(more=True)
 
     def _refuse(self, refused: Refused) -> None:

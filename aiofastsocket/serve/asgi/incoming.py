@@ -57,6 +57,7 @@ class Incoming(asyncio.Protocol, Source):
         "_heard",
         "_incoming",
         "_last",
+        "_most_fields",
         "_parser",
         "_queue",
         "_scheme",
@@ -83,6 +84,7 @@ class Incoming(asyncio.Protocol, Source):
         self._discarded = 0
         self._url = b""
         self._headers: Headers = []
+        self._most_fields = service.options.limit_request_fields
         self._handshake: Scope | None = None
         self._due: Deadlines | None = None
 
@@ -139,7 +141,10 @@ class Incoming(asyncio.Protocol, Source):
             raise Refused(414, "the request's target is too long")
 
     def on_header(self, name: bytes, value: bytes) -> None:
-        self._headers.append((name.lower(), value))
+        headers = self._headers
+        headers.append((name.lower(), value))
+        if len(headers) > self._most_fields:  # now: each takes more here than on its way
+            raise Refused(431, "the request has too many header fields")
 
     def on_headers_complete(self) -> None:
         self._begun = False
@@ -149,8 +154,6 @@ class Incoming(asyncio.Protocol, Source):
             len(name) + len(value) for name, value in headers
         ):
             raise Refused(431, "the request's head is too long")
-        if len(headers) > limits.limit_request_fields:
-            raise Refused(431, "the request has too many header fields")
         parser = self._parser
         version = parser.get_http_version()
         if version not in ("1.1", "1.0"):
@@ -266,7 +269,8 @@ class Incoming(asyncio.Protocol, Source):
             "client": client,
             "server": self._server,
             "state": self.service.state.copy(),
-            "extensions": {"http.response.pathsend": {}},
+            # sendfile(2) does not encrypt.
+            "extensions": {"http.response.pathsend": {}} if self._scheme == "http" else {},
         }
 
     def _websocket_scope(self, version: str, path: bytes, query: bytes, forwarded: bool) -> Scope:

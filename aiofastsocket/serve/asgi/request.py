@@ -128,7 +128,8 @@ class Request(Response):
             self.answer(500)
 
     def _name(self) -> str:
-        return f"{self.scope.get('method')} {self.scope.get('path')}"
+        # The path as it was sent: its characters, decoded, may be any, line ends too.
+        return f"{self.scope.get('method')} {self.scope.get('raw_path', b'').decode('latin-1')}"
 
     async def receive(self) -> Message:
         """As the application calls it: http.request until the body has come, and then, when the

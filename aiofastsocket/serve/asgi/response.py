@@ -20,13 +20,13 @@ class ClientDisconnected(ConnectionError):
 
 def has_left(error: BaseException | None) -> bool:
     """Whether an application's error comes of a client that is gone."""
-    seen = set()  # `raise error from error` makes a circle
-    while error is not None and error not in seen:
+    seen = set()  # `raise error from error` makes a circle; not all errors can be hashed
+    while error is not None and id(error) not in seen:
         if isinstance(error, ClientDisconnected):
             return True
         if isinstance(error, BaseExceptionGroup) and all(map(has_left, error.exceptions)):
             return True
-        seen.add(error)
+        seen.add(id(error))
         error = error.__cause__ or error.__context__
     return False
 
@@ -130,6 +130,7 @@ class Response:
             if self._head is None:
                 raise RuntimeError("'http.response.pathsend' comes once, after the start")
             await self._send_file(message["path"])
+            self._end()
         else:
             raise RuntimeError(f"{kind!r} is no message of a response")
         room = self._connection.writable
@@ -146,7 +147,7 @@ class Response:
             if body:
                 body = b"%x\r\n%b\r\n" % (len(body), body)
             if not more:
-                body += wire.LAST_CHUNK
+                body = b"%b%b" % (body, wire.LAST_CHUNK)
         elif self._left is not None and not self._silent:
             self._left -= len(body)
             if self._left < 0:
@@ -154,17 +155,21 @@ class Response:
             if self._left and not more:
                 raise RuntimeError("the response's body is shorter than its content-length")
         if out or body:
+            self._connection.transport.write(out + body)  # raises TypeError for what is no bytes
             self._started = True
-            self._connection.transport.write(out + body)
         if not more:
             self._end()
 
     async def _send_file(self, path: str) -> None:
+        if self._connection.transport.get_extra_info("sslcontext") is not None:
+            raise RuntimeError("'http.response.pathsend' is not offered: see scope['extensions']")
         with open(path, "rb") as file:
             size = os.fstat(file.fileno()).st_size
             out = self._take_head(size, False)
-            if self._left is not None and not self._silent and self._left != size:
-                raise RuntimeError(f"content-length is not that of {path!r}, which has {size}")
+            if self._left is not None and not self._silent:
+                if self._left > size:
+                    raise RuntimeError(f"content-length is more than {path!r} has: {size}")
+                size = self._left  # it may have grown
             self._started = True
             connection = self._connection
             connection.transport.write(out)
@@ -179,7 +184,6 @@ class Response:
             if self._sent < size and not self._silent:
                 connection.transport.abort()
                 raise RuntimeError(f"{path!r} became shorter while it was sent")
-        self._end()
 
     def _start(self, message: Message) -> None:
         """The head, but for what depends on the body. Nothing of it is kept if it is refused."""
@@ -229,6 +233,8 @@ class Response:
         self._silent = status in _BODILESS or self._is_head
         if self._left is not None:
             pass
+        elif self._is_head and not more and not length:
+            pass  # what GET would have is not told
         elif not more and status not in _BODILESS:
             self._left = length
             lines.append(b"content-length: %d\r\n" % length)

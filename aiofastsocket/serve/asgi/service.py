@@ -60,8 +60,11 @@ class Service:
         self._most = options.limit_concurrency
         self.most_unheard = options.limit_request_line + options.limit_request_head
         self.fields = b"".join(field(name, value)[0] for name, value in options.headers)
-        self.server = b"server: aiofastsocket\r\n" if options.server_header else b""
-        clock = Clock(dated=options.date_header, rest=self.server + self.fields)
+        own = {name.lower() for name, _ in options.headers}  # instead of ours
+        named = options.server_header and b"server" not in own
+        self.server = b"server: aiofastsocket\r\n" if named else b""
+        dated = options.date_header and b"date" not in own
+        clock = Clock(dated=dated, rest=self.server + self.fields)
         self.date, self.common = clock.date, clock.lines
         self.heads = Deadlines(loop, options.timeout_request_head, lambda c: c.head_expired())
         self.bodies = Deadlines(loop, options.timeout_request_body, lambda c: c.body_expired())

@@ -36,6 +36,8 @@ ABNORMAL = 1006
 class WebSocket(asyncio.Protocol):
     """Takes a connection over from HTTP. rest: what came behind the request's head."""
 
+    told_while_paused = True
+
     def __init__(
         self,
         service: Service,
@@ -88,13 +90,11 @@ class WebSocket(asyncio.Protocol):
             self._refuse(503)
             return
         self._messages.append(({"type": "websocket.connect"}, 0))
-        self.transport.pause_reading()
-        self._reading = False
         self.service.start(self, self._run(), context, self._scope["path"])
 
     def _refuse(self, status: int, text: str = "", head: bytes = b"") -> None:
         """The server's own answer, and the connection's end."""
-        self.transport.write(wire.plain(status, self.service.date() + head, text))
+        self.transport.write(wire.plain(status, self.service.common() + head, text))
         self._note(status)
         self.transport.close()
 
@@ -108,6 +108,9 @@ class WebSocket(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         if not self._open:
             self._rest += data
+            if len(self._rest) > MOST_BUFFERED and self._reading:
+                self._reading = False
+                self.transport.pause_reading()  # until it is accepted
             return
         self.service.pongs.discard(self)
         self.service.pings.discard(self)
@@ -259,16 +262,19 @@ class WebSocket(asyncio.Protocol):
             gone = self._lost or self._protocol.state is not State.OPEN
             if gone and has_left(error):
                 return
-            logger.exception("exception in the application: WebSocket %s", self._scope["path"])
+            logger.exception("exception in the application: WebSocket %s", self._name())
             self._over(INTERNAL_ERROR, 500)
         else:
             if not self._open and self._denial is None and not self._lost:
                 logger.error(
-                    "the application returned without an answer: WebSocket %s", self._scope["path"]
+                    "the application returned without an answer: WebSocket %s", self._name()
                 )
             self._over(1000, 500)
         finally:
             self.service.ended(self)
+
+    def _name(self) -> str:
+        return str(self._scope.get("raw_path", b"").decode("latin-1"))
 
     def _over(self, code: int, status: int) -> None:
         """The application has ended, and the connection with it."""

@@ -93,12 +93,13 @@ class Clock:
         return self._lines
 
 
-def plain(code: int, date: bytes, text: str = "") -> bytes:
-    """A whole response of the server's own, after which the connection ends."""
+def plain(code: int, lines: bytes, text: str = "") -> bytes:
+    """A whole response of the server's own, after which the connection ends. lines: more of its
+    head's."""
     body = (text or HTTPStatus(code).phrase).encode() + b"\n"
     return b"%b%bcontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n%b\r\n%b" % (
         STATUS_LINES[code],
-        date,
+        lines,
         len(body),
         CLOSE,
         body,

@@ -121,7 +121,6 @@ async def http_slow(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def http_file(scope: Any, receive: Any, send: Any) -> None:
-    assert "http.response.pathsend" in scope["extensions"]
     await start(send)
     await send({"type": "http.response.pathsend", "path": scope["query_string"].decode()})
 
@@ -227,6 +226,18 @@ async def http_group(scope: Any, receive: Any, send: Any) -> None:
         group.create_task(waits())
 
 
+async def http_ticks(scope: Any, receive: Any, send: Any) -> None:
+    """Sends as long as it can; a file named by the query tells of the end."""
+    await start(send)
+    try:
+        while True:
+            await body(send, b"tick", more=True)
+            await asyncio.sleep(0.01)
+    except OSError:
+        Path(scope["query_string"].decode()).write_text("told")
+        raise
+
+
 async def http_leaves(scope: Any, receive: Any, send: Any) -> None:
     """Returns when the client is gone."""
     while (await receive())["type"] != "http.disconnect":
@@ -280,6 +291,40 @@ async def http_task(scope: Any, receive: Any, send: Any) -> None:
     assert asyncio.current_task() is task
     await start(send)
     await body(send, type(task).__name__.encode())
+
+
+async def http_text(scope: Any, receive: Any, send: Any) -> None:
+    """A body that is no bytes."""
+    await start(send)
+    await body(send, "text")  # type: ignore[arg-type]
+
+
+async def http_buffers(scope: Any, receive: Any, send: Any) -> None:
+    """A body in what is nearly bytes."""
+    await start(send)
+    await send({"type": "http.response.body", "body": bytearray(b"buf"), "more_body": True})
+    await send({"type": "http.response.body", "body": memoryview(b"fers"), "more_body": True})
+    await send({"type": "http.response.body", "body": memoryview(b"")})
+
+
+async def http_no_body(scope: Any, receive: Any, send: Any) -> None:
+    """As many do for HEAD."""
+    await start(send)
+    await body(send, b"" if scope["method"] == "HEAD" else b"12345")
+
+
+async def http_grown(scope: Any, receive: Any, send: Any) -> None:
+    """Sends a file that has grown since it was looked at."""
+    await start(send, headers=[(b"content-length", b"4")])
+    await send({"type": "http.response.pathsend", "path": scope["query_string"].decode()})
+
+
+async def ws_unanswered(scope: Any, receive: Any, send: Any) -> None:
+    """Neither accepts nor refuses."""
+    message = await receive()
+    assert message["type"] == "websocket.connect"
+    message = await receive()
+    print("then", message["type"], message["code"], flush=True)
 
 
 async def ws_echo(scope: Any, receive: Any, send: Any) -> None:
