@@ -85,6 +85,11 @@ class _Tls(cast(Any, SSLProtocol)):  # type: ignore[misc]
         finally:
             self._app_reading_paused = paused
 
+    def _get_write_buffer_size(self) -> int:
+        """What waits below too: asyncio hands all of a large write down at once."""
+        below = self._transport.get_write_buffer_size() if self._transport is not None else 0
+        return int(super()._get_write_buffer_size() + below)
+
     def _check_shutdown_timeout(self) -> None:
         """After close() the time is for a client that stands still: one that reads on gets more,
         as it does without TLS."""

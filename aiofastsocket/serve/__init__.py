@@ -3,9 +3,9 @@
 arguments: the command line · config: what was asked for · bind: addresses and their tables ·
 tls: certificates · target: the program to serve · program: what a worker runs of it ·
 asgi: HTTP and WebSocket · worker: one process that serves · child: how its parent has it ·
-supervisor: that parent · reload: who watches the program's files · demo: what is served without a
-target · logs: where lines go · machine: cores and cgroup · systemd: its protocols · run: all of it
-together.
+supervisor: that parent · summary: what it says · reload: who watches the program's files ·
+demo: what is served without a target · logs: where lines go · machine: cores and cgroup ·
+systemd: its protocols · run: all of it together.
 """
 
 import sys

@@ -17,18 +17,25 @@ HTTP = ("auto", "httptools")
 WS = ("auto", "websockets", "websockets-sansio")
 
 
-def _workers(text: str) -> int | None:
-    if text == "auto":
-        return None
-    if not text.isdecimal():
-        raise argparse.ArgumentTypeError(
-            f"{text!r}: use auto or a number (in $WEB_CONCURRENCY likewise)"
-        )
-    return int(text)
+def _workers(text: str) -> int | str:
+    if text != "auto" and not text.isdecimal():
+        raise argparse.ArgumentTypeError(f"{text!r}: use auto or a number")
+    return int(text) if text != "auto" else text
+
+
+def _workers_wanted(given: Any) -> int | None:
+    """On the command line, or in the environment; None: auto."""
+    if given is None:
+        try:
+            given = _workers(os.environ.get("WEB_CONCURRENCY", "auto"))
+        except argparse.ArgumentTypeError as error:
+            raise UsageError(f"$WEB_CONCURRENCY is {error}") from None
+    return None if given == "auto" else given
 
 
 def _pairs(headers: Any) -> tuple[tuple[bytes, bytes], ...]:
-    """From Python they may be text."""
+    """From Python they may be text, or a dict."""
+    headers = headers.items() if isinstance(headers, dict) else headers
     return tuple(
         (
             n if isinstance(n, bytes) else str(n).encode(),
@@ -114,7 +121,7 @@ def _tls(parser: argparse.ArgumentParser) -> None:
         help="clients' certificates: 0 not asked for, 1 optional, 2 required (0)",
     )
     add("--ssl-ca-certs", metavar="FILE", help="who may have signed those")
-    add("--ssl-ciphers", metavar="LIST", help="of TLS 1.2, as openssl(1) has them (Python's)")
+    add("--ssl-ciphers", metavar="LIST", help="of TLS 1.2, as ciphers(1) has them (Python's)")
 
 
 def _workers_group(parser: argparse.ArgumentParser) -> None:
@@ -122,7 +129,6 @@ def _workers_group(parser: argparse.ArgumentParser) -> None:
     add(
         "--workers",
         type=_workers,
-        default=os.environ.get("WEB_CONCURRENCY", "auto"),
         metavar="N|auto",
         help="auto: what cores and cgroup allow ($WEB_CONCURRENCY, auto)",
     )
@@ -209,6 +215,7 @@ def config(options: dict[str, Any]) -> Config:
             raise UsageError(f"--{name} {value!r} is not here: use {', '.join(known)}")
     if options["loop"] == "auto":
         options["loop"] = "uvloop"
+    options["workers"] = _workers_wanted(options["workers"])
     http, tls = _taken(options, HttpOptions), _taken(options, TlsOptions)
     if "headers" in http:
         http["headers"] = _pairs(http["headers"])
@@ -240,7 +247,7 @@ def from_python(app: Any, options: dict[str, Any]) -> tuple[Config, Any]:
     given = {name: _as_parsed(name, value) for name, value in options.items()}
     try:
         return config(known | given), None if isinstance(app, str) else app
-    except (TypeError, AttributeError) as error:
+    except (TypeError, AttributeError, ValueError) as error:
         raise UsageError(f"serve(): a value of another type than the option's: {error}") from None
 
 
@@ -248,8 +255,6 @@ def _as_parsed(name: str, value: Any) -> Any:
     """What is natural in Python, as the command line would have it."""
     if isinstance(value, os.PathLike):
         return os.fspath(value)
-    if name == "workers" and value == "auto":
-        return None
     if name == "reload_dirs" and isinstance(value, str):
         return [value]
     if name == "forwarded_allow_ips" and isinstance(value, (list, tuple)):

@@ -33,11 +33,11 @@ def configure(level: str, config: str | dict[str, Any] | None) -> None:
         elif isinstance(config, str) and not config.endswith(".json"):
             raise UsageError(f"--log-config {config}: use a file that ends in .json or .ini")
         else:
-            found = json.loads(Path(config).read_text()) if isinstance(config, str) else config
+            found: Any = json.loads(Path(config).read_text()) if isinstance(config, str) else config
             logging.config.dictConfig({"disable_existing_loggers": False, **found})
     except OSError as error:
         raise UsageError(f"--log-config {config}: {error.strerror or error}") from None
-    except (ValueError, KeyError, configparser.Error, RuntimeError) as error:
+    except (ValueError, TypeError, KeyError, configparser.Error, RuntimeError) as error:
         detail = f"{error}".splitlines()[0] if f"{error}" else type(error).__name__
         cause = f": {error.__cause__}" if error.__cause__ is not None else ""
         name = f" {config}" if isinstance(config, str) else ""

@@ -15,8 +15,8 @@ from dataclasses import dataclass, field
 
 from ..listeners import ListenTable
 from . import systemd
-from .bind import Listener
 from .child import FOREVER, SIGNALS, Child, fork
+from .summary import start_line, steering
 from .worker import Service
 
 logger = logging.getLogger("aiofastsocket")
@@ -99,8 +99,7 @@ class Supervisor:
             if child.slot >= self._wanted:
                 self._retire(child)
         if self._generation != self._serving and all(
-            any(c.ready for c in self._serves(number, self._generation))
-            for number in range(self._wanted)
+            self._is_served(number) for number in range(self._wanted)
         ):
             self._complete()
         if now >= self._next_review:
@@ -114,6 +113,13 @@ class Supervisor:
             if c.slot == slot and c.generation == generation and not (c.leaving or c.stopping)
         ]
 
+    def _is_served(self, slot: int) -> bool:
+        """By the present generation; by one that leaves, too."""
+        return any(
+            c.slot == slot and c.generation == self._generation and c.ready and not c.stopping
+            for c in self._workers.values()
+        )
+
     def _complete(self) -> None:
         """A whole generation is ready: the one before may go."""
         first = self._serving == 0
@@ -122,37 +128,11 @@ class Supervisor:
             if child.generation != self._generation:
                 self._retire(child)
         if first:
-            logger.info("%s", self._start_line())
+            logger.info("%s", start_line(self.service, self._wanted, pinned=self._pinned()))
             systemd.notify("READY=1")
         else:
             serve = "worker serves" if self._wanted == 1 else "workers serve"
             logger.info("reloaded: %d new %s", self._wanted, serve)
-
-    def _start_line(self) -> str:
-        scheme = "TLS " if self.service.config.tls.ssl_certfile else ""
-        addresses = ", ".join(listener.address for listener in self.service.listeners)
-        table = self._tables[0]
-        cores = sorted({table.slot(number).cpu for number in range(self._wanted)})
-        pinned = "pinned to" if self._pinned() else "for"
-        what = self.service.config.target or "the built-in demo"
-        many = "worker" if self._wanted == 1 else "workers"
-        line = (
-            f"serving {what} on {scheme}{addresses}: {self._wanted} {many} {pinned} "
-            f"cores {', '.join(map(str, cores))}; "
-            f"backend {self.service.channel.backend} ({self.service.channel.why}); "
-        )
-        ways = dict.fromkeys(self._steering(listener) for listener in self.service.listeners)
-        return line + f"steering {'; '.join(ways)}; loop {self.service.config.loop}"
-
-    def _steering(self, listener: Listener) -> str:
-        info = listener.table.info()
-        if not info.shared:
-            return f"{info.steer} ({info.why})"
-        if listener.foreign:
-            return f"shared at {listener.address} (somebody else listens on this socket)"
-        if self.service.channel.backend == "reuseport":
-            return f"shared at {listener.address} ({info.why})"
-        return f"by the {self.service.channel.backend} backend"
 
     def _pinned(self) -> bool:
         if self.service.config.pin != "auto":
@@ -162,7 +142,8 @@ class Supervisor:
     def _review(self) -> None:
         for listener in self.service.listeners:
             if listener.table.review():
-                logger.warning("%s: steering is now %s", listener.address, self._steering(listener))
+                now = steering(self.service, listener)
+                logger.warning("%s: steering is now %s", listener.address, now)
                 if not self._pinned():
                     for child in self._workers.values():
                         with suppress(ProcessLookupError):
@@ -212,6 +193,12 @@ class Supervisor:
             c.slot == child.slot and c.ready and not c.stopping and c.generation > child.generation
             for c in self._workers.values()
         )
+
+    def _relieve(self, child: Child) -> None:
+        """Whoever was waiting to leave its slot. One of another generation may be needed yet."""
+        for other in self._workers.values():
+            if other.leaving and (other.slot, other.generation) == (child.slot, child.generation):
+                self._retire(other)
 
     def _put_in_charge(self, child: Child) -> None:
         for table in self._tables:
@@ -283,6 +270,7 @@ class Supervisor:
         for table in self._tables:
             table.steer(self.service.config.steer)
         self._fall_back()
+        self._last_complaint = ""
         self._newest += 1
         self._generation = self._newest
         for slot in self._slots:
@@ -296,15 +284,14 @@ class Supervisor:
             if self._exit_code is not None:
                 # It started into a stop: it answers what waits, and ends.
                 child.end(quick=self._quick)
-            elif not child.stopping and not self._overtaken(child):
-                self._put_in_charge(child)
-                for other in list(self._workers.values()):
-                    if other.leaving and other.slot == child.slot:
-                        self._retire(other)
-        if child.ready and not child.leaving and b"\nenough\n" in child.told:
+            elif not child.stopping:
+                if not self._overtaken(child):
+                    self._put_in_charge(child)
+                self._relieve(child)
+        if child.ready and not (child.leaving or child.stopping) and b"\nenough\n" in child.told:
             child.leaving = True
             logger.info("worker %d (slot %d) has answered enough", child.pid, child.slot)
-        if child.ready and not child.drained and child.told.endswith(b"stopping\n"):
+        if child.ready and not child.drained and b"\nstopping\n" in child.told:
             child.drained = True
             if not child.stopping:
                 logger.info("worker %d (slot %d) stops: replaced", child.pid, child.slot)
@@ -341,7 +328,8 @@ class Supervisor:
         slot.failures += 1
         pause = min(0.1 * 2 ** min(slot.failures, 10), RETRY_SECONDS)
         if self._serving == 0 and self.service.config.reload:
-            slot.not_before = FOREVER  # until a file changes
+            wait = kind in ("usage", "trace")  # until a file changes
+            slot.not_before = FOREVER if wait else time.monotonic() + pause
         elif self._serving == 0:
             if kind == "usage":
                 self._stop(2, quick=True)

@@ -73,7 +73,7 @@ class TlsOptions:
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             files = path + (f" with key {self.ssl_keyfile}" if self.ssl_keyfile else "")
             reason = _reason(error)
-            if asked:
+            if asked and reason != "KEY_VALUES_MISMATCH":
                 word = "needs another password" if self.ssl_keyfile_password else "is encrypted"
                 reason = f"the key {word}: --ssl-keyfile-password"
             elif isinstance(error, ssl.SSLError) and not self.ssl_keyfile:

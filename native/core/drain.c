@@ -30,13 +30,18 @@ int drain_stop_arrivals(int fd)
     struct sock_fprog program = {.len = sizeof drop_syn / sizeof *drop_syn, .filter = drop_syn};
     /* Some kernels want CAP_NET_ADMIN for a filter. Then, on an interface that there is none of: no
      * SYN is for this listener any more (compute_score, net/ipv4/inet_hashtables.c), the client is
-     * refused at once; a handshake under way has the interface that its SYN came by. The number is
-     * not looked up, and asks for no privilege (sock_bindtoindex_locked, net/core/sock.c). */
-    int nowhere = INT_MAX, off = 0;
-    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0 &&
-        (errno != EPERM ||
-         setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &nowhere, sizeof nowhere) < 0))
-        return -errno;
+     * refused at once; a handshake under way keeps what its listener had when the SYN came. The
+     * number is not looked up, and asks for no privilege the first time (sock_bindtoindex_locked,
+     * net/core/sock.c). */
+    int nowhere = INT_MAX, bound = 0, off = 0;
+    socklen_t len = sizeof bound;
+    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0) {
+        if (errno != EPERM || getsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &bound, &len) < 0)
+            return -errno;
+        if (bound != nowhere &&
+            setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &nowhere, sizeof nowhere) < 0)
+            return -errno;
+    }
     return setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &off, sizeof off) < 0 ? -errno : 0;
 }
 

@@ -31,6 +31,7 @@ static void stop(const char *host)
 
     CHECK_IS(fs_table_stop_arrivals(table), 0);
     CHECK(table_info(table).stopping);
+    CHECK_IS(fs_table_stop_arrivals(table), 0); /* as workers do whose supervisor dies */
     int late = connect_later(fd);
     int taken = 0;
     for (int waited = 0; fs_table_half_open(table) > 0 || fs_table_queued(table, 1) > 0; waited++) {

@@ -7,18 +7,11 @@ from pathlib import Path
 from typing import Any
 
 import pytest
-from support.by_hand import Answer, Client, get, scope_of
-from support.client import receive_all
+from support.by_hand import Client, ask, get, scope_of
 from support.service import until
 
 HOST = b"Host: a\r\n"
 OURS = ["ours-uvloop", "ours-asyncio"]
-
-
-def ask(server: Any, request: bytes) -> Answer:
-    with Client(server.address) as client:
-        client.send(request)
-        return client.answer(to=request.split(b" ")[0].decode())
 
 
 def test_one_answer_after_another(server: Any) -> None:
@@ -74,20 +67,6 @@ def test_http_1_0_goes_on_if_asked(server: Any, ours: bool) -> None:
         client.send(get("/parts", "Connection: keep-alive", version="1.0"))
         answer = client.answer()  # ends with the connection: chunks are HTTP/1.1's
         assert (answer.body, answer.headers["connection"]) == (b"one,two,three", "close")
-
-
-def test_a_body_without_length_is_chunked(server: Any) -> None:
-    answer = ask(server, get("/parts"))
-    assert answer.headers["transfer-encoding"] == "chunked"
-    assert "content-length" not in answer.headers
-    assert answer.body == b"one,two,three"
-
-
-def test_a_whole_body_has_its_length(server: Any, ours: bool) -> None:
-    answer = ask(server, get("/hello"))
-    if ours:  # uvicorn sends a chunk
-        assert answer.headers["content-length"] == "5"
-    assert answer.body == b"hello"
 
 
 @pytest.mark.parametrize("size", [0, 1, 100, 65536, 1 << 20])
@@ -155,27 +134,6 @@ def test_an_early_answer_to_who_expects_100(server: Any, ours: bool) -> None:
             assert client.closed()
 
 
-def test_head_is_get_without_the_body(server: Any) -> None:
-    with Client(server.address) as client:
-        for path in ("/hello", "/parts", "/megabytes?1"):
-            client.send(get(path, method="HEAD"))
-            assert client.answer(to="HEAD").status == 200
-        client.send(get("/hello"))
-        assert client.answer().body == b"hello"
-
-
-@pytest.mark.parametrize("status", [200, 204, 301, 304, 404, 418, 503, 599])
-def test_statuses(server: Any, status: int) -> None:
-    with Client(server.address) as client:
-        client.send(get(f"/status?{status}"))
-        answer = client.answer()
-        assert answer.status == status
-        if status in (204, 304):
-            assert "transfer-encoding" not in answer.headers
-        client.send(get("/hello"))
-        assert client.answer().body == b"hello"
-
-
 @pytest.mark.parametrize(
     ("target", "path", "raw_path", "query"),
     [
@@ -241,62 +199,6 @@ def test_however_many_ask_for_another_protocol_at_once(server: Any) -> None:
             assert client.answer().body == b"hello"
 
 
-@pytest.mark.parametrize(
-    "path", ["/raises", "/returns", "/body-first", "/start-twice", "/cancelled"]
-)
-def test_exceptions_become_500(server: Any, ours: bool, path: str) -> None:
-    if path == "/start-twice" and not ours:
-        pytest.skip("uvicorn has sent the head by then")
-    assert ask(server, get(path)).status == 500
-
-
-def test_an_exception_in_a_body_ends_it_unfinished(server: Any) -> None:
-    with Client(server.address) as client:
-        client.send(get("/raises-late"))
-        assert b"0\r\n\r\n" not in client.rest()
-
-
-def test_a_part_is_never_taken_for_the_whole(server: Any, ours: bool) -> None:
-    """Without chunks or a length, the end of the connection is the body's: a reset is not."""
-    with Client(server.address) as client:
-        client.send(b"GET /raises-late HTTP/1.0\r\n\r\n")
-        if ours:
-            with pytest.raises(ConnectionResetError):
-                receive_all(client.sock)
-        else:  # chunks in HTTP/1.0
-            assert receive_all(client.sock).endswith(b"6\r\na part\r\n")
-
-
-@pytest.mark.parametrize("server", OURS, indirect=True)
-def test_an_error_that_is_its_own_cause(server: Any) -> None:
-    with Client(server.address) as client:
-        client.send(get("/circle"))
-        client.reset()
-    until(lambda: "round and round" in server.log(), "it is written down")
-    assert ask(server, get("/hello")).body == b"hello"
-
-
-@pytest.mark.parametrize("path", ["/too-short", "/too-long"])
-def test_lengths_are_kept(server: Any, ours: bool, path: str) -> None:
-    with Client(server.address) as client:
-        client.send(get(path))
-        if ours:  # nothing was sent yet: uvicorn has sent the head
-            assert client.answer().status == 500
-        else:
-            with pytest.raises(EOFError):
-                client.answer()
-
-
-@pytest.mark.parametrize("value", [b"a\r\nx: y", b"a\nb", b"a\rb", b"a\0b", b"\r\n\r\n<html>"])
-def test_no_response_is_split(server: Any, value: bytes) -> None:
-    with Client(server.address) as client:
-        client.send(get(f"/splits?{value.hex()}"))
-        got = client.rest() if not isinstance(value, str) else b""
-    assert b"x: y" not in got
-    assert b"<html>" not in got
-    assert got == b"" or got.startswith(b"HTTP/1.1 500 ")
-
-
 def test_a_client_that_leaves_is_noticed(server: Any, tmp_path: Path) -> None:
     told = tmp_path / "told"
     with Client(server.address) as client:
@@ -349,46 +251,6 @@ def test_a_refusal_is_not_lost_by_the_upload(server: Any, parts: tuple[bytes, ..
 
 def test_tasks_are_what_asyncio_says(server: Any) -> None:
     assert ask(server, get("/task")).body == b"Task"
-
-
-def test_files_are_sent_by_path(server: Any, ours: bool, tmp_path: Path) -> None:
-    if not ours:
-        pytest.skip("uvicorn has no http.response.pathsend")
-    path = tmp_path / "file"
-    path.write_bytes(bytes(range(256)) * 5000)
-    with Client(server.address) as client:
-        client.send(get(f"/file?{path}", method="HEAD"))
-        assert client.answer(to="HEAD").headers["content-length"] == str(256 * 5000)
-        client.send(get(f"/file?{path}") + get("/hello"))
-        assert client.answer().body == path.read_bytes()
-        assert client.answer().body == b"hello"
-
-
-def test_a_file_that_has_grown(server: Any, ours: bool, tmp_path: Path) -> None:
-    if not ours:
-        pytest.skip("uvicorn has no http.response.pathsend")
-    (tmp_path / "file").write_bytes(b"12345678")
-    with Client(server.address) as client:
-        client.send(get(f"/grown?{tmp_path / 'file'}") + get("/hello"))
-        assert client.answer().body == b"1234"
-        assert client.answer().body == b"hello"
-
-
-def test_a_body_that_is_no_bytes(server: Any, ours: bool) -> None:
-    if not ours:
-        pytest.skip("uvicorn has sent the head")
-    assert ask(server, get("/text")).status == 500
-
-
-def test_a_body_that_is_nearly_bytes(server: Any) -> None:
-    assert ask(server, get("/buffers")).body == b"buffers"
-
-
-def test_head_does_not_guess_the_length(server: Any) -> None:
-    with Client(server.address) as client:
-        client.send(get("/no-body", method="HEAD") + get("/no-body"))
-        assert client.answer(to="HEAD").headers.get("content-length", "5") == "5"
-        assert client.answer().body == b"12345"
 
 
 def test_nothing_of_a_request_is_in_the_next(server: Any, ours: bool) -> None:

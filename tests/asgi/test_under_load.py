@@ -102,39 +102,101 @@ def test_a_worker_is_replaced_after_so_many_requests(serve: Serve) -> None:
     assert f"worker {before} (slot 0) has answered enough" in service.log()
 
 
-def test_it_serves_until_the_other_is_ready(serve: Serve, tmp_path: Path) -> None:
+# Each import takes the next number, waits while there is a stopN, and ends if there is a failN.
+COUNTED = """
+import os, pathlib, time
+here = pathlib.Path(__file__).parent
+number = 1
+while (here / f"import{number}").exists():
+    number += 1
+while True:
+    try:
+        (here / f"import{number}").touch(exist_ok=False)
+        break
+    except FileExistsError:
+        number += 1
+while (here / f"stop{number}").exists():
+    time.sleep(0.01)
+if (here / f"fail{number}").exists():
+    os._exit(3)
+from web import app
+"""
+
+
+@pytest.fixture
+def limited(serve: Serve, tmp_path: Path) -> Callable[..., Service]:
+    """A service whose workers do what the files say that are there, and want to be replaced after
+    one request."""
+
+    def start(workers: int, *files: str) -> Service:
+        (tmp_path / "counted.py").write_text(COUNTED)
+        for name in files:
+            (tmp_path / name).touch()
+        return serve(
+            *("counted:app", "--app-dir", str(tmp_path), "--workers", str(workers)),
+            *("--limit-max-requests", "1", "--no-access-log"),
+            env={"PYTHONPATH": f"{tmp_path}:{APP}"},
+        )
+
+    return start
+
+
+def who(service: Service) -> int:
+    """The worker that answers."""
+    return int(scope_of(service, get("/scope"))["state"]["started"][0])
+
+
+def leaving(service: Service) -> set[int]:
+    """Who has answered enough."""
+    return {int(pid) for pid in re.findall(r"worker (\d+) \(slot \d+\) has ans", service.log())}
+
+
+def test_it_serves_until_the_other_is_ready(
+    limited: Callable[..., Service], tmp_path: Path
+) -> None:
     """And that may take its time, or fail for a while."""
-    (tmp_path / "slow.py").write_text(
-        "import os, pathlib, time\n"
-        "here = pathlib.Path(__file__).parent\n"
-        "if not (here / 'first').exists():\n"
-        "    (here / 'first').touch()\n"
-        "elif not (here / 'second').exists():\n"
-        "    (here / 'second').touch()\n"
-        "    os._exit(3)\n"
-        "else:\n"
-        "    (here / 'third').touch()\n"
-        "    while not (here / 'go').exists():\n"
-        "        time.sleep(0.01)\n"
-        "from web import app\n"
-    )
-    paths = f"{tmp_path}:{APP}"
-    service = serve(
-        *("slow:app", "--app-dir", str(tmp_path), "--workers", "1", "--limit-max-requests", "5"),
-        env={"PYTHONPATH": paths},
-    )
-
-    def who() -> int:
-        return int(scope_of(service, get("/scope"))["state"]["started"][0])
-
+    service = limited(1, "fail2", "stop3", "stop4")
     (before,) = service.workers()
-    assert {who() for _ in range(5)} == {before}
-    until((tmp_path / "third").exists, "another starts, after one that failed")
-    assert {who() for _ in range(20)} == {before}
-    (tmp_path / "go").touch()
-    until(lambda: who() != before, "it serves")
+    assert who(service) == before
+    until((tmp_path / "import3").exists, "another starts, after one that failed")
+    assert {who(service) for _ in range(20)} == {before}
+    (tmp_path / "stop3").unlink()
+    until(lambda: who(service) != before, "it serves")
     until(lambda: before not in service.workers(), "the first has ended")
-    assert len(service.workers()) == 1
+
+
+def test_a_reload_does_not_wait_for_those_who_leave(
+    limited: Callable[..., Service], tmp_path: Path
+) -> None:
+    service = limited(2, "stop4", "stop5")
+    before = set(service.workers())
+    service.send(signal.SIGHUP)
+    with Load(service.address, threads=8, kind=SHORT) as load:  # the old ones come first
+        until(lambda: leaving(service) - before, "one is ready, and has answered enough")
+        until((tmp_path / "import5").exists, "its successor starts")
+        assert "reloaded" not in service.log()
+        (tmp_path / "stop4").unlink()
+        service.wait_log("reloaded: 2 new workers serve")
+    assert set(load.outcomes) == {"answered"}
+
+
+def test_a_reload_that_fails_keeps_those_who_leave(
+    limited: Callable[..., Service], tmp_path: Path
+) -> None:
+    service = limited(2, "stop3", "stop4", "stop6", "fail6", "stop7")
+    before = set(service.workers())
+    with Load(service.address, threads=8, kind=SHORT) as load:
+        until((tmp_path / "import4").exists, "both have answered enough")
+        service.send(signal.SIGHUP)
+        until(lambda: leaving(service) - before, "one of the new serves")
+        (tmp_path / "stop6").unlink()
+        service.wait_log("reload given up: the old workers go on serving")
+        load.more(20)
+    assert set(load.outcomes) == {"answered"}
+    assert {who(service) for _ in range(20)} <= before <= set(service.workers())
+    for name in ("stop3", "stop4"):
+        (tmp_path / name).unlink()
+    until(lambda: not before & set(service.workers()), "until their successors are there")
 
 
 def test_both_workers_answer(serve: Serve) -> None:

@@ -108,6 +108,11 @@ def test_one_line(tmp_path: Path, arguments: tuple[str, ...], code: int, parts: 
             1,
             ["the key needs another password"],
         ),
+        (
+            ("--ssl-keyfile", "OTHER", "--ssl-keyfile-password", "secret"),
+            1,
+            ["cannot be used: KEY_VALUES_MISMATCH"],
+        ),
     ],
 )
 def test_one_line_about_tls(
@@ -116,7 +121,10 @@ def test_one_line_about_tls(
     locked = certificate.with_name("locked.pem")
     command = ["openssl", "rsa", "-aes128", "-passout", "pass:secret", "-in", str(certificate)]
     subprocess.run([*command, "-out", str(locked)], check=True, capture_output=True)
-    files = {"CERT": str(certificate), "LOCKED": str(locked)}
+    other = tmp_path / "other.pem"
+    command = ["openssl", "genrsa", "-aes128", "-passout", "pass:secret", "-out", str(other)]
+    subprocess.run(command, check=True, capture_output=True)
+    files = {"CERT": str(certificate), "LOCKED": str(locked), "OTHER": str(other)}
     given = [files.get(argument, argument) for argument in arguments]
     out = run("serve", "--ssl-certfile", files["CERT"], *given, *FREE, *IN_APP, cwd=tmp_path)
     one_line(out, code, *parts)
@@ -129,7 +137,7 @@ def test_unknown_backend_in_the_environment(tmp_path: Path) -> None:
 
 def test_unknown_workers_in_the_environment(tmp_path: Path) -> None:
     out = run("serve", *FREE, cwd=tmp_path, env={"WEB_CONCURRENCY": "many"})
-    one_line(out, 2, "'many': use auto or a number (in $WEB_CONCURRENCY likewise)")
+    one_line(out, 2, "$WEB_CONCURRENCY is 'many': use auto or a number")
 
 
 def test_a_folder_that_nobody_may_write_in(tmp_path: Path) -> None:

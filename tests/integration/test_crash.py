@@ -9,7 +9,7 @@ from functools import partial
 import pytest
 from support.balance import check_spread
 from support.client import Load, ask, connect, listen_counters, receive_all
-from support.service import Service, session_members, until
+from support.service import ORDINARY, Service, session_members, until
 
 Serve = Callable[..., Service]
 
@@ -65,12 +65,14 @@ def test_every_reset_is_accounted_for(serve: Serve, accept: str) -> None:
     check_spread(service)
 
 
-def test_supervisors_death_ends_the_workers(serve: Serve) -> None:
-    service = serve("targets:Who", "--workers", "2")
+@pytest.mark.parametrize("wrapper", [(), ORDINARY], ids=["root", "ordinary"])
+def test_supervisors_death_ends_the_workers(serve: Serve, wrapper: tuple[str, ...]) -> None:
+    service = serve("targets:Who", "--workers", "2", wrapper=wrapper)
     assert len(service.workers()) == 2
     os.kill(service.pid, signal.SIGKILL)
     service.process.wait()
     until(lambda: not session_members(service.pid), "the workers ended")
+    assert "Error" not in service.log()
 
 
 def test_a_worker_told_to_stop_is_replaced(serve: Serve) -> None:

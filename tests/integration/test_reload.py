@@ -11,7 +11,7 @@ from pathlib import Path
 import pytest
 from support.balance import check_spread
 from support.client import Load, ask, connect, receive_all
-from support.service import Service, until
+from support.service import ORDINARY, Service, until
 
 Serve = Callable[..., Service]
 
@@ -77,10 +77,6 @@ def test_preloaded_code_stays_and_says_so(serve: Serve, tmp_path: Path) -> None:
     assert ask(service.address) == b"first"
 
 
-# An ordinary user may set no filter on a socket, on some kernels.
-ORDINARY = ("setpriv", "--bounding-set=-all")
-
-
 @pytest.mark.parametrize("wrapper", [(), ORDINARY], ids=["root", "ordinary"])
 @pytest.mark.parametrize("accept", ["--defer-accept", "--no-defer-accept"])
 def test_term_under_load_answers_everybody(
@@ -126,6 +122,17 @@ def test_quick_stop_does_not_wait(serve: Serve, number: signal.Signals) -> None:
         until(lambda: service.accepted() == 1, "it is accepted")
         assert service.stop(number) == 0
         assert receive_all(idle) == b""
+
+
+def test_a_second_signal_makes_haste(serve: Serve) -> None:
+    options = ("--timeout-graceful-shutdown", "3600")
+    service = serve("targets:Who", "--workers", "2", *options, wrapper=ORDINARY)
+    with connect(service.address):
+        until(lambda: service.accepted() == 1, "it is accepted")
+        service.send(signal.SIGTERM)
+        service.wait_log("stopping")
+        assert service.stop(signal.SIGINT) == 0
+    assert "WARNING" not in service.log()
 
 
 def test_retired_slots_queue_is_drained(serve: Serve) -> None:

@@ -108,6 +108,33 @@ async def test_a_server_that_closes(
 
 
 @pytest.mark.asyncio(loop_factories=["our-asyncio", "our-uvloop"])
+async def test_all_that_waits_is_told(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    """asyncio's own tells nothing of what it has encrypted and not sent."""
+
+    def answer(protocol: Notes) -> None:
+        protocol.write(DATA * 5)
+
+    def talk(sock: ssl.SSLSocket) -> bytes:
+        sock.sendall(b"question")
+        assert looked.wait(WAIT)
+        return exactly(sock, 5 * len(DATA))
+
+    looked = threading.Event()
+    async with serving(partial(Plain, data=answer), ssl=server_context) as server:
+        talking = asyncio.create_task(as_client(client_context, server.address, talk))
+        protocol = await server.first()
+        while not protocol.received:
+            await asyncio.sleep(0.01)
+        transport: Any = protocol.transport
+        assert transport.get_write_buffer_size() > len(DATA)
+        looked.set()
+        assert await talking == DATA * 5
+        assert transport.get_write_buffer_size() == 0
+
+
+@pytest.mark.asyncio(loop_factories=["our-asyncio", "our-uvloop"])
 @pytest.mark.parametrize("reads", [True, False])
 async def test_the_time_to_close_is_for_who_stands_still(
     reads: bool, server_context: ssl.SSLContext, client_context: ssl.SSLContext

@@ -35,6 +35,7 @@ SERVE = (
     "run",
     "reload",
     "supervisor",
+    "summary",
     "child",
     "worker",
     "program",

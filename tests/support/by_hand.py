@@ -110,6 +110,13 @@ class Client:
         return taken
 
 
+def ask(server: Any, request: bytes) -> Answer:
+    """The answer to one request on a connection of its own."""
+    with Client(server.address) as client:
+        client.send(request)
+        return client.answer(to=request.split(b" ")[0].decode())
+
+
 def scope_of(server: Any, request: bytes) -> dict[str, Any]:
     """What the application of tests/support/app/web.py sees of a request of /scope."""
     with Client(server.address) as client:

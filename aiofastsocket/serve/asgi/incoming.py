@@ -90,7 +90,6 @@ class Incoming(asyncio.Protocol, Source):
 
     def _finish(self) -> None:
         """End it; what comes now is not looked at."""
-        raise NotImplementedError
 
     def _wait_until(self, deadlines: Deadlines | None) -> None:
         """For the next thing that is to come, and no more for the one before."""
