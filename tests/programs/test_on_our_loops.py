@@ -21,6 +21,8 @@ from support.service import APP, until
 
 from aiofastsocket import tables_of
 
+pytestmark = pytest.mark.programs
+
 BIN = Path(sys.executable).parent
 OURS = ["aiofastsocket:new_event_loop", "aiofastsocket.loop:SelectorLoop"]
 
