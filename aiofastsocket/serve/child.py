@@ -24,6 +24,7 @@ SIGNALS = (
 """What the supervisor has handlers for, and a worker must not inherit them."""
 
 FOREVER = float("inf")
+COMPLAINTS = (b"usage", b"setup", b"trace")
 
 
 @dataclass
@@ -52,6 +53,12 @@ class Child:
             if not more:
                 os.close(self.status)
                 self.status = -1
+
+    def said(self, line: bytes) -> bool:
+        """Whether it has told this, in whatever order: it may have answered enough before it says
+        that it is ready. The text of a complaint is none of it."""
+        *lines, _ = self.told.split(b"\n")
+        return line in lines and lines[0] not in COMPLAINTS
 
     def end(self, *, quick: bool) -> None:
         """Tell it to stop; one that does not listen to signals yet just ends."""

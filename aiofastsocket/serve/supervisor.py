@@ -278,7 +278,7 @@ class Supervisor:
 
     def _heard(self, child: Child) -> None:
         child.hear()
-        if not child.ready and child.told.startswith(b"ready\n"):
+        if not child.ready and child.said(b"ready"):
             child.ready = True
             self._slots[child.slot] = Slot()
             if self._exit_code is not None:
@@ -288,10 +288,10 @@ class Supervisor:
                 if not self._overtaken(child):
                     self._put_in_charge(child)
                 self._relieve(child)
-        if child.ready and not (child.leaving or child.stopping) and b"\nenough\n" in child.told:
+        if child.ready and not (child.leaving or child.stopping) and child.said(b"enough"):
             child.leaving = True
             logger.info("worker %d (slot %d) has answered enough", child.pid, child.slot)
-        if child.ready and not child.drained and b"\nstopping\n" in child.told:
+        if child.ready and not child.drained and child.said(b"stopping"):
             child.drained = True
             if not child.stopping:
                 logger.info("worker %d (slot %d) stops: replaced", child.pid, child.slot)

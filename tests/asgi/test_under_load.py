@@ -1,9 +1,11 @@
 """Nothing is lost, and nothing grows: reloads, ends, and large bodies, with two workers."""
 
+import os
 import re
 import signal
 import subprocess
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
@@ -146,9 +148,14 @@ def who(service: Service) -> int:
     return int(scope_of(service, get("/scope"))["state"]["started"][0])
 
 
-def leaving(service: Service) -> set[int]:
-    """Who has answered enough."""
-    return {int(pid) for pid in re.findall(r"worker (\d+) \(slot \d+\) has ans", service.log())}
+@contextmanager
+def stopped(pids: set[int]) -> Iterator[None]:
+    """An older worker is woken first: one that is to be asked needs them to stand still."""
+    for pid in pids:
+        os.kill(pid, signal.SIGSTOP)
+    yield
+    for pid in pids:
+        os.kill(pid, signal.SIGCONT)
 
 
 def test_it_serves_until_the_other_is_ready(
@@ -171,13 +178,13 @@ def test_a_reload_does_not_wait_for_those_who_leave(
     service = limited(2, "stop4", "stop5")
     before = set(service.workers())
     service.send(signal.SIGHUP)
-    with Load(service.address, threads=8, kind=SHORT) as load:  # the old ones come first
-        until(lambda: leaving(service) - before, "one is ready, and has answered enough")
-        until((tmp_path / "import5").exists, "its successor starts")
-        assert "reloaded" not in service.log()
-        (tmp_path / "stop4").unlink()
-        service.wait_log("reloaded: 2 new workers serve")
-    assert set(load.outcomes) == {"answered"}
+    until((tmp_path / "import4").exists, "the new ones start")
+    with stopped(before):
+        assert who(service) not in before
+    until((tmp_path / "import5").exists, "it has answered enough, and its successor starts")
+    assert "reloaded" not in service.log()
+    (tmp_path / "stop4").unlink()
+    service.wait_log("reloaded: 2 new workers serve")
 
 
 def test_a_reload_that_fails_keeps_those_who_leave(
@@ -185,14 +192,15 @@ def test_a_reload_that_fails_keeps_those_who_leave(
 ) -> None:
     service = limited(2, "stop3", "stop4", "stop6", "fail6", "stop7")
     before = set(service.workers())
-    with Load(service.address, threads=8, kind=SHORT) as load:
-        until((tmp_path / "import4").exists, "both have answered enough")
-        service.send(signal.SIGHUP)
-        until(lambda: leaving(service) - before, "one of the new serves")
-        (tmp_path / "stop6").unlink()
-        service.wait_log("reload given up: the old workers go on serving")
-        load.more(20)
-    assert set(load.outcomes) == {"answered"}
+    until(lambda: who(service) and (tmp_path / "import4").exists(), "both have answered enough")
+    service.send(signal.SIGHUP)
+    until((tmp_path / "import6").exists, "the new ones start")
+    with stopped(before):
+        assert who(service) not in before
+    (tmp_path / "stop6").unlink()
+    service.wait_log("reload given up: the old workers go on serving")
+    # Left are those of before, and their successors, which wait.
+    until(lambda: len(service.workers()) == 4, "the new ones have ended")
     assert {who(service) for _ in range(20)} <= before <= set(service.workers())
     for name in ("stop3", "stop4"):
         (tmp_path / name).unlink()
