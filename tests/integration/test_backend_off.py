@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 from support.client import Load, ask, connect, receive_all
-from support.service import Service, until
+from support.service import Service, stand_still, until
 
 Serve = Callable[..., Service]
 OFF = ("targets:Who", "--workers", "2", "--backend", "off")
@@ -34,7 +34,7 @@ def test_the_queue_is_everybodys(serve: Serve) -> None:
     service = serve(*OFF)
     victim, other = service.workers()
     for pid in (victim, other):
-        os.kill(pid, signal.SIGSTOP)
+        stand_still(pid)
     clients: list[socket.socket] = []
     for _ in range(50):
         clients.append(connect(service.address))

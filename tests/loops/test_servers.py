@@ -273,7 +273,7 @@ async def test_tls_handshake_that_never_ends(
     loop = asyncio.get_running_loop()
     loop.set_exception_handler(lambda *_: None)
     server = await loop.create_server(
-        Echo, "127.0.0.1", 0, ssl=server_context, ssl_handshake_timeout=0.2
+        Echo, "127.0.0.1", 0, ssl=server_context, ssl_handshake_timeout=1.0
     )
     address = server.sockets[0].getsockname()
     reader, writer = await asyncio.open_connection(*address)

@@ -136,7 +136,7 @@ def stop(server: Server, address: Any) -> list[object]:
     thread = threading.Thread(target=slow)
     thread.start()
     begun.wait()
-    thread.join(0.2)
+    thread.join(0.4)
     server.process.send_signal(signal.SIGTERM)
     thread.join()
     seen.append(server.process.wait(20))

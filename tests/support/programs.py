@@ -160,7 +160,7 @@ CLIENTS = 32
 def ab(port: int, requests: int = 20000, clients: int = CLIENTS) -> None:
     """Short HTTP requests, each on a connection of its own; every one must be answered."""
     done = subprocess.run(
-        ["ab", "-q", "-r", "-n", str(requests), "-c", str(clients), f"http://{HOST}:{port}/"],
+        ["ab", "-q", "-r", "-l", "-n", str(requests), "-c", str(clients), f"http://{HOST}:{port}/"],
         capture_output=True,
         text=True,
         timeout=100,
@@ -175,11 +175,11 @@ def check_shares(program: Program, workers: int) -> None:
     """Under `spread` every worker's slot is in use, none below 0.8 of its equal share.
 
     Idle workers help busy ones, and one that a loaded machine keeps from running is busy: one run
-    of three has to come out even. Of a shared socket none does.
+    of five has to come out even. Of a shared socket none does.
     """
     until(lambda: len(program.owners()) == workers, "every worker has a slot")
     fds = program.settled_fds()
-    for _ in range(3):
+    for _ in range(5):
         before = [s.accepted for s in program.table().slots]
         ab(program.port)
         after = program.table()

@@ -52,6 +52,15 @@ def program(text: str) -> str:
     return done.stdout.strip()
 
 
+def stand_still(pid: int) -> None:
+    """It stands still when this returns: kill(2) does not wait until it does."""
+    os.kill(pid, signal.SIGSTOP)
+    until(
+        lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T",
+        f"{pid} stops",
+    )
+
+
 def session_members(session: int) -> list[int]:
     """Processes, zombies not counted, of a session: proc(5) stat, fields 3 and 6."""
     found = []

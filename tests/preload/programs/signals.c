@@ -13,9 +13,9 @@ static void handler(int number)
 
 static void *later(void *argument)
 {
-    usleep(50000);
+    usleep(200000);
     pthread_kill(*(pthread_t *)argument, SIGUSR1);
-    usleep(50000);
+    usleep(200000);
     strcpy(got, answer(client_of(fd)));
     return NULL;
 }

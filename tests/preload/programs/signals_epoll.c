@@ -21,7 +21,7 @@ static void closes(int number)
 
 static void *kills(void *thread)
 {
-    usleep(50000);
+    usleep(200000);
     pthread_kill(*(pthread_t *)thread, SIGUSR1);
     return NULL;
 }

@@ -39,13 +39,13 @@ int main(void)
     MUST(watch(epfd, done[0], EPOLLIN, 2));
     pthread_create(&waiter, NULL, waits, NULL);
     pthread_create(&accepter, NULL, accepts, NULL);
-    usleep(20000);
+    usleep(100000);
     for (int round = 0; round < 3; round++) {
         MUST(watch(epfd, fd, EPOLLIN, 1));
         for (int i = 0; i < 10; i++)
             printf("%s\n", answer(client_of(fd)));
         MUST(epoll_ctl(epfd, EPOLL_CTL_DEL, fd, NULL));
-        usleep(20000);              /* what the others had begun is over */
+        usleep(100000);             /* what the others had begun is over */
         int client = client_of(fd); /* nobody looks at it now */
         struct pollfd look = {.fd = client, .events = POLLIN};
         printf("%d\n", poll(&look, 1, 50));

@@ -33,7 +33,7 @@ async def app(scope: Any, receive: Any, send: Any) -> None:
         body += message.get("body", b"")
         more = message.get("more_body", False)
     if scope["path"] == "/slow":
-        await asyncio.sleep(0.5)
+        await asyncio.sleep(1)
     if scope["path"] == "/busy":
         time.sleep(0.2)  # the whole process
     if scope["path"] == "/raise":
