@@ -203,7 +203,8 @@ class Service:
         if self.process.poll() is None:
             self.stop(signal.SIGQUIT)
         until(lambda: not session_members(self.pid), "the last process of the service ended", 10)
-        print(self.log())
+        log = self.log()  # wrk alone makes some 90,000 lines of it
+        print(log if len(log) < 40_000 else f"{log[:20_000]}\n[...]\n{log[-20_000:]}")
         self._log.close()
 
 
