@@ -39,7 +39,7 @@ def test_kept_connections_lose_no_request_in_a_reload(serve: Serve) -> None:
     """Each asks for as long as its connection is kept, and connects again when told to."""
     service = serve("web:app", "--workers", "2", "--no-access-log")
     for _ in range(2):
-        clients = [Client(service.address) for _ in range(10)]
+        clients = [Client(service.address) for _ in range(20)]
         for client in clients:  # accepted by those who will leave
             client.send(HELLO)
             assert client.answer().body == b"hello"
@@ -55,14 +55,14 @@ def test_kept_connections_lose_no_request_in_a_reload(serve: Serve) -> None:
                     client.sock.close()
                     clients.remove(client)
                     told += 1
-        assert told == 10
+        assert told == 20
         until(lambda: service.settled(2), "the new workers alone")
 
 
 @pytest.mark.parametrize("path", ["/slow", "/parts"])
 def test_term_answers_what_is_under_way(serve: Serve, path: str) -> None:
     service = serve("web:app", "--workers", "2", "--no-access-log")
-    clients = [Client(service.address) for _ in range(10)]
+    clients = [Client(service.address) for _ in range(20)]
     for client in clients:
         client.send(get(path))
     service.send(signal.SIGTERM)

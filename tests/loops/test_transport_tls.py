@@ -162,7 +162,7 @@ async def test_the_time_to_close_is_for_who_stands_still(
                 time.sleep(0.002)
         return total
 
-    options: Any = {"ssl": server_context, "ssl_shutdown_timeout": 2.0 if reads else 1.0}
+    options: Any = {"ssl": server_context, "ssl_shutdown_timeout": 2.0}
     async with serving(partial(Plain, data=answer), **options) as server:
         talking = asyncio.create_task(asyncio.to_thread(talk))
         if not reads:

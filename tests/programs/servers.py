@@ -14,7 +14,7 @@ http {{
   access_log off;
   client_body_temp_path {folder}/t1; proxy_temp_path {folder}/t2; fastcgi_temp_path {folder}/t3;
   uwsgi_temp_path {folder}/t4; scgi_temp_path {folder}/t5;
-  server {{ listen 127.0.0.1:{port} {listen}; location / {{ return 200 "$pid\\n"; }} }}
+  server {{ listen 127.0.0.1:{port} {listen}; location / {{ return 200 "hello\\n"; }} }}
 }}
 """
 

@@ -14,7 +14,7 @@ from pathlib import Path
 from aiofastsocket.preload import environment
 from aiofastsocket.stats import Table, collect, family
 
-from .service import until
+from .service import state_of, until
 
 HOST = "127.0.0.1"
 
@@ -34,7 +34,7 @@ def free_port() -> int:
 
 def alive(pid: int) -> bool:
     with suppress(OSError):
-        return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] not in "ZX"
+        return state_of(pid) not in "ZX"
     return False
 
 
@@ -160,7 +160,7 @@ CLIENTS = 32
 def ab(port: int, requests: int = 20000, clients: int = CLIENTS) -> None:
     """Short HTTP requests, each on a connection of its own; every one must be answered."""
     done = subprocess.run(
-        ["ab", "-q", "-r", "-l", "-n", str(requests), "-c", str(clients), f"http://{HOST}:{port}/"],
+        ["ab", "-q", "-r", "-n", str(requests), "-c", str(clients), f"http://{HOST}:{port}/"],
         capture_output=True,
         text=True,
         timeout=100,
@@ -175,11 +175,11 @@ def check_shares(program: Program, workers: int) -> None:
     """Under `spread` every worker's slot is in use, none below 0.8 of its equal share.
 
     Idle workers help busy ones, and one that a loaded machine keeps from running is busy: one run
-    of five has to come out even. Of a shared socket none does.
+    of three has to come out even. Of a shared socket none does.
     """
     until(lambda: len(program.owners()) == workers, "every worker has a slot")
     fds = program.settled_fds()
-    for _ in range(5):
+    for _ in range(3):
         before = [s.accepted for s in program.table().slots]
         ab(program.port)
         after = program.table()

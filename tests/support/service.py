@@ -52,13 +52,15 @@ def program(text: str) -> str:
     return done.stdout.strip()
 
 
+def state_of(pid: int) -> str:
+    """proc(5), stat: running, sleeping, stopped (T), a zombie ..."""
+    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+
+
 def stand_still(pid: int) -> None:
     """It stands still when this returns: kill(2) does not wait until it does."""
     os.kill(pid, signal.SIGSTOP)
-    until(
-        lambda: Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "T",
-        f"{pid} stops",
-    )
+    until(lambda: state_of(pid) == "T", f"{pid} stops")
 
 
 def session_members(session: int) -> list[int]:

@@ -169,19 +169,6 @@ def helped(
     return arrived, by_sibling
 
 
-def own_share(table: ListenTable, connections: int) -> float:
-    """Of these many connections, one after the other, the share that their slots' owners took: the
-    best of three, as what keeps an owner from running for a while is its siblings' work."""
-    shares = []
-    for _ in range(3):
-        before = sum(slot.own for slot in table.slots())
-        shake(table.sock.getsockname(), connections, gap=0.002)
-        shares.append((sum(slot.own for slot in table.slots()) - before) / connections)
-        if shares[-1] >= 0.95:
-            break
-    return max(shares)
-
-
 def handles(pid: int, number: int) -> bool:
     """Whether it has a handler for that signal: proc(5), SigCgt."""
     with open(f"/proc/{pid}/status") as file:
