@@ -36,11 +36,16 @@ int drain_stop_arrivals(int fd)
     int nowhere = INT_MAX, bound = 0, off = 0;
     socklen_t len = sizeof bound;
     if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0) {
-        if (errno != EPERM || getsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &bound, &len) < 0)
+        if (errno != EPERM)
             return -errno;
-        if (bound != nowhere &&
-            setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &nowhere, sizeof nowhere) < 0)
-            return -errno;
+        /* Refused where it is done already; looked at after, as others stop at the same time. */
+        if (setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &nowhere, sizeof nowhere) < 0) {
+            int refused = errno;
+            if (getsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &bound, &len) < 0)
+                return -errno;
+            if (bound != nowhere)
+                return -refused;
+        }
     }
     return setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &off, sizeof off) < 0 ? -errno : 0;
 }

@@ -5,6 +5,9 @@
  */
 #include "check.h"
 
+#include <stdatomic.h>
+#include <sys/mman.h>
+
 static int connect_later(int fd)
 {
     struct sockaddr_storage address;
@@ -71,6 +74,33 @@ static void stop(const char *host)
     close(fd);
 }
 
+/* Workers whose supervisor dies do it at the same time. */
+static void stop_together(void)
+{
+    atomic_int *there =
+        mmap(NULL, sizeof *there, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    CHECK(there != MAP_FAILED);
+    for (int round = 0; round < 100; round++) {
+        int fd = bound("127.0.0.1");
+        struct fs_table *table = make_table_on(fd, 8, FS_STEER_SPREAD);
+        atomic_store(there, 0);
+        pid_t pid = fork();
+        atomic_fetch_add(there, 1);
+        while (atomic_load(there) < 2)
+            ;
+        int done = fs_table_stop_arrivals(table);
+        if (pid == 0)
+            _exit(-done);
+        int status;
+        CHECK_IS(done, 0);
+        CHECK_IS(waitpid(pid, &status, 0), pid);
+        CHECK_IS(status, 0);
+        fs_table_free(table);
+        close(fd);
+    }
+    munmap(there, sizeof *there);
+}
+
 static void run(void)
 {
     stop("127.0.0.1");
@@ -82,6 +112,7 @@ static void run(void)
         CHECK(setuid(65534) == 0);
         stop("127.0.0.1");
         stop("::1");
+        stop_together();
         exit(0);
     }
     int status;
