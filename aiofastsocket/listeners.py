@@ -7,8 +7,10 @@ this one's /proc entry can look at: see `tables_of`.
 Source: native/include/fastsocket/fs.h.
 """
 
+import errno
 import os
 import socket
+import stat
 import sys
 import weakref
 from collections.abc import Callable, Iterator
@@ -41,7 +43,8 @@ def default_slots() -> int:
 @dataclass(frozen=True)
 class TableInfo:
     """What holds for the whole table at one moment. others: connections accepted by processes
-    without a slot. cookie: SO_COOKIE of the global listener."""
+    without a slot. restored: times that the supervisor found that the page made no sense, and
+    restored it. cookie: SO_COOKIE of the global listener."""
 
     address: str
     slots: int
@@ -51,6 +54,7 @@ class TableInfo:
     steer: str
     generation: int
     others: int
+    restored: int
     cookie: int
     why: str
 
@@ -115,6 +119,7 @@ class _TableView(Handle):
             STEERINGS[i.steer],
             i.generation,
             i.others,
+            i.restored,
             i.cookie,
             text(i.why),
         )
@@ -166,6 +171,8 @@ class ListenTable(_TableView):
     slots: None makes two a core; 0 none: everybody accepts from `sock`, and `records` limits the
         claims.
     first_is_slot: slot 0 is `sock` itself, for programs in which nobody accepts from it otherwise.
+    supervised: this process alone decides on steering, and restores the shared page from what it
+        knows, should one of those that serve the table have written nonsense there.
 
     A context manager. The socket stays the caller's, becomes non-blocking, and is really closed
     when the table is too. Raises OSError naming the call and address.
@@ -182,6 +189,7 @@ class ListenTable(_TableView):
         backlog: int = 2048,
         steer: str = "auto",
         first_is_slot: bool = False,
+        supervised: bool = False,
     ) -> None:
         if steer not in STEERINGS:
             raise UsageError(f"steering {steer!r} is unknown: use {', '.join(STEERINGS)}")
@@ -195,7 +203,8 @@ class ListenTable(_TableView):
                 "records": records,
                 "backlog": backlog,
                 "steer": STEERINGS.index(steer),
-                "flags": lib.FS_FIRST_IS_SLOT if first_is_slot else 0,
+                "flags": (lib.FS_FIRST_IS_SLOT if first_is_slot else 0)
+                | (lib.FS_SUPERVISED if supervised else 0),
             },
         )
         out = ffi.new("struct fs_table **")
@@ -259,6 +268,10 @@ class ListenTable(_TableView):
     def fileno(self, slot: int = GLOBAL) -> int:
         """Descriptor of a slot's listener; of the global one for GLOBAL or a shared table."""
         return check(lib.fs_table_fd(self._open(), slot), "slot", slot)
+
+    def core(self, slot: int) -> int:
+        """The core that a slot of a supervised table is for, as its maker knows; -1: none."""
+        return lib.fs_table_core(self._open(), slot)
 
     def pointer(self) -> int:
         """Address of the C structure, for who is compiled; good until close()."""
@@ -392,14 +405,22 @@ def tables_of(pid: int) -> Iterator[TableView]:
     """
     folder = f"/proc/{pid}/fd"
     for name in sorted(os.listdir(folder), key=int):
-        path = f"{folder}/{name}"
-        target = ""
         with suppress(FileNotFoundError):  # closed meanwhile
-            target = os.readlink(path)
-        if target.startswith(PAGE_NAME):
-            fd = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
-            try:
-                view = TableView(fd)
-            finally:
-                os.close(fd)  # the mapping stays
-            yield view
+            if os.readlink(f"{folder}/{name}").startswith(PAGE_NAME):
+                yield _view(f"{folder}/{name}")
+
+
+def _view(path: str) -> TableView:
+    """What the name stands for now may be another file, whose opening has effects (a terminal, a
+    fifo): it is looked at before it is opened."""
+    seen = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(seen).st_mode):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        fd = os.open(f"/proc/self/fd/{seen}", os.O_RDONLY | os.O_CLOEXEC)
+    finally:
+        os.close(seen)
+    try:
+        return TableView(fd)
+    finally:
+        os.close(fd)  # the mapping stays

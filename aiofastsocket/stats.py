@@ -33,8 +33,10 @@ class Table:
 
 
 def _comm(pid: int) -> str:
+    """The program's name, as far as it can be printed: a process may call itself anything."""
     with suppress(OSError):
-        return Path(f"/proc/{pid}/comm").read_text().strip()
+        name = Path(f"/proc/{pid}/comm").read_bytes().strip().decode(errors="replace")
+        return "".join(c if c.isprintable() else "?" for c in name)
     return "?"
 
 

@@ -204,6 +204,7 @@ def _listen(
             backlog=backlog,
             steer=steer,
             first_is_slot=True,
+            supervised=True,
         )
         if channel.backend == "device" and tcp and not foreign:
             table.accept_through(channel)

@@ -25,6 +25,7 @@ FAILED_STARTS = 5
 QUICK_SECONDS = 3.0  # what a worker gets after INT or QUIT
 MARGIN_SECONDS = 2.0  # what it gets over its grace time, before SIGKILL
 REVIEW_SECONDS = 1.0
+QUIET_SECONDS = 60.0  # between two lines on a page that somebody scribbles over
 RETRY_SECONDS = 5.0  # the longest pause between starts that fail
 LONGEST_WAIT = 3600.0  # poll(2) takes milliseconds in an int
 
@@ -51,6 +52,8 @@ class Supervisor:
     _exit_code: int | None = None  # not None: stopping
     _quick: bool = False
     _last_complaint: str = ""
+    # By address: how many times were told, and when the next may be.
+    _restored: dict[str, tuple[int, float]] = field(default_factory=dict)
 
     def run(self) -> int:
         self._wanted = self.service.config.worker_count
@@ -65,6 +68,7 @@ class Supervisor:
             while self._exit_code is None or self._workers:
                 self._reconcile()
                 self._wait(wake_in)
+                self._tell_restored()
         finally:
             for child in self._workers.values():  # only if something above went wrong
                 with suppress(ProcessLookupError, ChildProcessError):
@@ -148,6 +152,18 @@ class Supervisor:
                     for child in self._workers.values():
                         with suppress(ProcessLookupError):
                             os.sched_setaffinity(child.pid, os.sched_getaffinity(0))
+
+    def _tell_restored(self) -> None:
+        for table in self._tables:
+            times = table.info().restored
+            told, again = self._restored.get(table.address, (0, 0.0))
+            if times > told and time.monotonic() >= again:
+                self._restored[table.address] = times, time.monotonic() + QUIET_SECONDS
+                logger.error(
+                    "%s: the page that all workers share made no sense, a worker has written to it:"
+                    " restored; counters go on from what was read last",
+                    table.address,
+                )
 
     # -- workers --
 

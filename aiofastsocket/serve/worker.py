@@ -117,7 +117,7 @@ def _settle(job: Assignment) -> None:
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
     os.environ.pop("NOTIFY_SOCKET", None)
     if job.pin:
-        os.sched_setaffinity(0, {job.service.listeners[0].table.slot(job.slot).cpu})
+        os.sched_setaffinity(0, {job.service.listeners[0].table.core(job.slot)})
 
 
 def _drop_privileges(job: Assignment) -> None:
@@ -143,7 +143,7 @@ def _claim(job: Assignment, listener: Listener) -> None:
         if error.errno != errno.EBUSY:
             raise
     if job.service.channel.backend == "device" and not listener.foreign:
-        job.service.channel.spawn_listen(listener.sock, table.slot(job.slot).cpu)
+        job.service.channel.spawn_listen(listener.sock, table.core(job.slot))
 
 
 def _program(job: Assignment) -> Program:

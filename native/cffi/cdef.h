@@ -5,6 +5,8 @@
 #define FS_GLOBAL ...
 #define FS_ANY_SLOT ...
 #define FS_FIRST_IS_SLOT ...
+#define FS_SUPERVISED ...
+static char *const FS_RELEASE;
 
 typedef int... pid_t;
 typedef int... socklen_t;
@@ -32,6 +34,7 @@ struct fs_table_info {
     enum fs_steer steer;
     uint64_t generation;
     uint64_t others;
+    uint32_t restored;
     uint64_t cookie;
     char why[...];
     struct sockaddr_storage address;
@@ -68,6 +71,7 @@ int fs_table_adopt(struct fs_table **out, int memfd, int bell, int global, const
 int fs_poll_exclusive(int epfd, int fd);
 void fs_table_read(const struct fs_table *table, struct fs_table_info *info);
 int fs_table_read_slot(const struct fs_table *table, int slot, struct fs_slot_info *info);
+int fs_table_core(const struct fs_table *table, int slot);
 int fs_table_claim(struct fs_table *table, int slot, int cpu);
 int fs_table_hand_over(struct fs_table *table, int slot, pid_t pid);
 int fs_table_release(struct fs_table *table, int slot);

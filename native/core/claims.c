@@ -1,118 +1,103 @@
 /* SPDX-License-Identifier: MIT
  *
- * Who serves a slot, and where new connections go because of it. Every change is made under the
- * page's lock and ends with the steering program that fits it.
+ * Who serves a slot. Every change is made under the page's lock and ends with the steering program
+ * that fits it.
  */
+#include "ledger.h"
 #include "process.h"
 #include "steer.h"
-#include "table.h"
 
 #include <errno.h>
-#include <stdio.h>
-#include <stdlib.h>
 #include <sys/eventfd.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* Accepts over which `cpu` steering is judged: with so many, an even split is far from the bound.
- */
-#define REVIEW_ACCEPTS 1024
-
-/* Members that are live now. A global listener that was shut down has left the group, and the last
- * member has taken its number. */
-static size_t live_members(const struct fs_table *t, bool global_left, struct steer_member *live)
+/* Whoever died with the lock may have left a slot that is live and has no owner. */
+static void clear_half_owned(struct fs_table *t)
 {
-    const struct page *page = t->page;
-    size_t count = 0;
-    for (uint32_t i = 0; i < page->slots; i++) {
-        if (!atomic_load(&page->slot[i].live) || (global_left && t->fds[i] == t->global))
-            continue;
-        bool moved = global_left && i + 1 == page->slots;
-        live[count++] = (struct steer_member){.member = moved ? 0 : t->first_member + i,
-                                              .cpu = atomic_load(&page->slot[i].cpu)};
+    for (uint32_t i = 0; i < t->slots; i++) {
+        struct slot_record *s = &t->page->slot[i];
+        if (atomic_load(&s->claims) > 0 && atomic_load(&s->pid) == 0)
+            slot_clear(t->page, s);
     }
-    return count;
 }
 
-static bool listens(int fd)
-{
-    int yes = 0;
-    socklen_t len = sizeof yes;
-    return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &len) == 0 && yes;
-}
-
-int table_steer(struct fs_table *t)
-{
-    struct page *page = t->page;
-    if (page->shared || atomic_load(&page->retired))
-        return 0;
-    /* A socket that does not listen would take the program too, for a group of its own. */
-    int through = t->global;
-    for (uint32_t i = 0; !listens(through) && i < t->made; i++)
-        through = t->fds[i];
-    if (!listens(through))
-        return 0; /* all were shut down: nothing arrives any more */
-    atomic_store(&page->unsteered, true);
-    struct sock_filter *program = malloc(STEER_PROGRAM_MAX(page->slots) * sizeof *program);
-    struct steer_member *live = malloc((page->slots + 1) * sizeof *live);
-    int rc = program && live ? 0 : -ENOMEM;
-    if (!rc) {
-        size_t count = live_members(t, through != t->global, live);
-        enum fs_steer steer = (enum fs_steer)atomic_load(&page->steer);
-        rc = steer_attach(through, program, steer_program(program, steer, live, count));
-        if (rc == -ENOMEM && steer == FS_STEER_CPU) {
-            atomic_store(&page->steer, FS_STEER_SPREAD);
-            snprintf(page->why, sizeof page->why,
-                     "the program for cpu steering does not fit net.core.optmem_max");
-            rc = steer_attach(through, program,
-                              steer_program(program, FS_STEER_SPREAD, live, count));
-        }
-    }
-    free(live);
-    free(program);
-    if (!rc)
-        atomic_store(&page->unsteered, false);
-    return rc;
-}
-
-static int table_lock(struct fs_table *t)
+int table_lock(struct fs_table *t)
 {
     if (t->read_only)
         return -EROFS;
-    int rc = page_lock(t->page);
-    if (rc < 0)
-        return rc;
+    bool undone = page_lock(t->page) > 0;
+    struct ledger *ledger = ledger_of(t);
+    if (undone)
+        clear_half_owned(t);
+    undone = flag_read(&t->page->unsteered) || undone;
+    if (ledger)
+        undone = ledger_restore(ledger, t) || undone;
     /* The last holder died, or could not attach its program: what it left is made good first. */
-    rc = rc > 0 || atomic_load(&t->page->unsteered) ? table_steer(t) : 0;
+    int rc = undone ? table_steer(t) : 0;
     if (rc)
         page_unlock(t->page);
     return rc;
 }
 
-/* Release the lock, and tell every process if claims or the live set changed under it. */
-static void table_unlock(struct fs_table *t)
+void table_unlock(struct fs_table *t)
 {
     struct page *page = t->page;
+    struct ledger *ledger = ledger_of(t);
     uint64_t generation = atomic_load(&page->generation);
-    if (page->rung != generation) {
-        page->rung = generation;
+    if (ledger)
+        ledger_read(ledger, t);
+    if (atomic_exchange(&page->rung, generation) != generation)
         eventfd_write(t->bell, 1);
-    }
+    if (page_unlock(page))
+        return;
+    /* We were taken for dead, and what we attached may be older than what somebody else did. */
+    page_lock(page);
+    table_steer(t);
     page_unlock(page);
 }
 
-void table_choose_steering(struct fs_table *t, enum fs_steer wanted)
+/* ---- slots ---- */
+
+bool slot_alive(const struct slot_record *slot)
 {
-    struct page *page = t->page;
-    enum fs_steer steer = wanted;
-    if (wanted == FS_STEER_AUTO)
-        steer = steer_choose((struct sockaddr *)&page->address, page->why);
-    else
-        snprintf(page->why, sizeof page->why, "asked for");
-    atomic_store(&page->wanted, wanted);
-    atomic_store(&page->steer, steer);
-    for (uint32_t i = 0; i < page->slots; i++)
-        atomic_store(&page->slot[i].reviewed, atomic_load(&page->slot[i].arrived));
+    /* Half of one owner and half of the next look dead: only the same owner twice is. One that
+     * changes all the time is written by a liar. */
+    for (int tries = 0; tries < 100; tries++) {
+        uint64_t claims = atomic_load(&slot->claims);
+        pid_t pid = atomic_load(&slot->pid);
+        if (pid == 0)
+            return false;
+        if (process_alive(pid, atomic_load(&slot->tid), atomic_load(&slot->start)))
+            return true;
+        if (atomic_load(&slot->pid) == pid && atomic_load(&slot->claims) == claims)
+            return false;
+    }
+    return true;
+}
+
+void slot_changed(struct page *page, struct slot_record *slot)
+{
+    atomic_fetch_add(&slot->epoch, 1);
+    atomic_fetch_add(&page->generation, 1);
+}
+
+void slot_give(struct page *page, struct slot_record *slot, pid_t pid, pid_t tid, uint64_t start)
+{
+    atomic_store(&slot->pid, 0);
+    atomic_store(&slot->tid, tid);
+    atomic_store(&slot->start, start);
+    atomic_fetch_add(&slot->claims, 1);
+    atomic_store(&slot->pid, pid);
+    slot_changed(page, slot);
+}
+
+void slot_clear(struct page *page, struct slot_record *slot)
+{
+    flag_write(&slot->live, false);
+    flag_write(&slot->away, false);
+    atomic_store(&slot->pid, 0);
+    slot_changed(page, slot);
 }
 
 static bool slot_is_mine(const struct slot_record *slot)
@@ -128,17 +113,17 @@ static int claim_locked(struct fs_table *t, int slot, int cpu)
     struct slot_record *s = table_slot(t, slot);
     if (!s && slot != FS_ANY_SLOT)
         return -EINVAL;
-    if (atomic_load(&page->retired))
+    if (flag_read(&page->retired))
         return -EBUSY;
     if (s && slot_alive(s) && !slot_is_mine(s))
         return -EBUSY;
-    for (uint32_t i = 0; !s && i < page->slots; i++) {
+    for (uint32_t i = 0; !s && i < t->slots; i++) {
         bool fits = cpu < 0 || atomic_load(&page->slot[i].cpu) == cpu;
         if (fits && !slot_alive(&page->slot[i]))
             s = &page->slot[i];
     }
     /* No slot of that core is free: take any, it becomes that core's. */
-    for (uint32_t i = 0; !s && i < page->slots; i++)
+    for (uint32_t i = 0; !s && i < t->slots; i++)
         if (!slot_alive(&page->slot[i]))
             s = &page->slot[i];
     if (!s)
@@ -146,7 +131,7 @@ static int claim_locked(struct fs_table *t, int slot, int cpu)
     if (!slot_is_mine(s) || !slot_alive(s))
         slot_give(page, s, getpid(), gettid(), process_start(getpid(), gettid()));
     int changed = cpu >= 0 && atomic_exchange(&s->cpu, cpu) != cpu;
-    int rc = changed && atomic_load(&s->live) ? table_steer(t) : 0;
+    int rc = changed && flag_read(&s->live) ? table_steer(t) : 0;
     return rc ? rc : (int)(s - page->slot);
 }
 
@@ -203,7 +188,7 @@ static int clear_claims(struct fs_table *t, pid_t pid)
     if (rc)
         return rc;
     int cleared = 0;
-    for (uint32_t i = 0; i < t->page->slots; i++) {
+    for (uint32_t i = 0; i < t->slots; i++) {
         struct slot_record *s = &t->page->slot[i];
         pid_t owner = atomic_load(&s->pid);
         if (owner != 0 && (pid ? owner == pid : !slot_alive(s))) {
@@ -249,50 +234,52 @@ int fs_table_freeze(struct fs_table *t)
     if (fs_table_claimed(t)) {
         rc = -EBUSY;
     } else {
-        atomic_store(&t->page->retired, true);
-        snprintf(t->page->why, sizeof t->page->why, "somebody accepts by a call that blocks");
+        flag_write(&t->page->retired, true);
+        page_say(t->page, "somebody accepts by a call that blocks");
     }
     table_unlock(t);
     return rc;
 }
 
-int fs_table_retire(int page_fd, int fd, bool stranger)
+static int retire_locked(const struct mapping *map, int fd, bool stranger)
 {
-    struct page *page;
-    int rc = page_attach(&page, page_fd, true);
-    if (rc)
-        return rc;
-    rc = page->shared || page->first_is_slot ? -ENOENT : page_lock(page);
-    if (rc < 0) {
-        page_unmap(page);
-        return rc;
-    }
-    for (uint32_t i = 0; i < page->slots && !atomic_load(&page->retired); i++) {
+    struct page *page = map->page;
+    uint32_t strangers = atomic_load(&page->strangers) + stranger;
+    if (strangers > FS_SLOTS_MAX)
+        return -EINVAL;
+    for (uint32_t i = 0; i < map->slots && !flag_read(&page->retired); i++) {
         /* Whatever may still be in a queue is an orphan. */
         if (atomic_load(&page->slot[i].claims) == 0)
             atomic_store(&page->slot[i].claims, 1);
         slot_clear(page, &page->slot[i]);
     }
-    atomic_store(&page->retired, true);
-    snprintf(page->why, sizeof page->why,
-             stranger ? "another process listens on the address with a socket of its own"
-                      : "another process has the listener, but may not have its slots");
-    uint32_t strangers = atomic_load(&page->strangers) + stranger;
+    flag_write(&page->retired, true);
+    page_say(page, stranger ? "another process listens on the address with a socket of its own"
+                            : "another process has the listener, but may not have its slots");
     atomic_store(&page->strangers, strangers);
     /* The global listener, and who came after our slots: they stand behind them in the group. */
-    struct sock_filter *program = malloc(STEER_PROGRAM_MAX(strangers + 1) * sizeof *program);
-    struct steer_member *members = calloc(strangers + 1, sizeof *members);
-    for (uint32_t i = 0; members && i < strangers; i++)
-        members[i + 1].member = page->slots + 1 + i;
-    if (!program || !members)
-        rc = -ENOMEM;
-    else
-        rc = steer_attach(fd, program,
-                          steer_program(program, FS_STEER_SPREAD, members, strangers + 1));
-    free(members);
-    free(program);
-    page_unlock(page);
-    page_unmap(page);
+    struct sock_filter program[STEER_PROGRAM_MAX(FS_SLOTS_MAX + 1)];
+    struct steer_member members[FS_SLOTS_MAX + 1] = {0};
+    for (uint32_t i = 0; i < strangers; i++)
+        members[i + 1].member = map->slots + 1 + i;
+    return steer_attach(fd, program,
+                        steer_program(program, FS_STEER_SPREAD, members, strangers + 1));
+}
+
+int fs_table_retire(int page_fd, int fd, bool stranger)
+{
+    struct mapping map;
+    int rc = page_attach(&map, page_fd, true);
+    if (rc)
+        return rc;
+    if (flag_read(&map.page->shared) || flag_read(&map.page->first_is_slot)) {
+        rc = -ENOENT;
+    } else {
+        page_lock(map.page);
+        rc = retire_locked(&map, fd, stranger);
+        page_unlock(map.page);
+    }
+    page_unmap(&map);
     return rc;
 }
 
@@ -321,78 +308,6 @@ int fs_table_relisten(struct fs_table *t, int backlog)
             rc = -errno;
     if (!rc)
         rc = table_steer(t);
-    table_unlock(t);
-    return rc;
-}
-
-/* ---- steering ---- */
-
-int fs_table_activate(struct fs_table *t, int slot, bool live)
-{
-    struct slot_record *s = table_slot(t, slot);
-    if (!s)
-        return -EINVAL;
-    int rc = table_lock(t);
-    if (rc)
-        return rc;
-    if (live && atomic_load(&t->page->retired))
-        live = false;
-    if (atomic_exchange(&s->live, live) != live) {
-        slot_changed(t->page, s);
-        rc = table_steer(t);
-    }
-    table_unlock(t);
-    return rc;
-}
-
-int fs_table_steer(struct fs_table *t, enum fs_steer wanted)
-{
-    if ((unsigned)wanted > FS_STEER_SPREAD)
-        return -EINVAL;
-    int rc = table_lock(t);
-    if (rc)
-        return rc;
-    if (!t->page->shared) {
-        table_choose_steering(t, wanted);
-        rc = table_steer(t);
-    }
-    table_unlock(t);
-    return rc;
-}
-
-int fs_table_review(struct fs_table *t)
-{
-    struct page *page = t->page;
-    int rc = table_lock(t);
-    if (rc)
-        return rc;
-    if (!page->shared && atomic_load(&page->wanted) == FS_STEER_AUTO &&
-        atomic_load(&page->steer) == FS_STEER_CPU) {
-        uint64_t total = 0, most = 0, live = 0;
-        int core = -1;
-        for (uint32_t i = 0; i < page->slots; i++) {
-            struct slot_record *s = &page->slot[i];
-            uint64_t since = atomic_load(&s->arrived) - atomic_load(&s->reviewed);
-            live += atomic_load(&s->live);
-            total += since;
-            if (since > most) {
-                most = since;
-                core = atomic_load(&s->cpu);
-            }
-        }
-        if (total >= REVIEW_ACCEPTS) {
-            if (live > 1 && most * live * 2 > total * 3) {
-                atomic_store(&page->steer, FS_STEER_SPREAD);
-                snprintf(page->why, sizeof page->why,
-                         "core %d took %u of the last %u connections under cpu steering", core,
-                         (unsigned)most, (unsigned)total);
-                rc = table_steer(t);
-                rc = rc ? rc : 1;
-            }
-            for (uint32_t i = 0; i < page->slots; i++)
-                atomic_store(&page->slot[i].reviewed, atomic_load(&page->slot[i].arrived));
-        }
-    }
     table_unlock(t);
     return rc;
 }

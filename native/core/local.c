@@ -43,7 +43,7 @@ int fs_local_open(struct fs_local **out, struct fs_table *table, const struct fs
 {
     if (table->read_only)
         return -EROFS;
-    struct fs_local *l = calloc(1, sizeof *l + table->page->slots * sizeof *l->watched);
+    struct fs_local *l = calloc(1, sizeof *l + table->slots * sizeof *l->watched);
     if (!l)
         return -ENOMEM;
     l->table = table;
@@ -93,10 +93,10 @@ static void forget_neighbour(struct fs_local *l)
 
 /* ---- claims ---- */
 
-static bool one_is_free(const struct page *page)
+static bool one_is_free(const struct fs_table *t)
 {
-    for (uint32_t i = 0; i < page->slots; i++)
-        if (atomic_load(&page->slot[i].pid) == 0)
+    for (uint32_t i = 0; i < t->slots; i++)
+        if (atomic_load(&t->page->slot[i].pid) == 0)
             return true;
     return false;
 }
@@ -123,7 +123,7 @@ static void claim(struct fs_local *l)
     }
     /* Dead owners' slots are free too, but finding out reads /proc for each: only the first time;
      * afterwards somebody's neighbour tells. */
-    if (l->slot != FS_GLOBAL || l->refused || page->shared || !(first || one_is_free(page)))
+    if (l->slot != FS_GLOBAL || l->refused || l->table->shared || !(first || one_is_free(l->table)))
         return;
     int slot = fs_table_claim(l->table, FS_ANY_SLOT, only_core());
     if (slot >= 0) {
@@ -143,7 +143,7 @@ static void release(struct fs_local *l)
 
 static uint32_t after_own(const struct fs_local *l, uint32_t step)
 {
-    uint32_t slots = l->table->page->slots;
+    uint32_t slots = l->table->slots;
     uint32_t start = l->slot == FS_GLOBAL ? (uint32_t)getpid() : (uint32_t)l->slot + 1;
     return (start + step) % slots;
 }
@@ -153,7 +153,7 @@ static void watch_neighbour(struct fs_local *l)
 {
     const struct page *page = l->table->page;
     pid_t pid = 0;
-    for (uint32_t i = 0; i < page->slots && pid == 0; i++) {
+    for (uint32_t i = 0; i < l->table->slots && pid == 0; i++) {
         pid = atomic_load(&page->slot[after_own(l, i)].pid);
         if (pid == getpid() || pid == l->undead)
             pid = 0;
@@ -185,7 +185,7 @@ static enum part part_of(const struct fs_local *l, uint32_t slot, uint32_t *sibl
     if ((int)slot == l->slot)
         return OWN;
     /* Nobody serves it, or who has it does not wait there: not yet, or not now. */
-    if (atomic_load(&s->pid) == 0 || !atomic_load(&s->live))
+    if (atomic_load(&s->pid) == 0 || !flag_read(&s->live))
         return atomic_load(&s->claims) > 0 ? ORPHAN : NOT;
     if (*siblings < FS_SIBLINGS) {
         ++*siblings;
@@ -201,7 +201,7 @@ int fs_local_sync(struct fs_local *l)
     claim(l);
     l->generation = generation;
     uint32_t siblings = 0;
-    for (uint32_t i = 0; i < page->slots && !page->shared; i++) {
+    for (uint32_t i = 0; i < l->table->slots && !l->table->shared; i++) {
         uint32_t slot = after_own(l, i);
         enum part part = part_of(l, slot, &siblings);
         if (part == NOT)
@@ -212,8 +212,8 @@ int fs_local_sync(struct fs_local *l)
         }
     }
     watch_neighbour(l);
-    if (l->slot == FS_GLOBAL || l->parked || atomic_load(&page->retired) ||
-        atomic_load(&page->slot[l->slot].live))
+    if (l->slot == FS_GLOBAL || l->parked || flag_read(&page->retired) ||
+        flag_read(&page->slot[l->slot].live))
         return 0;
     return fs_table_activate(l->table, l->slot, true);
 }
@@ -240,7 +240,7 @@ void fs_local_park(struct fs_local *l)
 
 void fs_local_rest(struct fs_local *l)
 {
-    for (uint32_t i = 0; i < l->table->page->slots; i++)
+    for (uint32_t i = 0; i < l->table->slots; i++)
         unwatch(l, i);
     l->generation = UINT64_MAX - 1;
 }

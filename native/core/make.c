@@ -10,9 +10,9 @@
  * - siblings need the same uid and the right to the port: so slots are made where listen() is
  *   called, before anybody drops privileges.
  */
+#include "ledger.h"
 #include "options.h"
 #include "steer.h"
-#include "table.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -43,15 +43,14 @@ int table_place(const struct fs_table *t, int fd)
 static int slot_open(const struct fs_table *t, const struct fs_table_options *o)
 {
     int on = 1;
-    const struct page *page = t->page;
-    const struct sockaddr *address = (const struct sockaddr *)&page->address;
+    const struct sockaddr *address = (const struct sockaddr *)&t->address;
     int fd = socket(address->sa_family, SOCK_STREAM | SOCK_NONBLOCK | SOCK_CLOEXEC, IPPROTO_TCP);
     if (fd < 0)
         return -errno;
     fd = table_place(t, fd);
     int rc = options_copy_before_bind(t->global, fd);
     if (!rc && (setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0 ||
-                bind(fd, address, page->address_len) < 0))
+                bind(fd, address, t->address_len) < 0))
         rc = -errno;
     if (!rc)
         rc = options_copy(t->global, fd);
@@ -75,13 +74,13 @@ static void close_slots(struct fs_table *t)
 static int make_slots(struct fs_table *t, const struct fs_table_options *o)
 {
     struct page *page = t->page;
-    for (uint32_t i = t->own_from; i < page->slots; i++) {
+    for (uint32_t i = t->own_from; i < t->slots; i++) {
         int fd = slot_open(t, o);
         if (fd < 0)
             return fd;
         t->fds[i] = fd;
-        page->slot[i].cookie = table_cookie(fd);
-        page->slot[i].fd = fd;
+        atomic_store(&page->slot[i].cookie, table_cookie(fd));
+        atomic_store(&page->slot[i].fd, fd);
         t->made = i + 1;
         /* From the first sibling on the kernel would hash over all: nothing may stray. */
         int rc = table_steer(t);
@@ -92,7 +91,7 @@ static int make_slots(struct fs_table *t, const struct fs_table_options *o)
 }
 
 /* The i-th core that this process may run on, again from the first when there are more slots. */
-static void assign_cores(struct page *page)
+static void assign_cores(struct fs_table *t)
 {
     cpu_set_t allowed;
     int cores[CPU_SETSIZE], count = 0;
@@ -100,8 +99,8 @@ static void assign_cores(struct page *page)
         for (int cpu = 0; cpu < CPU_SETSIZE; cpu++)
             if (CPU_ISSET(cpu, &allowed))
                 cores[count++] = cpu;
-    for (uint32_t i = 0; i < page->slots; i++)
-        atomic_store(&page->slot[i].cpu, count ? cores[i % (uint32_t)count] : -1);
+    for (uint32_t i = 0; i < t->slots; i++)
+        atomic_store(&t->page->slot[i].cpu, count ? cores[i % (uint32_t)count] : -1);
 }
 
 static int socket_option(int fd, int name)
@@ -176,21 +175,34 @@ static int add_slots(struct fs_table *t, const struct fs_table_options *o, bool 
         t->made = t->own_from;
         if (!reuseport)
             set_reuseport(t->global, 0);
-        snprintf(page->why, FS_WHY_MAX, "%sno slots could be made: %s",
+        char why[FS_WHY_MAX];
+        snprintf(why, sizeof why, "%sno slots could be made: %s",
                  late ? "it was listening already and " : "", strerror(-rc));
+        page_say(page, why);
         return 1;
     }
     /* Before the first sibling there was no group to steer: a connection may have strayed into a
      * slot that nobody claims. Counted as used, it is looked after like any orphan. */
-    for (uint32_t i = 0; late && i < page->slots; i++)
+    for (uint32_t i = 0; late && i < t->slots; i++)
         atomic_store(&page->slot[i].claims, 1);
+    return 0;
+}
+
+static int read_address(struct fs_table *t)
+{
+    t->address = (struct sockaddr_storage){0};
+    t->address_len = sizeof t->address;
+    if (getsockname(t->global, (struct sockaddr *)&t->address, &t->address_len) < 0)
+        return -errno;
+    if (t->address_len > sizeof t->address)
+        t->address_len = sizeof t->address;
+    page_write_address(t->page, &t->address, t->address_len);
     return 0;
 }
 
 /* 0, or 1 if the listener can only be shared, with why. */
 static int convert(struct fs_table *t, const struct fs_table_options *o, bool listening)
 {
-    struct page *page = t->page;
     int reuseport = socket_option(t->global, SO_REUSEPORT);
     bool alone = reuseport == 0;
     if (!listening) {
@@ -201,23 +213,74 @@ static int convert(struct fs_table *t, const struct fs_table_options *o, bool li
         }
     }
     if (!alone) {
-        snprintf(page->why, FS_WHY_MAX, "it may be one of several with SO_REUSEPORT");
+        page_say(t->page, "it may be one of several with SO_REUSEPORT");
         return 1;
     }
     /* Only now: listen(2) binds what was not bound. */
-    page->address_len = sizeof page->address;
-    if (getsockname(t->global, (struct sockaddr *)&page->address, &page->address_len) < 0)
-        return -errno;
-    return add_slots(t, o, listening, reuseport);
+    int rc = read_address(t);
+    return rc ? rc : add_slots(t, o, listening, reuseport);
 }
 
 /* Where the global listener stands: slot 0 itself, or before all slots. Slots that it takes. */
 static uint32_t place_global(struct fs_table *t)
 {
-    t->first_member = t->page->first_is_slot ? 0 : 1;
-    if (t->page->first_is_slot)
+    t->first_member = t->first_is_slot ? 0 : 1;
+    if (t->first_is_slot)
         t->fds[0] = t->global;
-    return t->page->first_is_slot ? 1 : 0;
+    return t->first_is_slot ? 1 : 0;
+}
+
+static struct fs_table *table_alloc(uint32_t slots)
+{
+    struct fs_table *t = calloc(1, sizeof *t + slots * sizeof *t->fds);
+    if (!t)
+        return NULL;
+    t->slots = slots;
+    t->memfd = t->bell = t->global = -1;
+    for (uint32_t i = 0; i < slots; i++)
+        t->fds[i] = -1;
+    return t;
+}
+
+/* The page, the bell, and what is true of the listener as it is. */
+static int begin(struct fs_table *t, int fd, const struct fs_table_options *o)
+{
+    int rc = page_create(&t->map, &t->memfd, t->slots);
+    if (rc)
+        return rc;
+    t->page = t->map.page;
+    t->global = fd;
+    t->lowest_fd = o->lowest_fd;
+    t->memfd = table_place(t, t->memfd);
+    t->bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    if (t->bell < 0)
+        return -errno;
+    t->bell = table_place(t, t->bell);
+    t->cookie = table_cookie(fd);
+    atomic_store(&t->page->cookie, t->cookie);
+    atomic_store(&t->page->bell, t->bell);
+    assign_cores(t);
+    if (o->flags & FS_SUPERVISED)
+        rc = ledger_open(t);
+    return rc ? rc : read_address(t);
+}
+
+/* Listen, with slots. */
+static int listen_with_slots(struct fs_table *t, const struct fs_table_options *o, bool listening)
+{
+    t->first_is_slot = o->flags & FS_FIRST_IS_SLOT;
+    flag_write(&t->page->first_is_slot, t->first_is_slot);
+    t->own_from = t->made = place_global(t);
+    if (t->first_is_slot)
+        atomic_store(&t->page->slot[0].cookie, t->cookie);
+    table_choose_steering(t, o->steer);
+    int rc = convert(t, o, listening);
+    if (rc != 1)
+        return rc;
+    t->shared = true;
+    for (uint32_t i = 0; i < t->slots; i++)
+        t->fds[i] = -1;
+    return 0;
 }
 
 int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options *o)
@@ -231,47 +294,15 @@ int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options
         return listening < 0 ? listening : domain;
     bool tcp = (domain == AF_INET || domain == AF_INET6) && protocol == IPPROTO_TCP;
     uint32_t slots = tcp ? o->slots : 0;
-    uint32_t records = slots ? slots : o->records;
-
-    struct fs_table *t = calloc(1, sizeof *t + records * sizeof *t->fds);
+    struct fs_table *t = table_alloc(slots ? slots : o->records);
     if (!t)
         return -ENOMEM;
-    int rc = page_create(&t->page, &t->memfd, records);
-    if (rc) {
-        free(t);
-        return rc;
-    }
-    struct page *page = t->page;
-    t->global = fd;
-    t->lowest_fd = o->lowest_fd;
-    page->cookie = table_cookie(fd);
-    t->memfd = table_place(t, t->memfd);
-    t->bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
-    if (t->bell < 0)
-        rc = -errno;
-    page->bell = t->bell = table_place(t, t->bell);
-    for (uint32_t i = 0; i < records; i++)
-        t->fds[i] = -1;
-    page->shared = slots == 0;
-    page->address_len = sizeof page->address;
-    if (!rc && getsockname(fd, (struct sockaddr *)&page->address, &page->address_len) < 0)
-        rc = -errno;
-    assign_cores(page);
+    int rc = begin(t, fd, o);
     if (!rc && slots) {
-        page->first_is_slot = o->flags & FS_FIRST_IS_SLOT;
-        t->own_from = t->made = place_global(t);
-        if (page->first_is_slot)
-            page->slot[0].cookie = page->cookie;
-        table_choose_steering(t, o->steer);
-        rc = convert(t, o, listening);
-        if (rc == 1) {
-            page->shared = true;
-            for (uint32_t i = 0; i < records; i++)
-                t->fds[i] = -1;
-            rc = 0;
-        }
+        rc = listen_with_slots(t, o, listening);
     } else if (!rc) {
-        snprintf(page->why, sizeof page->why, tcp ? "no slots were asked for" : "not a TCP socket");
+        t->shared = true;
+        page_say(t->page, tcp ? "no slots were asked for" : "not a TCP socket");
         if (!listening && listen(fd, o->backlog) < 0)
             rc = -errno;
     }
@@ -279,51 +310,61 @@ int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options
         fs_table_free(t);
         return rc;
     }
+    flag_write(&t->page->shared, t->shared);
+    if (t->ledger) {
+        page_read_why(t->page, t->ledger->why);
+        ledger_read(t->ledger, t);
+    }
+    *out = t;
+    return 0;
+}
+
+/* A table on a page that somebody else made. */
+static int table_on(struct fs_table **out, int memfd, bool writable)
+{
+    struct mapping map;
+    int rc = page_attach(&map, memfd, writable);
+    if (rc)
+        return rc;
+    struct fs_table *t = table_alloc(map.slots);
+    if (!t) {
+        page_unmap(&map);
+        return -ENOMEM;
+    }
+    t->map = map;
+    t->page = map.page;
+    t->shared = flag_read(&t->page->shared);
+    t->first_is_slot = flag_read(&t->page->first_is_slot);
+    t->cookie = atomic_load(&t->page->cookie);
+    t->address_len = page_read_address(t->page, &t->address);
+    t->read_only = !writable;
     *out = t;
     return 0;
 }
 
 int fs_table_attach(struct fs_table **out, int memfd)
 {
-    struct page *page;
-    int rc = page_attach(&page, memfd, false);
-    if (rc)
-        return rc;
-    struct fs_table *t = calloc(1, sizeof *t);
-    if (!t) {
-        page_unmap(page);
-        return -ENOMEM;
-    }
-    t->page = page;
-    t->memfd = t->global = t->bell = -1;
-    t->read_only = true;
-    *out = t;
-    return 0;
+    return table_on(out, memfd, false);
 }
 
 int fs_table_adopt(struct fs_table **out, int memfd, int bell, int global, const int *slots,
                    uint32_t count)
 {
-    struct page *page;
-    int rc = page_attach(&page, memfd, true);
+    struct fs_table *t;
+    int rc = table_on(&t, memfd, true);
     if (rc)
         return rc;
-    struct fs_table *t = NULL;
-    if (count != (page->shared ? 0 : page->slots))
-        rc = -EINVAL;
-    else if (!(t = calloc(1, sizeof *t + page->slots * sizeof *t->fds)))
-        rc = -ENOMEM;
-    if (rc) {
-        page_unmap(page);
-        return rc;
+    if (count != (t->shared ? 0 : t->slots)) {
+        fs_table_free(t);
+        return -EINVAL;
     }
-    t->page = page;
     t->memfd = memfd;
     t->lowest_fd = memfd; /* what is made later belongs beside what was received */
     t->bell = bell;
     t->global = global;
-    for (uint32_t i = 0; i < page->slots; i++)
-        t->fds[i] = i < count ? slots[i] : -1;
+    t->cookie = table_cookie(global);
+    for (uint32_t i = 0; i < count; i++)
+        t->fds[i] = slots[i];
     t->own_from = count ? place_global(t) : 0;
     t->made = count;
     *out = t;
@@ -346,6 +387,8 @@ void fs_table_free(struct fs_table *t)
     if (!t)
         return;
     fs_table_close(t);
-    page_unmap(t->page);
+    if (t->page)
+        page_unmap(&t->map);
+    free(t->ledger);
     free(t);
 }

@@ -1,140 +1,223 @@
 /* SPDX-License-Identifier: MIT */
 #include "page.h"
+#include "clock.h"
 #include "process.h"
 
 #include <errno.h>
+#include <fcntl.h>
+#include <linux/futex.h>
+#include <stdio.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
+#include <time.h>
 #include <unistd.h>
 
-#define PAGE_MAGIC   0x66736f63u /* "fsoc" */
-#define PAGE_VERSION 3u
+#define PAGE_MAGIC 0x66736f63u /* "fsoc" */
 
-static size_t page_size(uint32_t slots)
+#ifndef MFD_NOEXEC_SEAL
+#define MFD_NOEXEC_SEAL 0x0008U /* Linux 6.3; vm.memfd_noexec may refuse a memfd without */
+#endif
+
+enum {
+    SEALS = F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL,
+    FEWEST_PARTS = 16,
+};
+
+static size_t parts_offset(uint32_t slots)
 {
     return sizeof(struct page) + slots * sizeof(struct slot_record);
 }
 
-static int lock_init(pthread_mutex_t *lock)
+static size_t page_size(uint32_t slots, uint32_t parts)
 {
-    pthread_mutexattr_t attr;
-    int rc = pthread_mutexattr_init(&attr);
-    if (rc)
-        return -rc;
-    rc = pthread_mutexattr_setpshared(&attr, PTHREAD_PROCESS_SHARED);
-    if (!rc)
-        rc = pthread_mutexattr_setrobust(&attr, PTHREAD_MUTEX_ROBUST);
-    if (!rc)
-        rc = pthread_mutex_init(lock, &attr);
-    pthread_mutexattr_destroy(&attr);
-    return -rc;
+    return parts_offset(slots) + parts * sizeof(struct part_record);
 }
 
-int page_create(struct page **out, int *memfd, uint32_t slots)
+/* In a reload both generations have parts, and there may be more workers than slots. */
+static uint32_t parts_for(uint32_t slots)
 {
-    int fd = memfd_create("fastsocket-table", MFD_CLOEXEC);
+    return slots * 2 < FEWEST_PARTS ? FEWEST_PARTS : slots * 2;
+}
+
+struct part_record *page_parts(const struct mapping *m)
+{
+    return (struct part_record *)((char *)m->page + parts_offset(m->slots));
+}
+
+/* ---- making and mapping ---- */
+
+static int memfd_sealed(size_t size)
+{
+    static const char name[] = "fastsocket-table";
+    int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
+    if (fd < 0 && errno == EINVAL)
+        fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -errno;
-    size_t size = page_size(slots);
-    if (ftruncate(fd, (off_t)size) < 0) {
+    if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, SEALS) < 0) {
         int rc = -errno;
         close(fd);
         return rc;
     }
+    return fd;
+}
+
+void page_head(struct page *page, uint32_t slots, uint32_t parts)
+{
+    atomic_store(&page->slots, slots);
+    atomic_store(&page->parts, parts);
+    snprintf(page->release, sizeof page->release, "%s", FS_RELEASE);
+    atomic_store(&page->layout, (uint32_t)page_size(slots, parts));
+    atomic_store(&page->magic, PAGE_MAGIC);
+}
+
+bool page_head_is(const struct page *page, uint32_t slots, uint32_t parts)
+{
+    char release[sizeof page->release];
+    memcpy(release, page->release, sizeof release);
+    return atomic_load(&page->magic) == PAGE_MAGIC &&
+           strncmp(release, FS_RELEASE, sizeof release) == 0 &&
+           atomic_load(&page->layout) == page_size(slots, parts) &&
+           atomic_load(&page->slots) == slots && atomic_load(&page->parts) == parts;
+}
+
+int page_create(struct mapping *out, int *memfd, uint32_t slots)
+{
+    uint32_t parts = parts_for(slots);
+    size_t size = page_size(slots, parts);
+    int fd = memfd_sealed(size);
+    if (fd < 0)
+        return fd;
     struct page *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
-    int rc = page == MAP_FAILED ? -errno : lock_init(&page->lock);
-    if (rc) {
-        if (page != MAP_FAILED)
-            munmap(page, size);
+    if (page == MAP_FAILED) {
+        int rc = -errno;
         close(fd);
         return rc;
     }
-    page->slots = slots;
-    page->version = PAGE_VERSION;
-    page->magic = PAGE_MAGIC;
-    *out = page;
+    page_head(page, slots, parts);
+    *out = (struct mapping){.page = page, .size = size, .slots = slots, .parts = parts};
     *memfd = fd;
     return 0;
 }
 
-int page_attach(struct page **out, int memfd, bool writable)
+int page_attach(struct mapping *out, int memfd, bool writable)
 {
     struct stat st;
+    int seals = fcntl(memfd, F_GET_SEALS);
+    if (seals < 0 || (seals & SEALS) != SEALS)
+        return seals < 0 && errno != EINVAL ? -errno : -EINVAL;
     if (fstat(memfd, &st) < 0)
         return -errno;
     if (st.st_size < (off_t)sizeof(struct page))
         return -EINVAL;
+    size_t size = (size_t)st.st_size;
     int access = writable ? PROT_READ | PROT_WRITE : PROT_READ;
-    struct page *page = mmap(NULL, (size_t)st.st_size, access, MAP_SHARED, memfd, 0);
+    struct page *page = mmap(NULL, size, access, MAP_SHARED, memfd, 0);
     if (page == MAP_FAILED)
         return -errno;
-    if (page->magic != PAGE_MAGIC || page->version != PAGE_VERSION || page->slots > FS_SLOTS_MAX ||
-        (size_t)st.st_size != page_size(page->slots)) {
-        munmap(page, (size_t)st.st_size);
+    uint32_t slots = atomic_load(&page->slots);
+    uint32_t parts = slots <= FS_SLOTS_MAX ? parts_for(slots) : 0;
+    if (parts == 0 || size != page_size(slots, parts) || !page_head_is(page, slots, parts)) {
+        munmap(page, size);
         return -EINVAL;
     }
-    *out = page;
+    *out = (struct mapping){.page = page, .size = size, .slots = slots, .parts = parts};
     return 0;
 }
 
-void page_unmap(struct page *page)
+void page_unmap(const struct mapping *m)
 {
-    munmap(page, page_size(page->slots));
+    munmap(m->page, m->size);
+}
+
+/* ---- texts and addresses ---- */
+
+void page_say(struct page *page, const char *why)
+{
+    size_t i = 0;
+    for (; i + 1 < sizeof page->why && why[i]; i++)
+        atomic_store_explicit(&page->why[i], why[i], memory_order_relaxed);
+    atomic_store_explicit(&page->why[i], '\0', memory_order_relaxed);
+}
+
+void page_read_why(const struct page *page, char why[FS_WHY_MAX])
+{
+    size_t i = 0;
+    for (; i + 1 < FS_WHY_MAX; i++) {
+        char c = atomic_load_explicit(&page->why[i], memory_order_relaxed);
+        if (c == '\0')
+            break;
+        why[i] = c >= ' ' && c <= '~' ? c : '?';
+    }
+    why[i] = '\0';
+}
+
+void page_write_address(struct page *page, const struct sockaddr_storage *address, socklen_t length)
+{
+    const unsigned char *bytes = (const unsigned char *)address;
+    for (size_t i = 0; i < length && i < sizeof page->address; i++)
+        atomic_store_explicit(&page->address[i], bytes[i], memory_order_relaxed);
+    atomic_store(&page->address_len, length);
+}
+
+socklen_t page_read_address(const struct page *page, struct sockaddr_storage *address)
+{
+    uint32_t length = atomic_load(&page->address_len);
+    unsigned char *bytes = (unsigned char *)address;
+    *address = (struct sockaddr_storage){0};
+    length = length < sizeof *address ? length : sizeof *address;
+    for (size_t i = 0; i < length; i++)
+        bytes[i] = atomic_load_explicit(&page->address[i], memory_order_relaxed);
+    return length;
+}
+
+/* Nanoseconds that one holder, and that all holders together, are waited for. */
+#define PATIENCE_WITH_ONE UINT64_C(1000000000)
+#define PATIENCE          UINT64_C(5000000000)
+
+/* ---- the lock ----
+ *
+ * A word with the thread that has it, and no pthread object: glibc follows pointers that stand in a
+ * robust mutex, and who may write the page could have them point anywhere. */
+
+static void wait_for(struct page *page, uint32_t holder)
+{
+    /* Whoever dies with the lock wakes nobody. */
+    const struct timespec look_again = {.tv_nsec = 10000000};
+    atomic_fetch_add(&page->waiters, 1);
+    syscall(SYS_futex, &page->holder, FUTEX_WAIT, holder, &look_again, NULL, 0);
+    atomic_fetch_sub(&page->waiters, 1);
 }
 
 int page_lock(struct page *page)
 {
-    int rc = pthread_mutex_lock(&page->lock);
-    if (rc == EOWNERDEAD) {
-        pthread_mutex_consistent(&page->lock);
-        for (uint32_t i = 0; i < page->slots; i++)
-            if (atomic_load(&page->slot[i].claims) > 0 && atomic_load(&page->slot[i].pid) == 0)
-                slot_clear(page, &page->slot[i]);
-        return 1;
-    }
-    return -rc;
-}
-
-void page_unlock(struct page *page)
-{
-    pthread_mutex_unlock(&page->lock);
-}
-
-bool slot_alive(const struct slot_record *slot)
-{
-    for (;;) {
-        uint64_t claims = atomic_load(&slot->claims);
-        pid_t pid = atomic_load(&slot->pid);
-        if (pid == 0)
-            return false;
-        if (process_alive(pid, atomic_load(&slot->tid), atomic_load(&slot->start)))
-            return true;
-        /* Half of one owner and half of the next look dead: only the same owner twice is. */
-        if (atomic_load(&slot->pid) == pid && atomic_load(&slot->claims) == claims)
-            return false;
+    uint32_t me = (uint32_t)gettid(), tenure = atomic_load(&page->tenure);
+    uint64_t began = clock_ns(), since = began;
+    for (int tries = 0;; tries++) {
+        uint32_t holder = 0, now = atomic_load(&page->tenure);
+        bool taken = atomic_compare_exchange_strong(&page->holder, &holder, me), undone = false;
+        if (now != tenure) {
+            tenure = now;
+            since = clock_ns();
+        }
+        if (!taken && (holder == me || (tries > 0 && !thread_runs(holder)) ||
+                       clock_ns() - since > PATIENCE_WITH_ONE || clock_ns() - began > PATIENCE))
+            taken = undone = atomic_compare_exchange_strong(&page->holder, &holder, me);
+        if (taken) {
+            atomic_fetch_add(&page->tenure, 1);
+            return undone;
+        }
+        wait_for(page, holder);
     }
 }
 
-void slot_changed(struct page *page, struct slot_record *slot)
+bool page_unlock(struct page *page)
 {
-    atomic_fetch_add(&slot->epoch, 1);
-    atomic_fetch_add(&page->generation, 1);
-}
-
-void slot_give(struct page *page, struct slot_record *slot, pid_t pid, pid_t tid, uint64_t start)
-{
-    atomic_store(&slot->pid, 0);
-    atomic_store(&slot->tid, tid);
-    atomic_store(&slot->start, start);
-    atomic_fetch_add(&slot->claims, 1);
-    atomic_store(&slot->pid, pid);
-    slot_changed(page, slot);
-}
-
-void slot_clear(struct page *page, struct slot_record *slot)
-{
-    atomic_store(&slot->live, false);
-    atomic_store(&slot->pid, 0);
-    slot_changed(page, slot);
+    uint32_t me = (uint32_t)gettid();
+    bool ours = atomic_compare_exchange_strong(&page->holder, &me, 0);
+    if (ours && atomic_load(&page->waiters))
+        syscall(SYS_futex, &page->holder, FUTEX_WAKE, 1, NULL, NULL, 0);
+    return ours;
 }

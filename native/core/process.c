@@ -13,10 +13,9 @@
 #include <unistd.h>
 
 /* proc(5): "pid (comm) state ..."; comm may hold anything, so fields count from the last ')'. */
-static bool read_stat(pid_t pid, pid_t tid, char *state, uint64_t *start)
+static bool read_stat_of(const char *path, char *state, uint64_t *start)
 {
-    char path[64], text[1024];
-    snprintf(path, sizeof path, "/proc/%d/task/%d/stat", pid, tid);
+    char text[1024];
     int fd = open(path, O_RDONLY | O_CLOEXEC);
     if (fd < 0)
         return false;
@@ -40,6 +39,13 @@ static bool read_stat(pid_t pid, pid_t tid, char *state, uint64_t *start)
     return true;
 }
 
+static bool read_stat(pid_t pid, pid_t tid, char *state, uint64_t *start)
+{
+    char path[64];
+    snprintf(path, sizeof path, "/proc/%d/task/%d/stat", pid, tid);
+    return read_stat_of(path, state, start);
+}
+
 uint64_t process_start(pid_t pid, pid_t tid)
 {
     char state;
@@ -57,6 +63,25 @@ bool process_alive(pid_t pid, pid_t tid, uint64_t start)
         return now == start && state != 'Z' && state != 'X';
     /* No /proc, or hidepid hides it: the kernel still tells whether the thread exists. */
     return syscall(SYS_tgkill, pid, tid, 0) == 0 || errno != ESRCH;
+}
+
+bool thread_runs(uint32_t tid)
+{
+    char path[64], state;
+    uint64_t start;
+    if (tid == 0 || tid > INT32_MAX)
+        return false;
+    snprintf(path, sizeof path, "/proc/%u/stat", tid); /* of a thread, too: proc(5), /proc/tid */
+    if (read_stat_of(path, &state, &start))
+        return state != 'Z' && state != 'X';
+    return syscall(SYS_tkill, tid, 0) == 0 || errno != ESRCH;
+}
+
+bool thread_sleeps(pid_t pid, pid_t tid)
+{
+    char state;
+    uint64_t start;
+    return pid > 0 && tid > 0 && read_stat(pid, tid, &state, &start) && strchr("SDTt", state);
 }
 
 int fs_parent_death_signal(int signal, pid_t parent)

@@ -16,4 +16,10 @@ uint64_t process_start(pid_t pid, pid_t tid);
 /* Whether that very thread still runs. A zombie does not: its descriptors are closed. */
 bool process_alive(pid_t pid, pid_t tid, uint64_t start);
 
+/* The same by its thread id alone, for the moment of a lock: an id is used again. */
+bool thread_runs(uint32_t tid);
+
+/* It neither runs nor is about to: asleep in a call, or stopped. False where that is not told. */
+bool thread_sleeps(pid_t pid, pid_t tid);
+
 #endif

@@ -3,12 +3,13 @@
  * A listen table in use: looking at it, accepting from it, ending it. make.c makes it, claims.c
  * says who serves what.
  */
-#include "table.h"
 #include "drain.h"
+#include "ledger.h"
 #include "options.h"
 
 #include <errno.h>
 #include <netinet/in.h>
+#include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
 
@@ -22,7 +23,7 @@ int fs_table_fd(const struct fs_table *t, int slot)
         return atomic_load_explicit(&t->global, memory_order_relaxed);
     if (!table_slot(t, slot))
         return -EINVAL;
-    return t->page->shared ? t->global : t->fds[slot];
+    return t->shared ? t->global : t->fds[slot];
 }
 
 int fs_table_page_fd(const struct fs_table *t)
@@ -40,28 +41,39 @@ void fs_table_set_global(struct fs_table *t, int fd)
     atomic_store(&t->global, fd);
 }
 
+static enum fs_steer steering(const _Atomic(int32_t) *field)
+{
+    int32_t value = atomic_load(field);
+    return value >= 0 && value <= FS_STEER_SPREAD ? (enum fs_steer)value : FS_STEER_SPREAD;
+}
+
 void fs_table_read(const struct fs_table *t, struct fs_table_info *info)
 {
     const struct page *page = t->page;
+    const struct ledger *ledger = ledger_of(t);
     *info = (struct fs_table_info){
-        .slots = page->slots,
-        .shared = page->shared,
-        .stopping = atomic_load(&page->stopping),
-        .retired = atomic_load(&page->retired),
-        .wanted = (enum fs_steer)atomic_load(&page->wanted),
-        .steer = (enum fs_steer)atomic_load(&page->steer),
+        .slots = t->slots,
+        .shared = t->shared,
+        .stopping = ledger ? ledger->stopping : flag_read(&page->stopping),
+        .retired = flag_read(&page->retired),
+        .wanted = ledger ? ledger->wanted : steering(&page->wanted),
+        .steer = ledger ? ledger->steer : steering(&page->steer),
         .generation = atomic_load(&page->generation),
         .others = atomic_load(&page->others),
-        .cookie = page->cookie,
-        .address = page->address,
-        .address_len = page->address_len,
+        .restored = ledger ? ledger->restored : 0,
+        .cookie = t->cookie,
+        .address = t->address,
+        .address_len = t->address_len,
     };
-    memcpy(info->why, page->why, sizeof info->why - 1);
+    if (ledger)
+        memcpy(info->why, ledger->why, sizeof info->why);
+    else
+        page_read_why(page, info->why);
 }
 
 uint32_t fs_table_slots(const struct fs_table *t)
 {
-    return t->page->shared ? 0 : t->page->slots;
+    return t->shared ? 0 : t->slots;
 }
 
 bool fs_table_claimed(const struct fs_table *t)
@@ -71,7 +83,7 @@ bool fs_table_claimed(const struct fs_table *t)
 
 bool fs_table_frozen(const struct fs_table *t)
 {
-    return atomic_load_explicit(&t->page->retired, memory_order_relaxed);
+    return flag_read(&t->page->retired);
 }
 
 int fs_table_read_slot(const struct fs_table *t, int slot, struct fs_slot_info *info)
@@ -79,16 +91,17 @@ int fs_table_read_slot(const struct fs_table *t, int slot, struct fs_slot_info *
     const struct slot_record *s = table_slot(t, slot);
     if (!s)
         return -EINVAL;
+    int cpu = atomic_load(&s->cpu);
     *info = (struct fs_slot_info){
         .pid = atomic_load(&s->pid),
         .tid = atomic_load(&s->tid),
         .start = atomic_load(&s->start),
-        .cpu = atomic_load(&s->cpu),
-        .live = atomic_load(&s->live),
+        .cpu = cpu >= -1 && cpu < CPU_SETSIZE ? cpu : -1,
+        .live = flag_read(&s->live),
         .alive = slot_alive(s),
         .claims = atomic_load(&s->claims),
         .epoch = atomic_load(&s->epoch),
-        .cookie = s->cookie,
+        .cookie = atomic_load(&s->cookie),
         .own = atomic_load(&s->own),
         .stolen = atomic_load(&s->stolen),
         .orphan = atomic_load(&s->orphan),
@@ -97,6 +110,13 @@ int fs_table_read_slot(const struct fs_table *t, int slot, struct fs_slot_info *
     };
     info->used = info->claims > 0;
     return 0;
+}
+
+int fs_table_core(const struct fs_table *t, int slot)
+{
+    if (!table_slot(t, slot))
+        return -1;
+    return t->ledger ? t->ledger->slot[slot].cpu : atomic_load(&t->page->slot[slot].cpu);
 }
 
 /* ---- connections ---- */
@@ -110,7 +130,7 @@ static _Atomic(uint64_t) *counter(struct fs_table *t, struct slot_record *me, in
 {
     if (!me)
         return &t->page->others;
-    if (source == FS_GLOBAL || t->page->shared)
+    if (source == FS_GLOBAL || t->shared)
         return &me->global;
     if (source == slot)
         return &me->own;
@@ -146,7 +166,7 @@ int fs_table_accept_any(struct fs_table *t, int slot, struct sockaddr *address, 
     const struct page *page = t->page;
     int fd = slot == FS_GLOBAL ? -EAGAIN : fs_table_accept(t, slot, slot, address, length, flags);
     for (int served = 0; served < 2; served++) {
-        for (uint32_t i = 0; fd == -EAGAIN && i < page->slots && !page->shared; i++) {
+        for (uint32_t i = 0; fd == -EAGAIN && i < t->slots && !t->shared; i++) {
             const struct slot_record *s = &page->slot[i];
             if ((int)i == slot || atomic_load(&s->claims) == 0 ||
                 (atomic_load(&s->pid) != 0) != served)
@@ -175,8 +195,11 @@ int fs_table_stop_arrivals(struct fs_table *t)
 {
     if (t->read_only)
         return -EROFS;
-    atomic_store(&t->page->stopping, true);
-    if (t->page->address.ss_family != AF_INET && t->page->address.ss_family != AF_INET6)
+    struct ledger *ledger = ledger_of(t);
+    if (ledger)
+        ledger->stopping = true;
+    flag_write(&t->page->stopping, true);
+    if (t->address.ss_family != AF_INET && t->address.ss_family != AF_INET6)
         return 0; /* a unix connect(2) is complete at once: nothing is ever under way */
     int rc = drain_stop_arrivals(t->global);
     for (uint32_t i = t->own_from; i < t->made; i++) {

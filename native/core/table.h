@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A process's own view of a listen table: descriptors. What all processes share is in the page.
+ * A process's own view of a listen table: descriptors, and its own copy of all that bounds a loop
+ * or says what a socket is. What all processes share is in the page.
  */
 #ifndef FS_CORE_TABLE_H
 #define FS_CORE_TABLE_H
@@ -8,11 +9,19 @@
 #include "page.h"
 
 struct fs_table {
-    struct page *page;
+    struct mapping map;
+    struct page *page; /* map.page */
+    uint32_t slots;    /* records in the page: slots, or plain claims when shared */
+    bool shared;
+    bool first_is_slot;
+    bool read_only; /* another process's table: no descriptors */
+    struct sockaddr_storage address;
+    socklen_t address_len;
+    uint64_t cookie;
+    struct ledger *ledger; /* NULL: nobody decides alone */
     int memfd;             /* of the page */
     int bell;              /* eventfd: rung for all processes when claims changed */
     _Atomic(int) global;   /* the program's descriptor, never closed here */
-    bool read_only;        /* another process's table: no descriptors */
     uint32_t first_member; /* group number of slot 0: 0 if it is the global listener, else 1 */
     uint32_t own_from;     /* fds[own_from..made) were made here */
     uint32_t made;
@@ -24,7 +33,7 @@ struct fs_table {
 /* NULL if the table has no such slot. */
 static inline struct slot_record *table_slot(const struct fs_table *t, int slot)
 {
-    return slot >= 0 && (uint32_t)slot < t->page->slots ? &t->page->slot[slot] : NULL;
+    return slot >= 0 && (uint32_t)slot < t->slots ? &t->page->slot[slot] : NULL;
 }
 
 /* `fd` with a number that is out of the program's way, or as it is where there is none left. */
@@ -32,11 +41,33 @@ int table_place(const struct fs_table *t, int fd);
 
 uint64_t table_cookie(int fd); /* SO_COOKIE, 0 if it has none */
 
+/* ---- claims.c ---- */
+
+/* For whatever changes claims or the live set. -errno, or 0 with the lock held. */
+int table_lock(struct fs_table *t);
+/* Release the lock, and tell every process if claims or the live set changed under it. */
+void table_unlock(struct fs_table *t);
+
 /* Give up the claim that thread `tid` of this process has, whichever thread asks. */
 int table_release(struct fs_table *t, int slot, pid_t tid);
-/* Attach the program that fits the live set (claims.c). */
+
+/* Has an owner that runs; with or without the lock. */
+bool slot_alive(const struct slot_record *slot);
+/* Under the lock. */
+void slot_give(struct page *page, struct slot_record *slot, pid_t pid, pid_t tid, uint64_t start);
+void slot_clear(struct page *page, struct slot_record *slot);
+void slot_changed(struct page *page, struct slot_record *slot);
+
+/* ---- steering.c ---- */
+
+/* Under the lock: attach the program that fits the live set. */
 int table_steer(struct fs_table *t);
 /* Write the wanted steering, and the one it means here, into the page. */
 void table_choose_steering(struct fs_table *t, enum fs_steer wanted);
+/* Have connections go elsewhere until the slot's owner turns again: not where nobody else is live,
+ * and not more often than every 50 ms. */
+void table_steer_away(struct fs_table *t, int slot);
+/* The owner turns again. */
+void table_steer_back(struct fs_table *t, int slot);
 
 #endif

@@ -11,7 +11,9 @@
 
 #include <errno.h>
 #include <fcntl.h>
+#include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/syscall.h>
 #include <unistd.h>
 
@@ -30,22 +32,49 @@ static int get(int pidfd, int there)
     return same;
 }
 
-static int get_all(int pidfd, const struct page *page, int *bell, int *slots)
+/* What `pid` has there was told by its page, which others may have written: it must be what it is
+ * said to be before it is used. An eventfd is one by its name, proc(5); */
+static bool is_bell(int fd)
+{
+    char path[32], name[32];
+    snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
+    ssize_t length = readlink(path, name, sizeof name - 1);
+    name[length < 0 ? 0 : length] = '\0';
+    return strcmp(name, "anon_inode:[eventfd]") == 0;
+}
+
+/* ... a slot listens, and on the same address as its global listener. */
+static bool is_slot_of(int global, int fd, uint64_t cookie)
+{
+    struct sockaddr_storage a = {0}, b = {0};
+    socklen_t a_len = sizeof a, b_len = sizeof b, len = sizeof(int);
+    int listens = 0;
+    return table_cookie(fd) == cookie &&
+           getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens &&
+           getsockname(global, (struct sockaddr *)&a, &a_len) == 0 &&
+           getsockname(fd, (struct sockaddr *)&b, &b_len) == 0 && a_len == b_len &&
+           memcmp(&a, &b, a_len) == 0;
+}
+
+static int get_all(int pidfd, const struct mapping *map, int global, int *bell, int *slots)
 {
     uint32_t got = 0;
-    int rc = get(pidfd, page->bell);
-    *bell = rc;
-    for (; rc >= 0 && got < page->slots; got++) {
-        rc = slots[got] = get(pidfd, page->slot[got].fd);
-        if (rc >= 0 && table_cookie(rc) != page->slot[got].cookie) {
-            close(rc);
+    int rc = *bell = get(pidfd, atomic_load(&map->page->bell));
+    if (rc >= 0 && !is_bell(rc))
+        rc = -ENOENT;
+    while (rc >= 0 && got < map->slots) {
+        const struct slot_record *s = &map->page->slot[got];
+        rc = get(pidfd, atomic_load(&s->fd));
+        if (rc < 0)
+            break;
+        slots[got++] = rc;
+        if (!is_slot_of(global, rc, atomic_load(&s->cookie)))
             rc = -ENOENT;
-        }
     }
     if (rc >= 0)
         return 0;
-    for (uint32_t i = 0; i + 1 < got; i++)
-        close(slots[i]);
+    while (got > 0)
+        close(slots[--got]);
     if (*bell >= 0)
         close(*bell);
     return rc;
@@ -56,25 +85,26 @@ int fs_table_take(struct fs_table **out, pid_t pid, int memfd, int global)
     int pidfd = (int)syscall(SYS_pidfd_open, pid, 0);
     if (pidfd < 0)
         return -errno;
-    struct page *page = NULL;
+    struct mapping map = {0};
     int bell = -1, *slots = NULL, own = get(pidfd, memfd);
-    int rc = own < 0 ? own : page_attach(&page, own, false);
-    if (!rc && (page->shared || page->first_is_slot || page->cookie != table_cookie(global)))
+    int rc = own < 0 ? own : page_attach(&map, own, false);
+    if (!rc && (flag_read(&map.page->shared) || flag_read(&map.page->first_is_slot) ||
+                atomic_load(&map.page->cookie) != table_cookie(global)))
         rc = -ENOENT;
-    if (!rc && !(slots = malloc(page->slots * sizeof *slots)))
+    if (!rc && !(slots = malloc((map.slots + 1) * sizeof *slots)))
         rc = -ENOMEM;
     if (!rc)
-        rc = get_all(pidfd, page, &bell, slots);
-    if (!rc && (rc = fs_table_adopt(out, own, bell, global, slots, page->slots))) {
-        for (uint32_t i = 0; i < page->slots; i++)
+        rc = get_all(pidfd, &map, global, &bell, slots);
+    if (!rc && (rc = fs_table_adopt(out, own, bell, global, slots, map.slots))) {
+        for (uint32_t i = 0; i < map.slots; i++)
             close(slots[i]);
         close(bell);
     }
     if (rc && own >= 0)
         close(own);
     free(slots);
-    if (page)
-        page_unmap(page);
+    if (map.page)
+        page_unmap(&map);
     close(pidfd);
     return rc;
 }

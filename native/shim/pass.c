@@ -273,7 +273,7 @@ static int open_page(pid_t pid, int number, struct fs_table_info *info)
     char path[64];
     struct fs_table *view;
     snprintf(path, sizeof path, "/proc/%d/fd/%d", pid, number);
-    int page = open(path, O_RDWR | O_CLOEXEC);
+    int page = open(path, O_RDWR | O_CLOEXEC | O_NONBLOCK | O_NOCTTY);
     if (page < 0)
         return -errno;
     if (fs_table_attach(&view, page)) {

@@ -5,10 +5,12 @@ import os
 import signal
 import socket
 from collections.abc import Iterator
+from importlib.metadata import version
 
 import pytest
 
 from aiofastsocket import ListenTable, UsageError, tables_of
+from aiofastsocket._native import lib, text
 from aiofastsocket.listeners import GLOBAL, TableView
 
 
@@ -112,3 +114,8 @@ def test_users_mistakes(sock: socket.socket) -> None:
     table.close()
     with pytest.raises(ValueError, match="the listen table is closed"):
         table.info()
+
+
+def test_two_releases_share_no_page() -> None:
+    """Its layout is each release's own: the name in it is the package's version."""
+    assert text(lib.FS_RELEASE) == version("aiofastsocket")

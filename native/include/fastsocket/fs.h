@@ -16,6 +16,9 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+/* Processes of two releases do not share a table: its page is laid out as in its own. */
+#define FS_RELEASE "0.1.0"
+
 #define FS_WHY_MAX 192 /* bytes of a reason, with its NUL */
 #define FS_SLOTS_MAX                                                                               \
     512 /* slots of one table: at most six instructions each, of 4096 (linux/bpf_common.h) */
@@ -23,9 +26,13 @@
 /* Siblings' slots that a thread looks after beside its own. Each connection visits every waiter in
  * line that is busy, so there must not be too many; but where workers take one connection at a
  * time, one that waits is found only by those who watch its slot. */
-#define FS_SIBLINGS      16
-#define FS_ANY_SLOT      (-1) /* fs_table_claim: any free slot */
-#define FS_FIRST_IS_SLOT 0x1u /* fs_table_options.flags: slot 0 is the global listener itself */
+#define FS_SIBLINGS 16
+#define FS_ANY_SLOT (-1) /* fs_table_claim: any free slot */
+/* fs_table_options.flags */
+#define FS_FIRST_IS_SLOT 0x1u /* slot 0 is the global listener itself */
+/* The process that makes the table supervises those that serve it: it alone decides on steering and
+ * reviews it, and restores a page that makes no sense from what it knows (info.restored). */
+#define FS_SUPERVISED 0x2u
 
 enum fs_backend { FS_BACKEND_AUTO, FS_BACKEND_DEVICE, FS_BACKEND_REUSEPORT, FS_BACKEND_OFF };
 enum fs_steer { FS_STEER_AUTO, FS_STEER_CPU, FS_STEER_SPREAD };
@@ -52,6 +59,7 @@ struct fs_table_info {
     enum fs_steer steer;  /* in force: FS_STEER_CPU or FS_STEER_SPREAD */
     uint64_t generation;  /* moves whenever a claim or the live set changes */
     uint64_t others;      /* connections accepted by processes without a slot */
+    uint32_t restored;    /* times that the page made no sense: a process wrote what it pleased */
     uint64_t cookie;      /* SO_COOKIE of the global listener */
     char why[FS_WHY_MAX]; /* why this steering, or why shared */
     struct sockaddr_storage address;
@@ -113,6 +121,8 @@ uint32_t fs_table_slots(const struct fs_table *table);
 /* Anybody has ever claimed a slot: until then all connections arrive at the global listener. */
 bool fs_table_claimed(const struct fs_table *table);
 int fs_table_read_slot(const struct fs_table *table, int slot, struct fs_slot_info *info);
+/* The core that a slot is for, of a supervised table as its maker knew it before the fork; -1. */
+int fs_table_core(const struct fs_table *table, int slot);
 
 /* Claim a slot for the calling thread, until it releases it or ends; an exec does not end a claim,
  * but closes the slots: release before. -EBUSY while a living owner has it (or every one).

@@ -1,0 +1,143 @@
+/* SPDX-License-Identifier: MIT */
+#include "ledger.h"
+
+#include <errno.h>
+#include <sched.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+enum {
+    PID_MOST = 4194304, /* PID_MAX_LIMIT, linux/threads.h */
+    TRIES = 1024,       /* a try to accept counts while it lasts: so far counters may go back */
+};
+
+int ledger_open(struct fs_table *t)
+{
+    struct ledger *l = calloc(1, sizeof *l + t->slots * sizeof *l->slot);
+    if (!l)
+        return -ENOMEM;
+    l->maker = getpid();
+    t->ledger = l;
+    return 0;
+}
+
+struct ledger *ledger_of(const struct fs_table *t)
+{
+    return t->ledger && t->ledger->maker == getpid() ? t->ledger : NULL;
+}
+
+void ledger_read(struct ledger *l, const struct fs_table *t)
+{
+    l->others = atomic_load(&t->page->others);
+    for (uint32_t i = 0; i < t->slots; i++) {
+        const struct slot_record *s = &t->page->slot[i];
+        l->slot[i] = (struct entry){
+            .pid = atomic_load(&s->pid),
+            .tid = atomic_load(&s->tid),
+            .cpu = atomic_load(&s->cpu),
+            .live = flag_read(&s->live),
+            .start = atomic_load(&s->start),
+            .claims = atomic_load(&s->claims),
+            .own = atomic_load(&s->own),
+            .stolen = atomic_load(&s->stolen),
+            .orphan = atomic_load(&s->orphan),
+            .global = atomic_load(&s->global),
+            .arrived = atomic_load(&s->arrived),
+            .cookie = atomic_load(&s->cookie),
+            .fd = atomic_load(&s->fd),
+        };
+    }
+}
+
+/* ---- does it make sense? ---- */
+
+static bool is_flag(const flag *f)
+{
+    uint32_t value = atomic_load(f);
+    return value == 0 || value == FLAG_SET;
+}
+
+/* A counter that has gone on from `known`; 2^40 connections between two looks are nobody's. */
+static bool goes_on(uint64_t known, const _Atomic(uint64_t) *counter)
+{
+    return atomic_load(counter) - known + TRIES < (UINT64_C(1) << 40);
+}
+
+static bool slot_makes_sense(const struct entry *known, const struct slot_record *s)
+{
+    int32_t pid = atomic_load(&s->pid), tid = atomic_load(&s->tid), cpu = atomic_load(&s->cpu);
+    return pid >= 0 && pid <= PID_MOST && tid >= 0 && tid <= PID_MOST && cpu >= -1 &&
+           cpu < CPU_SETSIZE && is_flag(&s->live) && is_flag(&s->away) &&
+           atomic_load(&s->cookie) == known->cookie && atomic_load(&s->fd) == known->fd &&
+           goes_on(known->own, &s->own) && goes_on(known->stolen, &s->stolen) &&
+           goes_on(known->orphan, &s->orphan) && goes_on(known->global, &s->global) &&
+           goes_on(known->arrived, &s->arrived);
+}
+
+static bool page_makes_sense(const struct ledger *l, const struct fs_table *t)
+{
+    const struct page *page = t->page;
+    struct sockaddr_storage address;
+    if (!page_head_is(page, t->map.slots, t->map.parts) || flag_read(&page->shared) != t->shared ||
+        flag_read(&page->first_is_slot) != t->first_is_slot || !is_flag(&page->unsteered) ||
+        flag_read(&page->retired) || flag_read(&page->stopping) != l->stopping ||
+        atomic_load(&page->steer) != (int32_t)l->steer || atomic_load(&page->strangers) != 0 ||
+        atomic_load(&page->cookie) != t->cookie || atomic_load(&page->bell) != t->bell ||
+        page_read_address(page, &address) != t->address_len ||
+        memcmp(&address, &t->address, t->address_len) != 0 || !goes_on(l->others, &page->others))
+        return false;
+    for (uint32_t i = 0; i < t->slots; i++)
+        if (!slot_makes_sense(&l->slot[i], &page->slot[i]))
+            return false;
+    return true;
+}
+
+/* ---- if not ---- */
+
+static void restore_slot(struct page *page, struct slot_record *s, const struct entry *known)
+{
+    slot_clear(page, s);
+    atomic_store(&s->cpu, known->cpu);
+    flag_write(&s->away, false);
+    /* At least once: what may have strayed there meanwhile is looked after like any orphan. */
+    atomic_store(&s->claims, known->claims ? known->claims : 1);
+    atomic_store(&s->own, known->own);
+    atomic_store(&s->stolen, known->stolen);
+    atomic_store(&s->orphan, known->orphan);
+    atomic_store(&s->global, known->global);
+    atomic_store(&s->arrived, known->arrived);
+    atomic_store(&s->reviewed, known->arrived);
+    atomic_store(&s->cookie, known->cookie);
+    atomic_store(&s->fd, known->fd);
+    if (known->pid) {
+        slot_give(page, s, known->pid, known->tid, known->start);
+        flag_write(&s->live, known->live);
+    }
+}
+
+bool ledger_restore(struct ledger *l, struct fs_table *t)
+{
+    struct page *page = t->page;
+    if (page_makes_sense(l, t))
+        return false;
+    l->restored++;
+    page_head(page, t->map.slots, t->map.parts);
+    flag_write(&page->shared, t->shared);
+    flag_write(&page->first_is_slot, t->first_is_slot);
+    flag_write(&page->retired, false);
+    flag_write(&page->stopping, l->stopping);
+    flag_write(&page->unsteered, false);
+    atomic_store(&page->strangers, 0);
+    atomic_store(&page->wanted, (int32_t)l->wanted);
+    atomic_store(&page->steer, (int32_t)l->steer);
+    atomic_store(&page->others, l->others);
+    atomic_store(&page->steered_away, 0);
+    atomic_store(&page->cookie, t->cookie);
+    atomic_store(&page->bell, t->bell);
+    page_say(page, l->why);
+    page_write_address(page, &t->address, t->address_len);
+    for (uint32_t i = 0; i < t->slots; i++)
+        restore_slot(page, &page->slot[i], &l->slot[i]);
+    return true;
+}

@@ -1,0 +1,40 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * The supervisor's own account of a table that it alone decides about: what it decided, and what it
+ * last read. Its workers can write the page, so nothing that it decided is read back from there,
+ * and a page that makes no sense is restored from here.
+ */
+#ifndef FS_CORE_LEDGER_H
+#define FS_CORE_LEDGER_H
+
+#include "table.h"
+
+struct ledger {
+    pid_t maker; /* in its forks all this is a memory only */
+    enum fs_steer wanted, steer;
+    char why[FS_WHY_MAX];
+    bool stopping;
+    uint32_t restored; /* times */
+    uint64_t others;
+    struct entry {
+        int32_t pid, tid, cpu;
+        bool live;
+        uint64_t start, claims, own, stolen, orphan, global, arrived;
+        uint64_t cookie;
+        int32_t fd;
+    } slot[];
+};
+
+/* -ENOMEM */
+int ledger_open(struct fs_table *t);
+
+/* The ledger, in the process that decides; else NULL. */
+struct ledger *ledger_of(const struct fs_table *t);
+
+/* Under the lock, where it was just taken: restore the page if it makes no sense. True: it did not,
+ * and no steering program fits. */
+bool ledger_restore(struct ledger *l, struct fs_table *t);
+/* Under the lock, where it is about to be released: remember what the page says. */
+void ledger_read(struct ledger *l, const struct fs_table *t);
+
+#endif

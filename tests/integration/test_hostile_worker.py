@@ -1,0 +1,104 @@
+"""A worker cannot break the service: whatever it writes into the page that all processes share."""
+
+import os
+import signal
+import subprocess
+import time
+from collections.abc import Callable, Iterator
+from contextlib import suppress
+from functools import partial
+from pathlib import Path
+
+import pytest
+from support.client import ask, connect, receive_all
+from support.service import COMMAND, Service, stand_still, until
+
+from aiofastsocket import tables_of
+
+Serve = Callable[..., Service]
+
+
+@pytest.fixture
+def service(serve: Serve) -> Iterator[Service]:
+    """Its workers are nobody's, where the tests may do that."""
+    user = ("--user", "nobody") if os.geteuid() == 0 else ()
+    arguments = ("--workers", "3", "--steer", "spread", "--preload", *user)
+    service = serve("hostile:Hostile", *arguments)
+    yield service
+    assert service.process.poll() is None, service.log()
+    assert service.stop() == 0
+
+
+def looks_on(service: Service) -> None:
+    """`stats` by root, while a page is being written: it may find nothing, but it does not die."""
+    done = subprocess.run([COMMAND, "stats", str(service.pid)], capture_output=True, timeout=60)
+    assert done.returncode in (0, 1), done
+    assert b"Traceback" not in done.stderr, done
+
+
+def check_healthy(service: Service, reloads: int) -> None:
+    service.send(signal.SIGHUP)
+    service.wait_log("new workers serve", reloads)
+    until(lambda: service.settled(3), "three new workers serve")
+    workers = {b"%d\n" % pid for pid in service.workers()}
+    assert {ask(service.address) for _ in range(20)} <= workers
+    assert service.accepted() >= 20
+
+
+def test_the_page_cannot_be_cut_or_sealed(service: Service) -> None:
+    for what in ("shrink", "grow", "seal"):
+        assert ask(service.address, b"refused %s" % what.encode()) == b"Operation not permitted"
+    check_healthy(service, 1)
+
+
+@pytest.mark.parametrize("killed", [True, False], ids=["killed in it", "retired after it"])
+@pytest.mark.parametrize("what", ["random", "zeros", "held", "flags"])
+def test_scribbling_all_over_the_page(service: Service, what: str, killed: bool) -> None:
+    seconds = 10 if (what, killed) == ("random", True) else 1
+    end = time.monotonic() + seconds
+    request = b"scribble %s %d" % (what.encode(), 60 if killed else seconds)
+    attacker = int(ask(service.address, request))
+    while time.monotonic() < end:
+        with suppress(OSError), connect(service.address) as client:
+            client.settimeout(0.5)
+            client.sendall(b"who\n")
+            receive_all(client)
+        looks_on(service)
+    if killed:
+        os.kill(attacker, signal.SIGKILL)
+        until(partial(is_gone, service, attacker), "the supervisor noticed")
+    else:
+        until(lambda: not maps(attacker), "it is over")
+    check_healthy(service, 1)
+    service.wait_log("restored")
+    check_healthy(service, 2)
+
+
+def maps(pid: int) -> bool:
+    """Whether it has mapped the page once more than all others do."""
+    return Path(f"/proc/{pid}/maps").read_text().count("fastsocket-table") > 1
+
+
+def test_dying_with_the_lock(service: Service) -> None:
+    """By its own hand: `held` leaves its id in every word, and the killed one cleans nothing up."""
+    for reload in range(1, 4):
+        attacker = int(ask(service.address, b"scribble held 60"))
+        stand_still(attacker)
+        os.kill(attacker, signal.SIGKILL)
+        until(partial(is_gone, service, attacker), "the supervisor noticed")
+        check_healthy(service, reload)
+
+
+def is_gone(service: Service, worker: int) -> bool:
+    return worker not in service.workers()
+
+
+def test_a_file_of_that_name_that_is_no_page() -> None:
+    """Looking on reads what another process holds: anything may be called so."""
+    fd = os.memfd_create("fastsocket-table")
+    try:
+        os.ftruncate(fd, 1 << 16)  # not sealed: whoever maps it may be killed by whoever cuts it
+        with pytest.raises(OSError, match="attach"):
+            list(tables_of(os.getpid()))
+    finally:
+        os.close(fd)

@@ -1,0 +1,78 @@
+"""A worker that turns on its service: it writes what an exploit could into the page that all share.
+
+Imported by root (--preload), with all that a worker needs: who became nobody may not read Python.
+"""
+
+import asyncio
+import fcntl
+import importlib
+import mmap
+import os
+import struct
+import threading
+import time
+
+from targets import Who
+
+for name in ("uvloop", "aiofastsocket.loop.on_uvloop", "aiofastsocket.loop.on_asyncio"):
+    importlib.import_module(name)
+
+FLAG_SET = 0x1EE7F1A6  # native/core/page.h
+F_ADD_SEALS, F_SEAL_SEAL = 1033, 1  # fcntl(2)
+
+
+def page() -> int:
+    """The descriptor of the table's page."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}").startswith("/memfd:fastsocket-table"):
+                return int(name)
+        except FileNotFoundError:
+            pass
+    raise AssertionError("no page")
+
+
+def refused(what: str) -> str:
+    """What the kernel says to a change of the page's size, or to a new seal."""
+    fd = page()
+    calls = {
+        "shrink": lambda: os.ftruncate(fd, 0),
+        "grow": lambda: os.ftruncate(fd, 1 << 20),
+        "seal": lambda: fcntl.fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL),
+    }
+    try:
+        calls[what]()
+    except OSError as error:
+        return os.strerror(error.errno or 0)
+    return "allowed"
+
+
+def scribble(what: str, seconds: float) -> None:
+    """All over the page: random bytes, zeros, a living thread's id (whoever reads that in the
+    lock's place waits for it), every flag set."""
+    fd = page()
+    size = os.fstat(fd).st_size
+    words = {"zeros": 0, "held": threading.get_native_id(), "flags": FLAG_SET}
+    end = time.monotonic() + seconds
+    with mmap.mmap(fd, size) as shared:
+        while time.monotonic() < end:
+            data = os.urandom(size)
+            if what != "random":
+                data = struct.pack("=I", words[what]) * (size // 4)
+            shared[:] = data
+
+
+class Hostile(Who):  # type: ignore[misc]
+    """ "refused shrink", "scribble random 2" or anything else, which is answered as by Who."""
+
+    def data_received(self, data: bytes) -> None:
+        verb, *arguments = data.decode().split()
+        if verb == "refused":
+            self.transport.write(refused(*arguments).encode())
+            self.transport.close()
+            return
+        if verb == "scribble":
+            what, seconds = arguments
+            run = asyncio.get_running_loop().run_in_executor
+            run(None, scribble, what, float(seconds))
+        super().data_received(data)
