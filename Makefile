@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 SOURCES := $(shell find aiofastsocket native pyproject.toml LICENSE README.md -type f \
              -not -path '*/__pycache__/*' -not -path 'native/tests/*')
 
-.PHONY: serve test test-native test-python test-programs test-sanitized test-kernel test-kernel-debug fuzz module bench bench-full lint format clean
+.PHONY: serve test test-native test-python test-programs test-sanitized test-kernel test-kernel-debug fuzz fuzz-page module bench bench-full lint format clean
 
 serve: $(VENV)/installed
 	@echo "In another terminal:  curl http://$(HOST):$(PORT)/        (and again: the workers take turns)"
@@ -33,13 +33,16 @@ test-native: $(VENV)/tools
 test-python: $(VENV)/installed $(VENV)/tools packages
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-# What runs on the pump, with the package built under AddressSanitizer and UndefinedBehaviorSanitizer.
+# What runs on the pump, and workers that come, go and break things, with the package built under
+# AddressSanitizer and UndefinedBehaviorSanitizer.
 # Leaks are counted by the tests; the interpreter keeps memory that LeakSanitizer would tell of.
 SANITIZED = $(VENV)-sanitized
+WITH_SANITIZERS = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
+  ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc
 test-sanitized: $(SANITIZED)/installed
-	LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
-	  ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc \
-	  $(SANITIZED)/bin/pytest tests/loops $(PYTEST_ARGS)
+	$(WITH_SANITIZERS) $(SANITIZED)/bin/pytest tests/loops $(PYTEST_ARGS)
+	$(WITH_SANITIZERS) $(SANITIZED)/bin/pytest \
+	  $(addprefix tests/integration/test_,crash.py reload.py even.py hostile_worker.py)
 
 $(SANITIZED)/installed: $(VENV)/installed
 	@$(MAKE) --no-print-directory VENV=$(SANITIZED) $(SANITIZED)/tools
@@ -55,7 +58,7 @@ bench bench-full:
 test-programs: $(VENV)/installed $(VENV)/tools
 	@$(call install,nginx haproxy lighttpd apache2 redis-server redis-benchmark memcached node pgbench ab wrk, \
 	  nginx-light haproxy lighttpd apache2 redis-server redis-tools memcached nodejs postgresql apache2-utils wrk)
-	$(BIN)/pytest tests/programs tests/asgi -m programs -raP $(PYTEST_ARGS)
+	$(BIN)/pytest tests/programs tests/asgi tests/integration -m programs -raP $(PYTEST_ARGS)
 
 # Random bytes against the HTTP layer, for so many seconds. What is new stays in build/fuzz.
 FUZZ_SECONDS ?= 60
@@ -64,6 +67,14 @@ fuzz: $(VENV)/installed
 	@mkdir -p build/fuzz
 	$(BIN)/python tests/fuzz/run.py -max_total_time=$(FUZZ_SECONDS) -max_len=2000 \
 	  -artifact_prefix=build/fuzz/ build/fuzz tests/fuzz/corpus
+
+# Random bytes in the place of a listen table's page.
+fuzz-page:
+	@$(call install,clang,clang libclang-rt-14-dev)
+	@mkdir -p build/fuzz-page
+	clang -std=gnu11 -g -O1 -D_GNU_SOURCE -DFS_FUZZER -fsanitize=fuzzer,address,undefined \
+	  -Inative/include -Inative/core native/core/*.c native/tests/fuzz_page.c -o build/fuzz_page
+	build/fuzz_page -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -artifact_prefix=build/fuzz-page/ build/fuzz-page
 
 # The kernel module, for kernel KERNEL: the running one unless said. Its README section says the rest.
 module:

@@ -9,9 +9,9 @@ from typing import TYPE_CHECKING, Any
 from .channel import Channel
 from .errors import FastsocketError, SetupError, UsageError
 from .listeners import ListenTable, SlotInfo, TableInfo, tables_of
-from .local import LocalListener
 from .loop import new_event_loop, run
 from .selector import FastsocketSelector
+from .table.part import LocalListener
 
 if TYPE_CHECKING:
     from . import serve

@@ -10,7 +10,8 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from .listeners import GLOBAL
-from .local import EAR, LocalListener
+from .table.part import EAR, LocalListener
+from .table.pulse import Pulse
 
 logger = logging.getLogger("aiofastsocket")
 
@@ -25,13 +26,29 @@ RETRY_SECONDS = 1.0  # as asyncio's own ACCEPT_RETRY_DELAY
 class ListenLoop(Protocol):
     """What an acceptor asks of its loop."""
 
-    def add_listener(self, fd: int, callback: Callable[..., object], *args: Any) -> None:
-        """As add_reader, but a connection wakes one of the processes that wait (EPOLLEXCLUSIVE)."""
+    @property
+    def pulse(self) -> Pulse:
+        """Of the thread that runs it."""
+
+    @property
+    def epoll(self) -> int:
+        """Descriptor of the epoll set that it polls; -1: nobody knows."""
+
+    def add_listener(
+        self, fd: int, callback: Callable[..., object], *args: Any, edge: bool = False
+    ) -> None:
+        """As add_reader, but a connection wakes one of the processes that wait (EPOLLEXCLUSIVE).
+
+        edge: once for each arrival, not as long as something waits (EPOLLET).
+        """
 
     def add_reader(self, fd: int, callback: Callable[..., object], *args: Any) -> Any:
         """asyncio's."""
 
     def remove_reader(self, fd: int) -> bool:
+        """asyncio's."""
+
+    def time(self) -> float:
         """asyncio's."""
 
     def when_listening(self, callback: Callable[[], object]) -> None:
@@ -49,6 +66,9 @@ class Taker(Protocol):
     def take(self, slot: int, source: int, most: int) -> int:
         """Take up to `most` from a source, for the owner of `slot`: how many, or -errno."""
 
+    def show(self, part: int) -> None:
+        """Tell the struct fs_part at this address how many are open, from now on; 0: none."""
+
 
 class Acceptor:
     """Has `taker` take what `local` is to accept. Use from the loop's thread only."""
@@ -58,23 +78,23 @@ class Acceptor:
         self._loop = loop
         self._take_from = taker.take
         self._retry: asyncio.TimerHandle | None = None
+        self._look: asyncio.TimerHandle | None = None
+        local.show = taker.show
         self._told_exhausted = False
 
     def start(self) -> None:
-        """Watch what is to be watched; claims that change meanwhile are followed."""
-        self.local.watch(self._add, self._loop.remove_reader)
-
-    def spawn(self) -> None:
-        """listen_spawn: take a slot if one is free, watch, and have connections arrive there."""
-        self.local.claim()
-        self.start()
-        self._loop.when_listening(self.local.activate)
+        """listen_spawn: take a slot if one is free and none was given, watch what is to be watched,
+        and have connections arrive there. Claims that change meanwhile are followed."""
+        loop = self._loop
+        if self.local.watch(self._add, loop.remove_reader, loop.pulse, loop.epoll):
+            self._loop.when_listening(self.local.activate)
 
     def stop(self) -> None:
-        """Accept no more; connections go on."""
-        if self._retry is not None:
-            self._retry.cancel()
-            self._retry = None
+        """Accept no more, and give the slot up; connections go on."""
+        for timer in (self._retry, self._look):
+            if timer is not None:
+                timer.cancel()
+        self._retry = self._look = None
         self.local.unwatch()
 
     def sweep(self) -> None:
@@ -86,22 +106,44 @@ class Acceptor:
         waiting = any(map(self.local.table.queued, self.local.sources()))
         return self._retry is None and not waiting
 
-    def _add(self, fd: int, source: int) -> None:
+    def _add(self, fd: int, source: int, edge: bool) -> None:
         if source == EAR:
             self._loop.add_reader(fd, self._heed)
+        elif source == self.local.slot:
+            self._loop.add_listener(fd, self._take, source, BURST)
         else:
-            self._loop.add_listener(fd, self._ready, source)
+            self._loop.add_listener(fd, self._ready, source, edge=edge)
 
     def _heed(self) -> None:
         if self.local.heed():
             self._loop.when_listening(self.local.activate)
 
     def _ready(self, source: int) -> None:
-        if self.local.serves(source):
-            self._take(source, BURST)
-        elif not self._take(self.local.slot, BURST):
-            # The sibling may be back by the next turn, so it is helped one at a time.
-            self._take(source, 1)
+        # One of a sibling's at a time: it may be back by the next.
+        try:
+            for _ in range(BURST):
+                most = self.local.may_take(source, BURST)
+                if not most or not self._take(source, most) or most > 1:
+                    break
+        finally:
+            self._look_later()
+
+    def _look_later(self) -> None:
+        due = self.local.look_due()
+        if self._look is not None:
+            if due < 0 or self._look.when() <= self._loop.time() + due / 1000:
+                return
+            self._look.cancel()
+        self._look = self._loop.call_later(due / 1000, self._look_again) if due >= 0 else None
+
+    def _look_again(self) -> None:
+        self._look = None
+        try:
+            for source in self.local.look():
+                if self._take(source, 1):
+                    self._ready(source)
+        finally:
+            self._look_later()
 
     def _take(self, source: int, most: int) -> bool:
         """Accept up to `most` connections; was there one?"""
@@ -133,5 +175,5 @@ class Acceptor:
     def _resume(self) -> None:
         self._retry = None
         if self.local.watching:  # else its table was closed
-            self.local.resume()
-            self._loop.when_listening(self.local.stand_first)
+            if self.local.resume():
+                self._loop.when_listening(self.local.activate)

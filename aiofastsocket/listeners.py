@@ -65,7 +65,9 @@ class SlotInfo:
 
     claims: times it changed hands. epoch: moves whenever its owner or `live` changes, and back.
     own, stolen, orphan, global_: accepted by this slot's owner, by where from. arrived: taken out
-    of this slot's queue, by whomever. cookie: SO_COOKIE of its socket.
+    of this slot's queue, by whomever. cookie: SO_COOKIE of its socket. What its owner shows of
+    itself: open, connections that it holds (None: it does not count); busy, the share of its time
+    that it worked (None: it does not tell); late, connections that it took because a sibling was.
     """
 
     slot: int
@@ -83,6 +85,9 @@ class SlotInfo:
     global_: int
     cookie: int
     arrived: int
+    open: int | None
+    busy: float | None
+    late: int
 
     @property
     def accepted(self) -> int:
@@ -144,6 +149,9 @@ class _TableView(Handle):
             getattr(i, "global"),
             i.cookie,
             i.arrived,
+            i.open if i.open >= 0 else None,
+            i.worked / i.lived if i.lived else None,
+            i.late,
         )
 
     def slots(self) -> list[SlotInfo]:
@@ -258,7 +266,7 @@ class ListenTable(_TableView):
             self.sock.close()
 
     def bell(self) -> int:
-        """An eventfd(2) that is written to whenever claims change, and never read: to be watched
+        """A timerfd(2) that expires whenever claims change, and is never read: to be watched
         edge-triggered, by every process that wants to know."""
         return int(lib.fs_table_bell(self._open()))
 
@@ -273,8 +281,12 @@ class ListenTable(_TableView):
         """The core that a slot of a supervised table is for, as its maker knows; -1: none."""
         return lib.fs_table_core(self._open(), slot)
 
+    def handle(self) -> Any:
+        """The C table, struct fs_table *; good until close()."""
+        return self._open()
+
     def pointer(self) -> int:
-        """Address of the C structure, for who is compiled; good until close()."""
+        """Its address, for who is compiled."""
         return int(ffi.cast("uintptr_t", self._open()))
 
     def accept_through(self, channel: Channel) -> None:
@@ -417,7 +429,8 @@ def _view(path: str) -> TableView:
     try:
         if not stat.S_ISREG(os.fstat(seen).st_mode):
             raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        fd = os.open(f"/proc/self/fd/{seen}", os.O_RDONLY | os.O_CLOEXEC)
+        # Somebody may hold a lease on it, fcntl(2): nobody is to wait for that.
+        fd = os.open(f"/proc/self/fd/{seen}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
     finally:
         os.close(seen)
     try:

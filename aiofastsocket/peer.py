@@ -11,12 +11,13 @@ Address = tuple[str, int] | tuple[str, int, int, int] | str
 
 
 def parse(raw: bytes) -> Address:
-    """A struct sockaddr in the form of socket.accept(): (host, port[, flow, scope]) or ''."""
+    """A struct sockaddr in the form of socket.accept(): (host, port[, flow, scope]), or '' for
+    anything else."""
     family = int.from_bytes(raw[:2], sys.byteorder)
-    if family == socket.AF_INET:
+    if family == socket.AF_INET and len(raw) >= 16:
         (port,) = struct.unpack_from("!H", raw, 2)
         return socket.inet_ntop(family, raw[4:8]), port
-    if family == socket.AF_INET6:
+    if family == socket.AF_INET6 and len(raw) >= 28:
         port, flow = struct.unpack_from("!HI", raw, 2)
         (scope,) = struct.unpack_from("=I", raw, 24)
         return socket.inet_ntop(family, raw[8:24]), port, flow, scope

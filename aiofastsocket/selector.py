@@ -4,6 +4,7 @@ By itself, without asyncio: register a LocalListener, and accept from it when it
 """
 
 import errno
+import math
 import select
 import selectors
 import time
@@ -12,7 +13,8 @@ from functools import partial
 from typing import Any
 
 from ._native import check, lib
-from .local import EAR, LocalListener, pollers
+from .table.part import EAR, LocalListener, pollers
+from .table.pulse import Pulse
 
 _strangers: list[select.epoll] = []  # never to be closed
 
@@ -42,14 +44,21 @@ class FastsocketSelector(selectors.EpollSelector):
         self._registered: set[LocalListener] = set()
         self._begun: set[LocalListener] = set()
         self._empty = False  # after a fork, until it is used
+        self.pulse = Pulse()
+        self._look = math.inf  # time.monotonic: when to look at what was left to siblings
         pollers.add(self)
 
     # -- listeners --
 
-    def register_listener(self, fd: int, data: Any = None) -> selectors.SelectorKey:
-        """Register a listener for EVENT_READ so that a connection wakes one of those who wait."""
+    def register_listener(
+        self, fd: int, data: Any = None, *, edge: bool = False
+    ) -> selectors.SelectorKey:
+        """Register a listener for EVENT_READ so that a connection wakes one of those who wait.
+
+        edge: once for each that arrives, not as long as one is there.
+        """
         key = self.register(fd, selectors.EVENT_READ, data)
-        check(lib.fs_poll_exclusive(self.fileno(), fd), "epoll_ctl", f"fd {fd}")
+        check(lib.fs_poll_exclusive(self.fileno(), fd, edge), "epoll_ctl", f"fd {fd}")
         self._exclusive.add(fd)
         return key
 
@@ -97,30 +106,40 @@ class FastsocketSelector(selectors.EpollSelector):
         """As selectors.BaseSelector.select; a LocalListener comes once, wherever one waits."""
         self._refill()
         if not self._registered:  # as in an asyncio loop, whose every turn comes here
-            return super().select(timeout)
+            if not self.pulse.told:
+                return super().select(timeout)
+            self.pulse.waits()
+            try:
+                return super().select(timeout)
+            finally:
+                self.pulse.runs()
         for local in self._registered - self._begun:
             self._begin(local)
-        deadline = None if timeout is None else time.monotonic() + max(timeout, 0)
+        deadline = math.inf if timeout is None else time.monotonic() + max(timeout, 0)
         while True:
-            ready = self._poll(timeout)
-            if ready or (deadline is not None and time.monotonic() >= deadline):
+            until = min(deadline, self._look)
+            ready = self._poll(None if until == math.inf else until - time.monotonic())
+            if ready or time.monotonic() >= deadline:
                 return ready
-            if deadline is not None:
-                timeout = max(0.0, deadline - time.monotonic())
 
     def _poll(self, timeout: float | None) -> list[tuple[selectors.SelectorKey, int]]:
         ready: dict[int, tuple[selectors.SelectorKey, int]] = {}
         room = len(self.get_map()) + len(self._sources)
+        self.pulse.waits()
         try:
             events = self._selector.poll(timeout if timeout is None else max(timeout, 0), room)
         except InterruptedError:
             return []
+        finally:
+            self.pulse.runs()
         for fd, event in events:
             if fd in self._sources:
                 local, source = self._sources[fd]
                 if source == EAR:
                     if local.heed():
                         local.activate()
+                    continue
+                if not self._may_take(local, source):
                     continue
                 key, mask = self.get_key(local), selectors.EVENT_READ
             elif (found := self.get_map().get(fd)) is None:
@@ -132,16 +151,36 @@ class FastsocketSelector(selectors.EpollSelector):
                 mask = (read | write) & key.events
             if mask:
                 ready[key.fd] = key, mask
+        self._look_again(ready)
         return list(ready.values())
+
+    def _may_take(self, local: LocalListener, source: int) -> bool:
+        """Whether one is to be accepted there; what is left to a sibling is looked at later."""
+        may = local.may_take(source, 1) > 0
+        self._look_later(local)
+        return may
+
+    def _look_later(self, local: LocalListener) -> None:
+        if (due := local.look_due()) >= 0:
+            self._look = min(self._look, time.monotonic() + due / 1000)
+
+    def _look_again(self, ready: dict[int, tuple[selectors.SelectorKey, int]]) -> None:
+        if time.monotonic() < self._look:
+            return
+        self._look = math.inf
+        for local in self._begun:
+            if local.look():
+                key = self.get_key(local)
+                ready[key.fd] = key, selectors.EVENT_READ
+            self._look_later(local)
 
     # -- claims --
 
     def _begin(self, local: LocalListener) -> None:
         self._begun.add(local)
         try:
-            local.claim()
-            local.watch(partial(self._add, local), self._remove)
-            local.activate()
+            if local.watch(partial(self._add, local), self._remove, self.pulse, self.fileno()):
+                local.activate()
         except BaseException:
             self._end(local)
             raise
@@ -150,17 +189,17 @@ class FastsocketSelector(selectors.EpollSelector):
         if local in self._begun:
             self._begun.discard(local)
             local.unwatch()
-            local.release()
 
-    def _add(self, local: LocalListener, fd: int, source: int) -> None:
+    def _add(self, local: LocalListener, fd: int, source: int, edge: bool) -> None:
         self._sources[fd] = local, source
         self._selector.register(fd, select.EPOLLIN)
         if source != EAR:
-            check(lib.fs_poll_exclusive(self.fileno(), fd), "epoll_ctl", f"fd {fd}")
+            check(lib.fs_poll_exclusive(self.fileno(), fd, edge), "epoll_ctl", f"fd {fd}")
 
     def _remove(self, fd: int) -> None:
         if self._sources.pop(fd, None) is not None:
-            self._selector.unregister(fd)
+            with suppress(FileNotFoundError):  # a sibling's that was not to wake us for now
+                self._selector.unregister(fd)
 
     # -- forks --
 

@@ -158,6 +158,9 @@ def as_json(found: Found) -> str:
             "orphan": s.orphan,
             "global": s.global_,
             "queue": table.queues[s.slot],
+            "open": s.open,
+            "busy": None if s.busy is None else round(s.busy, 4),
+            "late": s.late,
         }
 
     return json.dumps(
@@ -239,7 +242,10 @@ def as_text(found: Found) -> str:
         lines.append(f"{t.info.address}  {_comm(t.pid)} (process {t.pid})")
         lines.append(f"  {kind}: {t.info.why}")
         rows: list[tuple[str, ...]] = [
-            ("slot", "core", "owner", "own", "stolen", "orphan", "global", "queue")
+            (
+                *("slot", "core", "owner", "own", "stolen", "orphan", "global", "queue"),
+                *("open", "busy", "late"),
+            )
         ]
         for s in t.slots:
             if not s.used and not s.accepted:
@@ -248,7 +254,9 @@ def as_text(found: Found) -> str:
             owner = f"{_comm(s.pid)} {s.pid}{thread}" if s.alive else "nobody"
             core = str(s.cpu) if s.cpu >= 0 else "-"
             counts = (s.own, s.stolen, s.orphan, s.global_)
-            rows.append((str(s.slot), core, owner, *map(str, counts), _number(t.queues[s.slot])))
+            busy = "?" if s.busy is None else f"{s.busy:.0%}"
+            shown = (_number(t.queues[s.slot]), _number(s.open), busy, str(s.late))
+            rows.append((str(s.slot), core, owner, *map(str, counts), *shown))
         lines += _aligned(rows, left=2)
         unused = sum(not s.used for s in t.slots)
         rest = f"{unused} slots not used yet; " if unused and not t.info.shared else ""

@@ -13,8 +13,8 @@ from typing import Any, cast
 
 from ._native.transports import Connections, Pump, Transport
 from .listeners import ListenTable
-from .local import pollers
 from .peer import parse
+from .table.part import pollers
 
 __all__ = ["Connections", "Pump", "Transport", "connections_of", "over_tls", "pump_for"]
 

@@ -1,13 +1,14 @@
 """The only importer of compiled code: the cffi library, and where -errno becomes OSError."""
 
 import os
+from collections.abc import Callable
 from pathlib import Path
 from types import TracebackType
-from typing import Self
+from typing import Any, Self
 
 from ._ffi import ffi, lib
 
-__all__ = ["PRELOAD_LIBRARY", "Handle", "check", "ffi", "lib", "text"]
+__all__ = ["PRELOAD_LIBRARY", "Handle", "check", "ffi", "lib", "on_poller", "text"]
 
 PRELOAD_LIBRARY = Path(__file__).parent / "libfsocket.so"
 """For LD_PRELOAD. Never loaded here: its constructor would run in every importer."""
@@ -47,3 +48,18 @@ def text(chars: object) -> str:
     value = ffi.string(chars)
     assert isinstance(value, bytes)
     return value.decode(errors="replace")
+
+
+def on_poller(
+    add: Callable[[Any, int, int, bool], int], remove: Callable[[Any, int, int], None]
+) -> None:
+    """What `lib.part_poller` calls, with the object whose ffi.new_handle was its context."""
+
+    def part_add(context: object, fd: int, source: int, edge: bool) -> int:
+        return add(ffi.from_handle(context), fd, source, edge)
+
+    def part_remove(context: object, fd: int, source: int) -> None:
+        remove(ffi.from_handle(context), fd, source)
+
+    ffi.def_extern()(part_add)
+    ffi.def_extern()(part_remove)

@@ -17,7 +17,8 @@ from typing import Any, cast
 from ..channel import STEERINGS, Channel, address_text
 from ..errors import UsageError
 from ..listeners import ListenTable, table_of
-from ..local import pollers
+from ..table.part import pollers
+from ..table.pulse import Pulse
 from ..transport import Connections, Pump, Transport, connections_of, over_tls, pump_for
 from .serving import ServerSide, Serving, Takers
 from .shared import holder_of
@@ -134,6 +135,14 @@ class Listening:
             self._forked_running = True
             if self._runs_here():
                 base.stop()
+
+    # -- what each loop does in its own way --
+
+    pulse: Pulse
+
+    def _tells_pulse(self) -> bool:
+        """Whether it tells its pulse itself when it waits, from now on."""
+        raise NotImplementedError
 
     # -- asyncio's interface --
 
@@ -258,6 +267,7 @@ class Listening:
                 self._own.pop().close()
             if self._pump is not None:
                 base.remove_reader(self._pump.fileno())
+                self._pump.show(0, False)
                 self._pump.close()
                 self._pump = None
             self._channel.close()
@@ -298,6 +308,7 @@ class Listening:
         """Where the connections of this loop's servers are."""
         if self._pump is None:
             self._pump = pump_for(self)
+            self._pump.show(self.pulse.address, not self._tells_pulse())
         return self._pump
 
     def _start_serving(

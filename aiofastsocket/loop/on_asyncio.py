@@ -7,6 +7,7 @@ from collections.abc import Callable
 from typing import Any, cast
 
 from ..selector import FastsocketSelector
+from ..table.pulse import Pulse
 from .listening import Listening
 
 
@@ -20,10 +21,25 @@ class SelectorLoop(Listening, asyncio.SelectorEventLoop):  # type: ignore[misc]
     def __init__(self, **options: Any) -> None:
         super().__init__(FastsocketSelector(), **options)
 
-    def add_listener(self, fd: int, callback: Callable[..., object], *args: Any) -> None:
+    @property
+    def pulse(self) -> Pulse:  # type: ignore[override]
+        """See ListenLoop."""
+        return self._selector.pulse
+
+    @property
+    def epoll(self) -> int:
+        """See ListenLoop."""
+        return self._selector.fileno()
+
+    def _tells_pulse(self) -> bool:
+        return True
+
+    def add_listener(
+        self, fd: int, callback: Callable[..., object], *args: Any, edge: bool = False
+    ) -> None:
         """See ListenLoop."""
         handle = asyncio.Handle(callback, args, self)
-        self._selector.register_listener(fd, (handle, None))
+        self._selector.register_listener(fd, (handle, None), edge=edge)
 
     def when_listening(self, callback: Callable[[], object]) -> None:
         """See ListenLoop."""

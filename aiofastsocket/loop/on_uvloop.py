@@ -19,8 +19,9 @@ from typing import Any
 import uvloop
 
 from .._native import lib
-from .._native.libuv import uv_loop_fork
+from .._native.libuv import PulseHandles, uv_loop_fork
 from ..errors import SetupError
+from ..table.pulse import Pulse
 from ..transport import Transport
 from .listening import Listening
 
@@ -51,8 +52,10 @@ class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
     _told_shared = False
 
     def __init__(self, **options: Any) -> None:
+        self._pulse = Pulse()
+        self._pulse_handles: PulseHandles | None = None
         super().__init__(**options)
-        self._pending: dict[int, int] = {}  # descriptor -> tries
+        self._pending: dict[int, tuple[int, bool]] = {}  # descriptor -> tries, by edges
         self._when_listening: list[Callable[[], object]] = []
         self._lost = False  # in a forked child where libuv cannot go on
 
@@ -77,12 +80,30 @@ class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
 
     # -- listeners --
 
-    def add_listener(self, fd: int, callback: Callable[..., object], *args: Any) -> None:
+    @property
+    def pulse(self) -> Pulse:  # type: ignore[override]
+        """See ListenLoop."""
+        if self._pulse_handles is None:
+            self._pulse_handles = PulseHandles(self, self._pulse.address)
+        return self._pulse
+
+    def _tells_pulse(self) -> bool:
+        return self._pulse_handles is not None and self._pulse_handles.started
+
+    def close(self) -> None:
+        """As Listening.close."""
+        if self._pulse_handles is not None and not self.is_running() and not self.is_closed():
+            self._pulse_handles.close()
+        super().close()
+
+    def add_listener(
+        self, fd: int, callback: Callable[..., object], *args: Any, edge: bool = False
+    ) -> None:
         """See ListenLoop."""
         self.add_reader(fd, callback, *args)
         if not self._pending:
             self.call_soon(self._make_exclusive)
-        self._pending[fd] = 0
+        self._pending[fd] = 0, edge
 
     def remove_reader(self, fd: Any) -> bool:  # type: ignore[override]
         """As loop.remove_reader."""
@@ -96,17 +117,20 @@ class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
         else:
             callback()
 
-    def _backend(self) -> int:
-        """libuv's epoll set; -1 where uvloop keeps it to itself."""
+    @property
+    def epoll(self) -> int:
+        """See ListenLoop: libuv's; -1 where uvloop keeps it to itself."""
         return int(getattr(self, "_get_backend_id", lambda: -1)())
 
     def _make_exclusive(self) -> None:
-        for fd, tries in list(self._pending.items()):
-            rc = lib.fs_poll_exclusive(self._backend(), fd)
+        for fd, (tries, edge) in list(self._pending.items()):
+            rc = lib.fs_poll_exclusive(self.epoll, fd, edge)
             if rc == -errno.ENOENT and tries < TRIES:
-                self._pending[fd] += 1
+                self._pending[fd] = tries + 1, edge
                 continue
             del self._pending[fd]
+            if rc == -errno.ENOENT and edge:
+                continue  # a sibling's that is not to wake us for now: see fs_poll_arm
             if rc < 0 and not UvloopLoop._told_shared:
                 UvloopLoop._told_shared = True
                 logger.warning(

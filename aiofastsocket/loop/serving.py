@@ -12,8 +12,8 @@ from typing import Protocol
 from ..acceptor import Acceptor, ListenLoop, Taker
 from ..channel import Channel
 from ..listeners import ListenTable
-from ..local import EAR, LocalListener
 from ..peer import Address
+from ..table.part import EAR, LocalListener
 
 
 class Serving(Protocol):
@@ -49,12 +49,11 @@ class ServerSide:
         """See Serving."""
         if self._channel.backend == "device":
             self._channel.spawn_listen(self.table.sock)
-        self._context.run(self._acceptor.spawn)
+        self._context.run(self._acceptor.start)
 
     def end(self) -> None:
         """See Serving."""
         self._acceptor.stop()
-        self.local.release()
 
     def _refuse(self) -> None:
         raise RuntimeError(f"{self.table.address} is served by a server: close that first")
@@ -75,7 +74,7 @@ class Takers:
         self.table = table
         self.local = LocalListener(table, on_close=self._closed)
         self._loop = loop
-        self._watching = False
+        self._look: asyncio.TimerHandle | None = None
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._woken: set[asyncio.Future[None]] = set()  # told of a connection, not run since
 
@@ -92,8 +91,7 @@ class Takers:
             waiter = self._loop.create_future()
             self._waiting.append(waiter)
             try:
-                if not self._watching:
-                    self.begin()
+                self.begin()
                 await waiter
                 told = True
             finally:
@@ -108,35 +106,35 @@ class Takers:
 
     def begin(self) -> None:
         """See Serving."""
-        if not self._waiting or self._watching:
+        if not self._waiting or self.local.watching:
             return
-        self._watching = True
-        try:
-            self.local.claim()
-            self.local.watch(self._add, self._loop.remove_reader)
-        except BaseException:
-            self.end()
-            raise
-        self._loop.when_listening(self.local.activate)
+        loop = self._loop
+        if self.local.watch(self._add, loop.remove_reader, loop.pulse, loop.epoll):
+            self._loop.when_listening(self.local.activate)
 
     def end(self) -> None:
         """See Serving."""
-        if self._watching:
-            self._watching = False
-            self.local.unwatch()
-            self.local.release()
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+        self.local.unwatch()
 
-    def _add(self, fd: int, source: int) -> None:
+    def _add(self, fd: int, source: int, edge: bool) -> None:
         if source == EAR:
             self._loop.add_reader(fd, self._heed)
         else:
-            self._loop.add_listener(fd, self._ready)
+            self._loop.add_listener(fd, self._ready, source, edge=edge)
 
     def _heed(self) -> None:
         if self.local.heed():
             self._loop.when_listening(self.local.activate)
 
-    def _ready(self) -> None:
+    def _ready(self, source: int) -> None:
+        if self.local.may_take(source, 1):
+            self._wake()
+        self._look_later()
+
+    def _wake(self) -> None:
         while self._waiting:
             waiter = self._waiting.popleft()
             if not waiter.done():
@@ -145,6 +143,16 @@ class Takers:
                 return
         if not self._woken:
             self.end()
+
+    def _look_later(self) -> None:
+        if self._look is None and (due := self.local.look_due()) >= 0:
+            self._look = self._loop.call_later(due / 1000, self._look_again)
+
+    def _look_again(self) -> None:
+        self._look = None
+        for _ in self.local.look():
+            self._wake()
+        self._look_later()
 
     def _closed(self) -> None:
         self.end()

@@ -8,6 +8,7 @@ from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 
+from ..table.pulse import PulsePage
 from . import worker
 
 logger = logging.getLogger("aiofastsocket")
@@ -24,6 +25,7 @@ SIGNALS = (
 """What the supervisor has handlers for, and a worker must not inherit them."""
 
 FOREVER = float("inf")
+MOST_TOLD = 128 * 1024  # bytes: a complaint has 32 KiB at most
 COMPLAINTS = (b"usage", b"setup", b"trace")
 
 
@@ -36,6 +38,7 @@ class Child:
     generation: int
     status: int  # -1 once it has ended
     control: int
+    page: PulsePage
     ready: bool = False
     leaving: bool = False  # it serves until a successor does
     stopping: bool = False  # it was told to, or said so
@@ -50,7 +53,7 @@ class Child:
         with suppress(BlockingIOError):
             more = os.read(self.status, 65536)
             self.told += more
-            if not more:
+            if not more or len(self.told) > MOST_TOLD:  # it has nothing to say that is so long
                 os.close(self.status)
                 self.status = -1
 
@@ -72,57 +75,70 @@ class Child:
         return "setup", f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
 
     def close(self) -> None:
-        """Close the pipes of a worker that is gone."""
+        """Close what there is of a worker that is gone, or of another worker's in a new one: pipes
+        that others hold do not end, and nobody is to write another's pulse."""
         if self.status >= 0:
             os.close(self.status)
         os.close(self.control)
+        self.page.close()
 
 
 def fork(
-    service: worker.Service, slot: int, generation: int, *, pin: bool, close: Iterable[int]
+    service: worker.Service,
+    slot: int,
+    generation: int,
+    *,
+    pin: bool,
+    close: Iterable[int],
+    others: Iterable[Child],
 ) -> Child:
-    """Start a worker on a slot. close: descriptors that a worker must not hold.
+    """Start a worker on a slot. close: descriptors that a worker must not hold; others: the workers
+    that there are, of which it is to have nothing.
 
     Raises OSError if there are no descriptors or no memory for it; then nothing is left.
     """
     pipes: list[int] = []
+    page = PulsePage()
     try:
         pipes += os.pipe2(os.O_CLOEXEC)
         pipes += os.pipe2(os.O_CLOEXEC)
         status_in, status_out, control_in, control_out = pipes
         os.set_blocking(status_in, False)
-        job = worker.Assignment(service, slot, pin, status_out, control_in, os.getpid())
-        pid = _fork(job, (status_in, control_out, *close))
+        job = worker.Assignment(service, slot, pin, status_out, control_in, os.getpid(), page)
+        pid = _fork(job, (status_in, control_out, *close), others)
     except OSError:
+        page.close()
         for fd in pipes:
             os.close(fd)
         raise
     os.close(status_out)
     os.close(control_in)
     logger.debug("worker %d starts on slot %d", pid, slot)
-    return Child(pid, slot, generation, status_in, control_out)
+    return Child(pid, slot, generation, status_in, control_out, page)
 
 
-def _fork(job: worker.Assignment, close: Iterable[int]) -> int:
+def _fork(job: worker.Assignment, close: Iterable[int], others: Iterable[Child]) -> int:
     _flush()
     # A signal that comes before the child has its own handlers must not reach ours.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
         pid = os.fork()
         if pid == 0:
-            _run(job, close)
+            _run(job, close, others)
     finally:
         signal.pthread_sigmask(signal.SIG_SETMASK, mask)
     return pid
 
 
-def _run(job: worker.Assignment, close: Iterable[int]) -> None:
+def _run(job: worker.Assignment, close: Iterable[int], others: Iterable[Child]) -> None:
     """In the child: never returns, or it would go on as a second supervisor."""
     code = 1
     try:
         signal.set_wakeup_fd(-1)
         for fd in close:
             os.close(fd)
+        for other in others:
+            other.close()
         code = worker.main(job)
     except BaseException:
         logger.exception("worker failed")

@@ -10,6 +10,7 @@ import os
 import select
 import signal
 import time
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
@@ -54,6 +55,7 @@ class Supervisor:
     _last_complaint: str = ""
     # By address: how many times were told, and when the next may be.
     _restored: dict[str, tuple[int, float]] = field(default_factory=dict)
+    _refused: dict[str, float] = field(default_factory=dict)  # the same of what the kernel refused
 
     def run(self) -> int:
         self._wanted = self.service.config.worker_count
@@ -91,7 +93,9 @@ class Supervisor:
         now = time.monotonic()
         for child in self._workers.values():
             if now >= child.kill_at:
-                logger.error("worker %d does not stop: killed", child.pid)
+                busy = child.page.busy_seconds()
+                why = f" (its loop has not turned for {busy:.0f} s)" if busy >= 1 else ""
+                logger.error("worker %d does not stop%s: killed", child.pid, why)
                 child.kill_at = FOREVER
                 os.kill(child.pid, signal.SIGKILL)
         if self._exit_code is not None:
@@ -145,7 +149,7 @@ class Supervisor:
 
     def _review(self) -> None:
         for listener in self.service.listeners:
-            if listener.table.review():
+            if self._each(ListenTable.review, listener.table):
                 now = steering(self.service, listener)
                 logger.warning("%s: steering is now %s", listener.address, now)
                 if not self._pinned():
@@ -165,17 +169,33 @@ class Supervisor:
                     table.address,
                 )
 
+    def _each(self, do: Callable[[ListenTable], object], *only: ListenTable) -> bool:
+        """Do it to the tables; whether it was anything to one of them. Workers hold the listeners
+        too, and could have the kernel refuse what we want: the service goes on."""
+        done = False
+        for table in only or self._tables:
+            try:
+                done = bool(do(table)) or done
+            except OSError as error:
+                if time.monotonic() >= self._refused.get(table.address, 0.0):
+                    self._refused[table.address] = time.monotonic() + QUIET_SECONDS
+                    logger.error("%s: refused, but the service goes on: %s", table.address, error)
+        return done
+
     # -- workers --
 
     def _start(self, slot: int) -> None:
         if self._exit_code is not None:  # the start of the slot before ended it all
             return
-        # What others' ends of pipes a worker holds, it keeps from ending.
-        close = [*self._own_fds]
-        for other in self._workers.values():
-            close += [fd for fd in (other.status, other.control) if fd >= 0]
         try:
-            child = fork(self.service, slot, self._generation, pin=self._pinned(), close=close)
+            child = fork(
+                self.service,
+                slot,
+                self._generation,
+                pin=self._pinned(),
+                close=self._own_fds,
+                others=self._workers.values(),
+            )
         except OSError as error:  # the others serve on meanwhile
             self._failed_start(slot, self._generation, "setup", f"fork: {error}")
         else:
@@ -188,8 +208,7 @@ class Supervisor:
         child.stopping = True
         child.kill_at = self._deadline()
         if not self._successor(child):
-            for table in self._tables:
-                table.activate(child.slot, False)
+            self._each(lambda table: table.activate(child.slot, False))
         child.end(quick=False)
 
     def _deadline(self) -> float:
@@ -217,10 +236,12 @@ class Supervisor:
                 self._retire(other)
 
     def _put_in_charge(self, child: Child) -> None:
-        for table in self._tables:
+        def put(table: ListenTable) -> None:
             with suppress(ProcessLookupError):  # it died already; its exit will be noticed
                 table.hand_over(child.slot, child.pid)
                 table.activate(child.slot, True)
+
+        self._each(put)
 
     # -- events --
 
@@ -283,8 +304,7 @@ class Supervisor:
             logger.warning("HUP: new workers, but the code is not reloaded (%s)", why)
         else:
             logger.info("HUP: starting new workers")
-        for table in self._tables:
-            table.steer(self.service.config.steer)
+        self._each(lambda table: table.steer(self.service.config.steer))
         self._fall_back()
         self._last_complaint = ""
         self._newest += 1
@@ -325,8 +345,7 @@ class Supervisor:
 
     def _gone(self, child: Child, code: int) -> None:
         child.close()
-        for table in self._tables:
-            table.reap()
+        self._each(ListenTable.reap)
         if self._exit_code is not None or child.stopping:
             logger.debug("worker %d stopped", child.pid)
             self._shut_down()

@@ -24,7 +24,8 @@ from .._native import check, lib
 from ..acceptor import Acceptor
 from ..channel import Channel
 from ..errors import SetupError, UsageError
-from ..local import LocalListener
+from ..table.part import LocalListener
+from ..table.pulse import PulsePage
 from ..transport import Connections, connections_of, over_tls
 from . import target
 from .bind import Listener
@@ -62,6 +63,7 @@ class Assignment:
     status: int  # descriptor: what we tell
     control: int  # descriptor: what we are told
     supervisor: int  # pid
+    page: PulsePage  # where the supervisor sees whether our loop turns
 
 
 def main(job: Assignment) -> int:
@@ -181,6 +183,7 @@ class _Worker:
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGQUIT, self._quick)
         loop.add_reader(self._job.control, self._orphaned)
+        loop.pulse.show(self._job.page)
         try:
             await self._program.startup(lambda: self._tell("enough"))
         except SetupError as error:

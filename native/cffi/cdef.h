@@ -4,6 +4,9 @@
 #define FS_SLOTS_MAX ...
 #define FS_GLOBAL ...
 #define FS_ANY_SLOT ...
+#define FS_SIBLINGS ...
+#define FS_NEIGHBOUR ...
+#define FS_PULSE_BEFORE ...
 #define FS_FIRST_IS_SLOT ...
 #define FS_SUPERVISED ...
 static char *const FS_RELEASE;
@@ -57,6 +60,10 @@ struct fs_slot_info {
     uint64_t global;
     uint64_t cookie;
     uint64_t arrived;
+    int64_t open;
+    uint64_t late;
+    uint64_t worked;
+    uint64_t lived;
     ...;
 };
 
@@ -68,7 +75,7 @@ int fs_table_page_fd(const struct fs_table *table);
 int fs_table_bell(const struct fs_table *table);
 int fs_table_adopt(struct fs_table **out, int memfd, int bell, int global, const int *slots,
                    uint32_t count);
-int fs_poll_exclusive(int epfd, int fd);
+int fs_poll_exclusive(int epfd, int fd, bool edge);
 void fs_table_read(const struct fs_table *table, struct fs_table_info *info);
 int fs_table_read_slot(const struct fs_table *table, int slot, struct fs_slot_info *info);
 int fs_table_core(const struct fs_table *table, int slot);
@@ -88,6 +95,48 @@ int fs_table_stop_arrivals(struct fs_table *table);
 int fs_table_shutdown(struct fs_table *table);
 int fs_table_queued(const struct fs_table *table, int slot);
 int fs_table_half_open(const struct fs_table *table);
+
+uint32_t fs_table_sources(const struct fs_table *table, int slot, uint32_t siblings, int *out);
+int fs_table_accept_any(struct fs_table *table, int slot, struct sockaddr *address,
+                        socklen_t *length, int flags);
+
+struct fs_poller { ...; };
+struct part_poll { void *handle; int epfd; };
+extern struct fs_poller part_poller;
+extern "Python" int part_add(void *handle, int fd, int source, bool edge);
+extern "Python" void part_remove(void *handle, int fd, int source);
+
+struct fs_part;
+int fs_part_open(struct fs_part **out, struct fs_table *table, int slot, bool with_global,
+                 const struct fs_poller *poller, void *context);
+void fs_part_close(struct fs_part *part);
+void fs_part_forget(struct fs_part *part);
+void fs_part_free(struct fs_part *part);
+bool fs_part_stale(const struct fs_part *part);
+int fs_part_sync(struct fs_part *part);
+int fs_part_activate(struct fs_part *part);
+void fs_part_heed(struct fs_part *part, int source);
+void fs_part_rest(struct fs_part *part);
+void fs_part_resume(struct fs_part *part);
+int fs_part_slot(const struct fs_part *part);
+int fs_part_may_take(struct fs_part *part, int source, int most);
+int fs_part_look_due(const struct fs_part *part);
+uint32_t fs_part_look(struct fs_part *part, int *out);
+int fs_part_accept(struct fs_part *part, struct sockaddr *address, socklen_t *length, int flags);
+uint32_t fs_part_sources(const struct fs_part *part, int *out);
+
+struct fs_pulse;
+int fs_pulse_open(struct fs_pulse **out);
+void fs_pulse_free(struct fs_pulse *pulse);
+int fs_pulse_join(struct fs_pulse *pulse, struct fs_part *part);
+void fs_pulse_leave(struct fs_pulse *pulse, struct fs_part *part);
+#define FS_PULSE_PAGE ...
+void fs_pulse_show(struct fs_pulse *pulse, void *page);
+uint64_t fs_pulse_busy(const void *page);
+void fs_pulse_waits(struct fs_pulse *pulse);
+void fs_pulse_runs(struct fs_pulse *pulse);
+void fs_pulse_before_poll(void *handle);
+void fs_pulse_after_poll(void *handle);
 
 struct fs_channel_options {
     const char *device;

@@ -8,8 +8,8 @@
 #include "steer.h"
 
 #include <errno.h>
-#include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/timerfd.h>
 #include <unistd.h>
 
 /* Whoever died with the lock may have left a slot that is live and has no owner. */
@@ -22,22 +22,43 @@ static void clear_half_owned(struct fs_table *t)
     }
 }
 
+/* Where nobody supervises: what never changes is what each of us knows it to be. Claims of liars
+ * look dead, and are cleared; their counters stay. */
+static void restore_head(struct fs_table *t)
+{
+    struct page *page = t->page;
+    page_head(page, t->map.slots, t->map.parts);
+    flag_write(&page->shared, t->shared);
+    flag_write(&page->first_is_slot, t->first_is_slot);
+    page_write_address(page, &t->address, t->address_len);
+    atomic_store(&page->cookie, t->cookie);
+    if (t->numbers)
+        atomic_store(&page->bell, t->bell);
+    for (uint32_t i = 0; i < t->made; i++) {
+        atomic_store(&page->slot[i].cookie, table_cookie(t->fds[i]));
+        if (t->numbers)
+            atomic_store(&page->slot[i].fd, t->fds[i]);
+    }
+}
+
 int table_lock(struct fs_table *t)
 {
     if (t->read_only)
         return -EROFS;
-    bool undone = page_lock(t->page) > 0;
     struct ledger *ledger = ledger_of(t);
+    bool undone = ledger ? ledger_lock(ledger, t) : page_lock(t->page) > 0;
     if (undone)
         clear_half_owned(t);
     undone = flag_read(&t->page->unsteered) || undone;
     if (ledger)
         undone = ledger_restore(ledger, t) || undone;
-    /* The last holder died, or could not attach its program: what it left is made good first. */
-    int rc = undone ? table_steer(t) : 0;
-    if (rc)
-        page_unlock(t->page);
-    return rc;
+    else if (!t->ledger && !page_head_is(t->page, t->map.slots, t->map.parts))
+        restore_head(t);
+    /* The last holder died, or could not attach its program: what it left is made good first. Where
+     * that is refused, claims change all the same. */
+    if (undone)
+        table_steer(t);
+    return 0;
 }
 
 void table_unlock(struct fs_table *t)
@@ -48,13 +69,29 @@ void table_unlock(struct fs_table *t)
     if (ledger)
         ledger_read(ledger, t);
     if (atomic_exchange(&page->rung, generation) != generation)
-        eventfd_write(t->bell, 1);
+        table_ring(t);
     if (page_unlock(page))
         return;
     /* We were taken for dead, and what we attached may be older than what somebody else did. */
+    if (ledger) {
+        table_steer(t); /* whoever has the lock now may be the liar who took it */
+        return;
+    }
     page_lock(page);
     table_steer(t);
     page_unlock(page);
+}
+
+int table_bell_open(void)
+{
+    int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
+    return fd < 0 ? -errno : fd;
+}
+
+void table_ring(struct fs_table *t)
+{
+    const struct itimerspec at_once = {.it_value = {.tv_nsec = 1}};
+    timerfd_settime(t->bell, 0, &at_once, NULL);
 }
 
 /* ---- slots ---- */
@@ -181,6 +218,20 @@ int fs_table_release(struct fs_table *t, int slot)
     return rc;
 }
 
+/* What the dead had shown of themselves: a slot's load is that of the living. */
+static void clear_records(struct fs_table *t, pid_t pid)
+{
+    struct part_record *records = page_parts(&t->map);
+    for (uint32_t i = 0; i < t->map.parts; i++) {
+        struct part_record *r = &records[i];
+        int32_t owner = atomic_load(&r->pid);
+        if (owner > 0 &&
+            (pid ? owner == pid
+                 : !process_alive(owner, atomic_load(&r->tid), atomic_load(&r->start))))
+            atomic_compare_exchange_strong(&r->pid, &owner, 0);
+    }
+}
+
 /* Clear the claims of a process, or of all the dead (pid 0). */
 static int clear_claims(struct fs_table *t, pid_t pid)
 {
@@ -196,6 +247,7 @@ static int clear_claims(struct fs_table *t, pid_t pid)
             cleared++;
         }
     }
+    clear_records(t, pid);
     if (cleared)
         rc = table_steer(t);
     table_unlock(t);

@@ -5,6 +5,8 @@
 #include <stdint.h>
 #include <time.h>
 
+#define NS_A_MS UINT64_C(1000000)
+
 /* CLOCK_MONOTONIC in nanoseconds: the same in all processes of a machine, and never 0. */
 static inline uint64_t clock_ns(void)
 {

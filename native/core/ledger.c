@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT */
 #include "ledger.h"
+#include "clock.h"
 
 #include <errno.h>
-#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
 #include <unistd.h>
@@ -27,27 +27,14 @@ struct ledger *ledger_of(const struct fs_table *t)
     return t->ledger && t->ledger->maker == getpid() ? t->ledger : NULL;
 }
 
-void ledger_read(struct ledger *l, const struct fs_table *t)
+/* A second in all; within ten seconds of that, hardly anything: there are many operations. */
+bool ledger_lock(struct ledger *l, struct fs_table *t)
 {
-    l->others = atomic_load(&t->page->others);
-    for (uint32_t i = 0; i < t->slots; i++) {
-        const struct slot_record *s = &t->page->slot[i];
-        l->slot[i] = (struct entry){
-            .pid = atomic_load(&s->pid),
-            .tid = atomic_load(&s->tid),
-            .cpu = atomic_load(&s->cpu),
-            .live = flag_read(&s->live),
-            .start = atomic_load(&s->start),
-            .claims = atomic_load(&s->claims),
-            .own = atomic_load(&s->own),
-            .stolen = atomic_load(&s->stolen),
-            .orphan = atomic_load(&s->orphan),
-            .global = atomic_load(&s->global),
-            .arrived = atomic_load(&s->arrived),
-            .cookie = atomic_load(&s->cookie),
-            .fd = atomic_load(&s->fd),
-        };
-    }
+    uint64_t now = clock_ns();
+    bool undone = page_lock_within(t->page, now < l->distrust ? 10 * NS_A_MS : 1000 * NS_A_MS) > 0;
+    if (clock_ns() - now > 500 * NS_A_MS)
+        l->distrust = clock_ns() + 10000 * NS_A_MS;
+    return undone;
 }
 
 /* ---- does it make sense? ---- */
@@ -59,20 +46,60 @@ static bool is_flag(const flag *f)
 }
 
 /* A counter that has gone on from `known`; 2^40 connections between two looks are nobody's. */
-static bool goes_on(uint64_t known, const _Atomic(uint64_t) *counter)
+static bool goes_on(uint64_t known, uint64_t counter)
 {
-    return atomic_load(counter) - known + TRIES < (UINT64_C(1) << 40);
+    return counter - known + TRIES < (UINT64_C(1) << 40);
 }
 
-static bool slot_makes_sense(const struct entry *known, const struct slot_record *s)
+/* What a slot's record says now, each field read once. False: no process of ours wrote that. */
+static bool entry_read(struct entry *now, const struct entry *known, const struct slot_record *s)
 {
-    int32_t pid = atomic_load(&s->pid), tid = atomic_load(&s->tid), cpu = atomic_load(&s->cpu);
-    return pid >= 0 && pid <= PID_MOST && tid >= 0 && tid <= PID_MOST && cpu >= -1 &&
-           cpu < CPU_SETSIZE && is_flag(&s->live) && is_flag(&s->away) &&
-           atomic_load(&s->cookie) == known->cookie && atomic_load(&s->fd) == known->fd &&
-           goes_on(known->own, &s->own) && goes_on(known->stolen, &s->stolen) &&
-           goes_on(known->orphan, &s->orphan) && goes_on(known->global, &s->global) &&
-           goes_on(known->arrived, &s->arrived);
+    bool sense = is_flag(&s->live) && is_flag(&s->away) &&
+                 atomic_load(&s->cookie) == known->cookie && atomic_load(&s->fd) == known->fd &&
+                 atomic_load(&s->cpu) == known->cpu;
+    *now = (struct entry){
+        .pid = atomic_load(&s->pid),
+        .tid = atomic_load(&s->tid),
+        .start = atomic_load(&s->start),
+        .live = flag_read(&s->live),
+        .claims = atomic_load(&s->claims),
+        .own = atomic_load(&s->own),
+        .stolen = atomic_load(&s->stolen),
+        .orphan = atomic_load(&s->orphan),
+        .global = atomic_load(&s->global),
+        .arrived = atomic_load(&s->arrived),
+        .cookie = known->cookie,
+        .fd = known->fd,
+        .cpu = known->cpu,
+    };
+    return sense && now->pid >= 0 && now->pid <= PID_MOST && now->tid >= 0 &&
+           now->tid <= PID_MOST && goes_on(known->claims, now->claims) &&
+           goes_on(known->own, now->own) && goes_on(known->stolen, now->stolen) &&
+           goes_on(known->orphan, now->orphan) && goes_on(known->global, now->global) &&
+           goes_on(known->arrived, now->arrived);
+}
+
+void ledger_begin(struct ledger *l, const struct fs_table *t)
+{
+    for (uint32_t i = 0; i < t->slots; i++) {
+        const struct slot_record *s = &t->page->slot[i];
+        l->slot[i] = (struct entry){.cookie = atomic_load(&s->cookie),
+                                    .fd = atomic_load(&s->fd),
+                                    .cpu = atomic_load(&s->cpu)};
+    }
+    ledger_read(l, t);
+}
+
+void ledger_read(struct ledger *l, const struct fs_table *t)
+{
+    uint64_t others = atomic_load(&t->page->others);
+    if (goes_on(l->others, others))
+        l->others = others;
+    for (uint32_t i = 0; i < t->slots; i++) {
+        struct entry now;
+        if (entry_read(&now, &l->slot[i], &t->page->slot[i]))
+            l->slot[i] = now;
+    }
 }
 
 static bool page_makes_sense(const struct ledger *l, const struct fs_table *t)
@@ -85,10 +112,12 @@ static bool page_makes_sense(const struct ledger *l, const struct fs_table *t)
         atomic_load(&page->steer) != (int32_t)l->steer || atomic_load(&page->strangers) != 0 ||
         atomic_load(&page->cookie) != t->cookie || atomic_load(&page->bell) != t->bell ||
         page_read_address(page, &address) != t->address_len ||
-        memcmp(&address, &t->address, t->address_len) != 0 || !goes_on(l->others, &page->others))
+        memcmp(&address, &t->address, t->address_len) != 0 ||
+        !goes_on(l->others, atomic_load(&page->others)) ||
+        atomic_load(&page->wanted) != (int32_t)l->wanted)
         return false;
     for (uint32_t i = 0; i < t->slots; i++)
-        if (!slot_makes_sense(&l->slot[i], &page->slot[i]))
+        if (!entry_read(&(struct entry){0}, &l->slot[i], &page->slot[i]))
             return false;
     return true;
 }
@@ -98,6 +127,8 @@ static bool page_makes_sense(const struct ledger *l, const struct fs_table *t)
 static void restore_slot(struct page *page, struct slot_record *s, const struct entry *known)
 {
     slot_clear(page, s);
+    atomic_store(&s->tid, known->tid);
+    atomic_store(&s->start, known->start);
     atomic_store(&s->cpu, known->cpu);
     flag_write(&s->away, false);
     /* At least once: what may have strayed there meanwhile is looked after like any orphan. */

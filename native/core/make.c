@@ -21,7 +21,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/eventfd.h>
 #include <unistd.h>
 
 uint64_t table_cookie(int fd)
@@ -249,12 +248,13 @@ static int begin(struct fs_table *t, int fd, const struct fs_table_options *o)
     if (rc)
         return rc;
     t->page = t->map.page;
+    t->numbers = true;
     t->global = fd;
     t->lowest_fd = o->lowest_fd;
     t->memfd = table_place(t, t->memfd);
-    t->bell = eventfd(0, EFD_NONBLOCK | EFD_CLOEXEC);
+    t->bell = table_bell_open();
     if (t->bell < 0)
-        return -errno;
+        return t->bell;
     t->bell = table_place(t, t->bell);
     t->cookie = table_cookie(fd);
     atomic_store(&t->page->cookie, t->cookie);
@@ -313,7 +313,7 @@ int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options
     flag_write(&t->page->shared, t->shared);
     if (t->ledger) {
         page_read_why(t->page, t->ledger->why);
-        ledger_read(t->ledger, t);
+        ledger_begin(t->ledger, t);
     }
     *out = t;
     return 0;

@@ -140,29 +140,12 @@ static int reuseport_spawn_all_listen(struct fs_channel *channel)
     return 0;
 }
 
-/* What a process takes from, in order: its own slot, slots that nobody serves, and the global
- * listener; one that found no free slot helps a few of those that did. */
-enum { WATCHED = 4 };
-
-static int sources(const struct listener *l, struct pollfd *out, int *slots)
+/* A process that found no free slot helps a few of those that did. */
+static uint32_t sources(const struct listener *l, int *out)
 {
-    int count = 0, watched = 0, mine = my_slot(l);
-    struct fs_table_info info;
-    struct fs_slot_info slot;
-    fs_table_read(l->table, &info);
+    int mine = my_slot(l);
     fs_table_reap(l->table); /* steers away from the dead before we drain them */
-    if (mine != FS_GLOBAL)
-        slots[count++] = mine;
-    for (uint32_t i = 0; !info.shared && i < info.slots; i++) {
-        if ((int)i == mine || fs_table_read_slot(l->table, (int)i, &slot) < 0 || !slot.used)
-            continue;
-        if (slot.pid == 0 || (mine == FS_GLOBAL && watched++ < WATCHED))
-            slots[count++] = (int)i;
-    }
-    slots[count++] = FS_GLOBAL;
-    for (int i = 0; i < count; i++)
-        out[i] = (struct pollfd){.fd = fs_table_fd(l->table, slots[i]), .events = POLLIN};
-    return count;
+    return fs_table_sources(l->table, mine, mine == FS_GLOBAL ? FS_SIBLINGS : 0, out);
 }
 
 static int reuseport_accept(struct fs_channel *channel, int fd, struct sockaddr *address,
@@ -171,23 +154,20 @@ static int reuseport_accept(struct fs_channel *channel, int fd, struct sockaddr 
     struct listener *l = find(channel, fd);
     if (!l)
         return ops_off.accept(channel, fd, address, length, flags);
-    struct fs_table_info info;
-    fs_table_read(l->table, &info);
-    struct pollfd *polled = calloc(info.slots + 1, sizeof *polled);
-    int *slots = calloc(info.slots + 1, sizeof *slots);
-    int rc = polled && slots ? -EAGAIN : -ENOMEM;
+    int slots[FS_SLOTS_MAX + 1], rc = -EAGAIN;
     while (rc == -EAGAIN) {
-        int count = sources(l, polled, slots);
-        for (int i = 0; i < count && rc == -EAGAIN; i++)
+        uint32_t count = sources(l, slots);
+        for (uint32_t i = 0; i < count && rc == -EAGAIN; i++)
             rc = fs_table_accept(l->table, my_slot(l), slots[i], address, length, flags);
         if (rc != -EAGAIN || !l->blocking)
             break;
+        struct pollfd polled[FS_SLOTS_MAX + 1];
+        for (uint32_t i = 0; i < count; i++)
+            polled[i] = (struct pollfd){.fd = fs_table_fd(l->table, slots[i]), .events = POLLIN};
         /* A sibling may die meanwhile: look again for orphans at least once a second. */
-        if (poll(polled, (nfds_t)count, 1000) < 0)
+        if (poll(polled, count, 1000) < 0)
             rc = -errno;
     }
-    free(slots);
-    free(polled);
     return rc;
 }
 

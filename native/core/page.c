@@ -191,7 +191,7 @@ static void wait_for(struct page *page, uint32_t holder)
     atomic_fetch_sub(&page->waiters, 1);
 }
 
-int page_lock(struct page *page)
+static int lock(struct page *page, uint64_t one, uint64_t all)
 {
     uint32_t me = (uint32_t)gettid(), tenure = atomic_load(&page->tenure);
     uint64_t began = clock_ns(), since = began;
@@ -203,7 +203,7 @@ int page_lock(struct page *page)
             since = clock_ns();
         }
         if (!taken && (holder == me || (tries > 0 && !thread_runs(holder)) ||
-                       clock_ns() - since > PATIENCE_WITH_ONE || clock_ns() - began > PATIENCE))
+                       clock_ns() - since > one || clock_ns() - began > all))
             taken = undone = atomic_compare_exchange_strong(&page->holder, &holder, me);
         if (taken) {
             atomic_fetch_add(&page->tenure, 1);
@@ -211,6 +211,16 @@ int page_lock(struct page *page)
         }
         wait_for(page, holder);
     }
+}
+
+int page_lock(struct page *page)
+{
+    return lock(page, PATIENCE_WITH_ONE, PATIENCE);
+}
+
+int page_lock_within(struct page *page, uint64_t most)
+{
+    return lock(page, most, most);
 }
 
 bool page_unlock(struct page *page)

@@ -62,7 +62,8 @@ struct part_record {
     _Atomic(int32_t) open;  /* connections that it holds; FS_UNCOUNTED */
     _Atomic(uint64_t) busy; /* CLOCK_MONOTONIC, ns: since when it has not waited; 0: it waits */
     _Atomic(uint64_t) turns;
-    _Atomic(uint64_t) worked; /* ns that it was busy, in all turns that are over */
+    _Atomic(uint64_t) worked; /* ns that it was busy, in all turns that are over, ... */
+    _Atomic(uint64_t) began;  /* ... since then, CLOCK_MONOTONIC */
     _Atomic(uint64_t) late;   /* connections that it took because a sibling was late */
 };
 
@@ -83,7 +84,7 @@ struct page {
     _Atomic(uint64_t) steered_away; /* CLOCK_MONOTONIC, ns: when that was last done */
     _Atomic(uint64_t)
         cookie;            /* SO_COOKIE of the global listener: who receives it finds its table */
-    _Atomic(int32_t) bell; /* number of the eventfd, where the table was made */
+    _Atomic(int32_t) bell; /* number of the timerfd, where the table was made */
     _Atomic(uint32_t) holder; /* thread that has the lock; 0: nobody */
     _Atomic(uint32_t) tenure; /* moves whenever it is taken */
     _Atomic(uint32_t) waiters;
@@ -125,6 +126,8 @@ socklen_t page_read_address(const struct page *page, struct sockaddr_storage *ad
  * that lives and has it for a second is stopped, or a liar, and loses it; nobody waits longer than
  * five seconds. */
 int page_lock(struct page *page);
+/* The same by one who trusts nobody: so many nanoseconds in all. */
+int page_lock_within(struct page *page, uint64_t most);
 /* False: it was taken from us meanwhile. */
 bool page_unlock(struct page *page);
 

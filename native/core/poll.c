@@ -10,9 +10,10 @@
 #include <fastsocket/fs.h>
 #include <sys/epoll.h>
 
-int fs_poll_exclusive(int epfd, int fd)
+int fs_poll_exclusive(int epfd, int fd, bool edge)
 {
-    struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE, .data.fd = fd};
+    struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE | (edge ? (uint32_t)EPOLLET : 0),
+                                .data.fd = fd};
     if (epoll_ctl(epfd, EPOLL_CTL_DEL, fd, NULL) < 0)
         return -errno;
     if (epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event) == 0)
@@ -21,4 +22,10 @@ int fs_poll_exclusive(int epfd, int fd)
     event.events = EPOLLIN; /* as it was */
     epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event);
     return rc;
+}
+
+int fs_poll_arm(int epfd, int fd, bool on)
+{
+    struct epoll_event event = {.events = EPOLLIN | EPOLLEXCLUSIVE | EPOLLET, .data.fd = fd};
+    return epoll_ctl(epfd, on ? EPOLL_CTL_ADD : EPOLL_CTL_DEL, fd, &event) < 0 ? -errno : 0;
 }

@@ -55,6 +55,8 @@ static enum fs_steer steer_in_force(const struct fs_table *t)
 static void put_in_force(struct fs_table *t, enum fs_steer steer, const char *why)
 {
     struct ledger *ledger = ledger_of(t);
+    if (t->ledger && !ledger)
+        return; /* the supervisor decides */
     if (ledger) {
         ledger->steer = steer;
         snprintf(ledger->why, sizeof ledger->why, "%s", why);
@@ -167,8 +169,10 @@ int fs_table_review(struct fs_table *t)
     int rc = table_lock(t);
     if (rc)
         return rc;
-    if (!t->shared && atomic_load(&t->page->wanted) == FS_STEER_AUTO &&
-        steer_in_force(t) == FS_STEER_CPU)
+    const struct ledger *ledger = ledger_of(t);
+    bool is_auto =
+        (ledger ? (int32_t)ledger->wanted : atomic_load(&t->page->wanted)) == FS_STEER_AUTO;
+    if (!t->shared && is_auto && steer_in_force(t) == FS_STEER_CPU)
         rc = review_locked(t);
     table_unlock(t);
     return rc;
@@ -207,18 +211,21 @@ static bool others_are_live(const struct fs_table *t, const struct slot_record *
     return false;
 }
 
-void table_steer_away(struct fs_table *t, int slot)
+bool table_steer_away(struct fs_table *t, int slot)
 {
+    bool done = false;
     struct slot_record *s = table_slot(t, slot);
     uint64_t last = atomic_load(&t->page->steered_away), now = clock_ns();
     if (!s || flag_read(&s->away) || now - last < AWAY_PAUSE || table_lock(t))
-        return;
+        return false;
     if (flag_read(&s->live) && others_are_live(t, s)) {
         atomic_store(&t->page->steered_away, now);
         flag_write(&s->away, true);
         table_steer(t);
+        done = true;
     }
     table_unlock(t);
+    return done;
 }
 
 void table_steer_back(struct fs_table *t, int slot)

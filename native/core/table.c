@@ -3,6 +3,7 @@
  * A listen table in use: looking at it, accepting from it, ending it. make.c makes it, claims.c
  * says who serves what.
  */
+#include "clock.h"
 #include "drain.h"
 #include "ledger.h"
 #include "options.h"
@@ -86,6 +87,29 @@ bool fs_table_frozen(const struct fs_table *t)
     return flag_read(&t->page->retired);
 }
 
+/* Counters that anybody may have written are added up only where they make sense. */
+static void read_parts(const struct fs_table *t, int slot, struct fs_slot_info *info)
+{
+    const struct part_record *records = page_parts(&t->map);
+    uint64_t now = clock_ns();
+    info->open = FS_UNCOUNTED;
+    for (uint32_t i = 0; i < t->map.parts; i++) {
+        const struct part_record *r = &records[i];
+        if (atomic_load(&r->pid) <= 0 || atomic_load(&r->slot) != slot)
+            continue;
+        int32_t open = atomic_load(&r->open);
+        uint64_t busy = atomic_load(&r->busy), began = atomic_load(&r->began);
+        uint64_t worked = atomic_load(&r->worked) + (busy && busy < now ? now - busy : 0);
+        if (open >= 0)
+            info->open = open + (info->open > 0 ? info->open : 0);
+        info->late += atomic_load(&r->late);
+        if (began < now && worked <= now - began && atomic_load(&r->turns) > 1) {
+            info->worked += worked;
+            info->lived += now - began;
+        }
+    }
+}
+
 int fs_table_read_slot(const struct fs_table *t, int slot, struct fs_slot_info *info)
 {
     const struct slot_record *s = table_slot(t, slot);
@@ -109,6 +133,7 @@ int fs_table_read_slot(const struct fs_table *t, int slot, struct fs_slot_info *
         .arrived = atomic_load(&s->arrived),
     };
     info->used = info->claims > 0;
+    read_parts(t, slot, info);
     return 0;
 }
 
@@ -158,23 +183,6 @@ int fs_table_accept(struct fs_table *t, int slot, int source, struct sockaddr *a
     if (source != FS_GLOBAL)
         atomic_fetch_add(&t->page->slot[source].arrived, 1);
     return connection;
-}
-
-int fs_table_accept_any(struct fs_table *t, int slot, struct sockaddr *address, socklen_t *length,
-                        int flags)
-{
-    const struct page *page = t->page;
-    int fd = slot == FS_GLOBAL ? -EAGAIN : fs_table_accept(t, slot, slot, address, length, flags);
-    for (int served = 0; served < 2; served++) {
-        for (uint32_t i = 0; fd == -EAGAIN && i < t->slots && !t->shared; i++) {
-            const struct slot_record *s = &page->slot[i];
-            if ((int)i == slot || atomic_load(&s->claims) == 0 ||
-                (atomic_load(&s->pid) != 0) != served)
-                continue;
-            fd = fs_table_accept(t, slot, (int)i, address, length, flags);
-        }
-    }
-    return fd == -EAGAIN ? fs_table_accept(t, slot, FS_GLOBAL, address, length, flags) : fd;
 }
 
 int fs_table_copy_options(struct fs_table *t)

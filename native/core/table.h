@@ -15,12 +15,13 @@ struct fs_table {
     bool shared;
     bool first_is_slot;
     bool read_only; /* another process's table: no descriptors */
+    bool numbers; /* descriptors have the numbers that the page has: it was made here, or forked */
     struct sockaddr_storage address;
     socklen_t address_len;
     uint64_t cookie;
     struct ledger *ledger; /* NULL: nobody decides alone */
     int memfd;             /* of the page */
-    int bell;              /* eventfd: rung for all processes when claims changed */
+    int bell;              /* timerfd: rung for all processes when claims changed */
     _Atomic(int) global;   /* the program's descriptor, never closed here */
     uint32_t first_member; /* group number of slot 0: 0 if it is the global listener, else 1 */
     uint32_t own_from;     /* fds[own_from..made) were made here */
@@ -48,6 +49,11 @@ int table_lock(struct fs_table *t);
 /* Release the lock, and tell every process if claims or the live set changed under it. */
 void table_unlock(struct fs_table *t);
 
+/* Ring the bell. A timerfd that expires at once: an edge for all who watch it, and no call that
+ * another process could make block, as it could a write by changing the flags that all share. */
+int table_bell_open(void);
+void table_ring(struct fs_table *t);
+
 /* Give up the claim that thread `tid` of this process has, whichever thread asks. */
 int table_release(struct fs_table *t, int slot, pid_t tid);
 
@@ -65,8 +71,8 @@ int table_steer(struct fs_table *t);
 /* Write the wanted steering, and the one it means here, into the page. */
 void table_choose_steering(struct fs_table *t, enum fs_steer wanted);
 /* Have connections go elsewhere until the slot's owner turns again: not where nobody else is live,
- * and not more often than every 50 ms. */
-void table_steer_away(struct fs_table *t, int slot);
+ * and not more often than every 50 ms. True: from now on. */
+bool table_steer_away(struct fs_table *t, int slot);
 /* The owner turns again. */
 void table_steer_back(struct fs_table *t, int slot);
 

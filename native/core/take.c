@@ -33,14 +33,14 @@ static int get(int pidfd, int there)
 }
 
 /* What `pid` has there was told by its page, which others may have written: it must be what it is
- * said to be before it is used. An eventfd is one by its name, proc(5); */
+ * said to be before it is used. A timerfd is one by its name, proc(5); */
 static bool is_bell(int fd)
 {
     char path[32], name[32];
     snprintf(path, sizeof path, "/proc/self/fd/%d", fd);
     ssize_t length = readlink(path, name, sizeof name - 1);
     name[length < 0 ? 0 : length] = '\0';
-    return strcmp(name, "anon_inode:[eventfd]") == 0;
+    return strcmp(name, "anon_inode:[timerfd]") == 0;
 }
 
 /* ... a slot listens, and on the same address as its global listener. */

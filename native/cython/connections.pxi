@@ -22,6 +22,7 @@ cdef class Connections:
     cdef object kind  # family, type, protocol
     cdef object name
     cdef bint nodelay
+    cdef fs_part *part  # that accepts: siblings compare how many each has open
     cdef bint taking  # its server is not left before all that were accepted are served
     cdef readonly set open
 
@@ -61,6 +62,15 @@ cdef class Connections:
             finally:
                 pump.end()
         return count if count and (error == 0 or error == -EAGAIN) else error
+
+    def show(self, size_t part):
+        """Tell a part (its struct fs_part; 0: none any more) how many are open, from now on."""
+        self.part = <fs_part *>part
+        self.count()
+
+    cdef void count(self):
+        if self.part is not NULL:
+            fs_part_count(self.part, <int>len(self.open))
 
     def close(self):
         """Close all, each once what is buffered is sent."""
@@ -106,6 +116,7 @@ cdef class Connections:
         memcpy(transport.peer, first.peer, FS_PUMP_PEER)
         context = transport.context = PyContext_Copy(self.context)
         self.open.add(transport)
+        self.count()
         PyContext_Enter(context)
         try:
             transport.start(first)
@@ -121,6 +132,7 @@ cdef class Connections:
 
     cdef left(self, Transport transport):
         self.open.discard(transport)
+        self.count()
         if not self.open and not self.taking:
             self.leave()
 

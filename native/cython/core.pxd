@@ -29,6 +29,16 @@ cdef extern from "<fastsocket/pump.h>" nogil:
     struct fs_table:
         pass
 
+    struct fs_part:
+        pass
+
+    struct fs_pulse:
+        pass
+
+    void fs_part_count(fs_part *part, int open)
+    void fs_pulse_waits(fs_pulse *pulse)
+    void fs_pulse_runs(fs_pulse *pulse)
+
     struct fs_pump:
         pass
 

@@ -29,6 +29,8 @@ cdef class Pump:
     cdef fs_pump *parents  # what it was before a fork
     cdef int number
     cdef object loop
+    cdef fs_pulse *pulse
+    cdef bint pulse_is_ours  # the loop cannot say itself when it waits
     cdef object parse
     cdef object call_soon
     cdef object flush_soon
@@ -69,6 +71,11 @@ cdef class Pump:
     def __dealloc__(self):
         fs_pump_free(self.pump)
         fs_pump_free(self.parents)
+
+    def show(self, size_t pulse, bint alone):
+        """Tell a pulse (its struct fs_pulse; 0: none any more) when connections are being served;
+        alone: nobody else tells it when that is over."""
+        self.pulse, self.pulse_is_ours = <fs_pulse *>pulse, alone
 
     def fileno(self):
         """Readable while connections have something to say: then call `turn`."""
@@ -134,6 +141,8 @@ cdef class Pump:
         self.turning = True
         self.handled = 0
         self.began = now_ns()
+        if self.pulse is not NULL:
+            fs_pulse_runs(self.pulse)
 
     cdef end(self):
         try:
@@ -142,6 +151,8 @@ cdef class Pump:
                 self.flush()
         finally:
             self.turning = False
+            if self.pulse_is_ours and self.pulse is not NULL:
+                fs_pulse_waits(self.pulse)
             if self.dirty or self.fresh:
                 self.schedule()
         failure, self.failure = self.failure, None

@@ -88,7 +88,7 @@ void pollset_suspend_all(void)
 {
     for (struct pollset *set = state.pollsets; set; set = set->next)
         for (struct watch *w = atomic_load(&set->watches); w; w = w->next)
-            if (w->listener && w->local) {
+            if (w->listener && w->part) {
                 watch_give_up(w);
                 atomic_store(&set->dirty, true);
             }
@@ -164,7 +164,7 @@ static void changed(int epfd, int op, int fd, struct listener *l, const struct e
     if (!w)
         return;
     if (op != EPOLL_CTL_DEL) {
-        if (w->local && (w->events ^ event->events) & EPOLLET)
+        if (w->part && (w->events ^ event->events) & EPOLLET)
             watch_give_up(w);
         w->events = event->events;
         w->data = event->data;

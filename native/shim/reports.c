@@ -23,6 +23,7 @@ static __thread struct {
     struct ready {
         struct watch *watch;
         int source;
+        bool one; /* a sibling's: one connection, then it is compared again */
     } ready[SEVERAL];
     unsigned accepts;
 } thread;
@@ -79,17 +80,49 @@ static void prepare(struct pollset *set)
         }
 }
 
-static void remember(struct watch *w, int source)
+/* What siblings compare (native/core/compare.c). Connections are not counted here: a program may
+ * pass them on, duplicate them, or close them where nobody sees it. */
+static void tell(struct pollset *set, void (*what)(struct fs_part *part))
+{
+    if (set->inherited)
+        return;
+    for (struct watch *w = atomic_load(&set->watches); w; w = w->next) {
+        struct fs_part *part = atomic_load_explicit(&w->part, memory_order_relaxed);
+        if (part)
+            what(part);
+    }
+}
+
+/* The thread's next accept is to look there. One too many is no harm: level-triggered it comes
+ * again, edge-triggered accept tries all at the end. */
+static void ready(struct watch *w, int source, bool one)
 {
     if (thread.count == SEVERAL)
-        return; /* level-triggered it comes again, edge-triggered accept tries all at the end */
-    struct ready here = {w, source};
+        return;
     int at = thread.count++;
     if (source == w->slot) { /* the own slot first */
         thread.ready[at] = thread.ready[0];
         at = 0;
     }
-    thread.ready[at] = here;
+    thread.ready[at] = (struct ready){w, source, one};
+}
+
+/* Whether the thread is to accept from there; what is a sibling's it may have to leave alone. */
+static bool remember(struct watch *w, int source)
+{
+    struct fs_part *part = atomic_load(&w->part);
+    int most = 2;
+    if (part && source >= 0 && source != w->slot) {
+        sigset_t saved;
+        state_lock(&saved);
+        most = fs_part_may_take(part, source, 2);
+        state_unlock(&saved);
+    }
+    if (most < 2)
+        w->set->left_alone = true; /* or what comes after the one */
+    if (most > 0)
+        ready(w, source, most == 1);
+    return most > 0;
 }
 
 static void heed(struct watch *w, int source)
@@ -97,8 +130,8 @@ static void heed(struct watch *w, int source)
     sigset_t saved;
     state_lock(&saved);
     struct fs_table *table = w->listener ? atomic_load(&w->listener->table) : NULL;
-    if (w->local)
-        fs_local_heed(w->local, source);
+    if (w->part)
+        fs_part_heed(w->part, source);
     else if (source == FS_NEIGHBOUR && table)
         fs_table_reap(table); /* a set that is the parent's too: the bell tells him */
     atomic_store(&w->stale, true);
@@ -118,9 +151,8 @@ static int translate(struct pollset *set, struct epoll_event *events, int count)
             heed(w, source);
             continue;
         }
-        if (!w->wanted)
+        if (!w->wanted || !remember(w, source))
             continue;
-        remember(w, source);
         bool again = false;
         for (int s = 0; s < several; s++)
             again = again || seen[s] == w;
@@ -136,7 +168,8 @@ static int translate(struct pollset *set, struct epoll_event *events, int count)
         if (s == several) {
             if (!ours)
                 events[kept++] = events[i];
-            else if (w && source >= 0 && w->wanted) /* more listeners than are told apart */
+            else if (w && source >= 0 && w->wanted && several == SEVERAL)
+                /* more listeners than are told apart */
                 events[kept++] = (struct epoll_event){.events = events[i].events, .data = w->data};
             continue;
         }
@@ -155,6 +188,48 @@ static int translate(struct pollset *set, struct epoll_event *events, int count)
     return kept;
 }
 
+/* Milliseconds until something that was left to siblings is to be looked at; -1: nothing was. */
+static int look_due(const struct pollset *set)
+{
+    int first = -1;
+    if (!set->left_alone || set->inherited)
+        return -1;
+    for (struct watch *w = atomic_load(&set->watches); w; w = w->next) {
+        struct fs_part *part = atomic_load(&w->part);
+        int due = part && w->wanted ? fs_part_look_due(part) : -1;
+        first = due >= 0 && (first < 0 || due < first) ? due : first;
+    }
+    return first;
+}
+
+static bool is_reported(const struct watch *w, const struct epoll_event *events, int count)
+{
+    for (int i = 0; i < count; i++)
+        if (events[i].data.u64 == w->data.u64)
+            return true;
+    return false;
+}
+
+/* Look; what is to be taken now is added to the events. How many there are then. */
+static int look(struct pollset *set, struct epoll_event *events, int count, int most)
+{
+    int slots[FS_SLOTS_MAX];
+    for (struct watch *w = atomic_load(&set->watches); w && count < most; w = w->next) {
+        struct fs_part *part = atomic_load(&w->part);
+        if (!part || !w->wanted)
+            continue;
+        sigset_t saved;
+        state_lock(&saved);
+        uint32_t several = fs_part_look(part, slots);
+        state_unlock(&saved);
+        for (uint32_t i = 0; i < several; i++)
+            ready(w, slots[i], true);
+        if (several > 0 && !is_reported(w, events, count))
+            events[count++] = (struct epoll_event){.events = EPOLLIN, .data = w->data};
+    }
+    return count;
+}
+
 int shim_epoll_wait(const struct wait_call *call, struct epoll_event *events, int most,
                     const struct timespec *timeout)
 {
@@ -167,11 +242,21 @@ int shim_epoll_wait(const struct wait_call *call, struct epoll_event *events, in
         wait_deadline(timeout, &deadline);
     for (;;) {
         prepare(set);
-        int count = call->once(call, events, most, timeout);
-        if (count <= 0)
-            return count;
-        count = translate(set, events, count);
-        if (count > 0)
+        int due = look_due(set);
+        struct timespec until = {.tv_nsec = due * 1000000L};
+        bool sooner =
+            due >= 0 && (!timeout || timeout->tv_sec > 0 || timeout->tv_nsec > until.tv_nsec);
+        tell(set, fs_part_waits);
+        int found = call->once(call, events, most, sooner ? &until : timeout);
+        int error = errno;
+        tell(set, fs_part_runs);
+        errno = error;
+        if (found < 0)
+            return found;
+        int count = found ? translate(set, events, found) : 0;
+        if (look_due(set) == 0)
+            count = look(set, events, count, most);
+        if (count > 0 || (found == 0 && !sooner))
             return count;
         /* Nothing of it was the program's: go on for the time that is left. */
         if (bounded) {
@@ -194,6 +279,16 @@ int reports_slot(const struct listener *l)
     return FS_GLOBAL;
 }
 
+struct fs_part *reports_part(const struct listener *l)
+{
+    if (!thread.set || thread.set->inherited)
+        return NULL;
+    for (struct watch *w = atomic_load(&thread.set->watches); w; w = w->next)
+        if (w->listener == l)
+            return atomic_load(&w->part);
+    return NULL;
+}
+
 bool reports_accept(struct listener *l, struct fs_table *table, struct sockaddr *address,
                     socklen_t *length, int flags, int *rc)
 {
@@ -213,11 +308,13 @@ bool reports_accept(struct listener *l, struct fs_table *table, struct sockaddr 
         said = true;
         edge = edge || w->events & EPOLLET;
         *rc = fs_table_accept(table, w->slot, thread.ready[i].source, address, length, flags);
-        if (*rc != -EAGAIN)
+        if (*rc != -EAGAIN && !thread.ready[i].one)
             return true;
         thread.count--;
         for (int j = i; j < thread.count; j++)
             thread.ready[j] = thread.ready[j + 1];
+        if (*rc != -EAGAIN)
+            return true;
     }
     *rc = -EAGAIN;
     /* An edge is reported once, perhaps by an earlier wait: then all have to be looked at. */

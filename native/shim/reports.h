@@ -33,6 +33,9 @@ bool reports_accept(struct listener *listener, struct fs_table *table, struct so
 /* The slot that this thread, or else this process, has of the listener; or FS_GLOBAL. */
 int reports_slot(const struct listener *listener);
 
+/* This thread's part in the listener's table, if it waits for it; or NULL. */
+struct fs_part *reports_part(const struct listener *listener);
+
 /* This thread is the one that last waited for the set. */
 bool reports_waiter(const struct pollset *set);
 /* In a forked child. */

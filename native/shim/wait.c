@@ -210,6 +210,16 @@ bool wait_freezes(int fd, struct fs_table *table)
     return rc != -EBUSY;
 }
 
+static int accept_as_part(struct fs_part *part, struct sockaddr *address, socklen_t *length,
+                          int flags)
+{
+    sigset_t saved;
+    state_lock(&saved);
+    int rc = fs_part_accept(part, address, length, flags);
+    state_unlock(&saved);
+    return rc;
+}
+
 int wait_accept(int fd, struct sockaddr *address, socklen_t *length, int flags)
 {
     struct timeval bound = {0};
@@ -226,8 +236,10 @@ int wait_accept(int fd, struct sockaddr *address, socklen_t *length, int flags)
         if (!table)
             return -EBADF;
         int slot = reports_slot(l);
+        struct fs_part *part = reports_part(l);
         if (status >= 0 && status & O_NONBLOCK)
-            return fs_table_accept_any(table, slot, address, length, flags);
+            return part ? accept_as_part(part, address, length, flags)
+                        : fs_table_accept_any(table, slot, address, length, flags);
         for (uint32_t s = 0; s < fs_table_slots(table); s++) {
             int connection = fs_table_accept(table, slot, (int)s, address, length, flags);
             if (connection != -EAGAIN)

@@ -11,6 +11,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
+#include <time.h>
 #include <unistd.h>
 
 enum {
@@ -31,12 +32,11 @@ static uint64_t tag_of(const struct watch *w, int source)
     return tags + w->number * SOURCES + (size_t)(source - FS_NEIGHBOUR);
 }
 
-static int hidden_add(void *context, int fd, int source)
+static int hidden_add(void *context, int fd, int source, bool edge)
 {
     struct watch *w = context;
-    uint32_t how = source == FS_BELL        ? EPOLLET
-                   : source == FS_NEIGHBOUR ? EPOLLET
-                                            : EPOLLEXCLUSIVE | (w->events & EPOLLET);
+    uint32_t how = (edge ? (uint32_t)EPOLLET : w->events & EPOLLET) |
+                   (source >= 0 ? (uint32_t)EPOLLEXCLUSIVE : 0);
     struct epoll_event event = {.events = EPOLLIN | how, .data.u64 = tag_of(w, source)};
     if (real_epoll_ctl(w->set->epfd, EPOLL_CTL_ADD, fd, &event) < 0)
         return -errno;
@@ -54,7 +54,16 @@ static void hidden_remove(void *context, int fd, int source)
         fdtable_set(fd, FD_PLAIN, NULL);
 }
 
-static const struct fs_poller poller = {.add = hidden_add, .remove = hidden_remove};
+static void hidden_arm(void *context, int fd, int source, bool on)
+{
+    if (on)
+        hidden_add(context, fd, source, true);
+    else
+        hidden_remove(context, fd, source);
+}
+
+static const struct fs_poller poller = {
+    .add = hidden_add, .remove = hidden_remove, .arm = hidden_arm};
 
 /* ---- watches ---- */
 
@@ -98,12 +107,12 @@ struct watch *watch_new(struct pollset *set, int fd, struct listener *l)
 
 void watch_give_up(struct watch *w)
 {
-    if (w->local && w->set->inherited)
-        fs_local_forget(w->local);
-    else if (w->local)
-        fs_local_close(w->local);
-    w->spent = w->local ? w->local : w->spent;
-    w->local = NULL;
+    struct fs_part *part = atomic_exchange(&w->part, NULL);
+    if (part && w->set->inherited)
+        fs_part_forget(part);
+    else if (part)
+        fs_part_close(part);
+    w->spent = part ? part : w->spent;
     atomic_store(&w->applied, false);
     atomic_store(&w->slot, FS_GLOBAL);
 }
@@ -113,7 +122,7 @@ void watch_rest(struct watch *w)
     if (!w->applied)
         return;
     if (w->outs > IN_AND_OUT) {
-        fs_local_rest(w->local);
+        fs_part_rest(w->part);
         w->applied = false;
     } else {
         w->outs++;
@@ -136,27 +145,63 @@ static void pin(const struct watch *w, struct fs_table *table)
     sched_setaffinity(0, sizeof one, &one);
 }
 
+/* Another thread that waits for the same set may be about to use a part that was given up. Its
+ * memory stays until nobody can be that late. */
+static struct aside {
+    struct fs_part *part;
+    time_t since;
+    struct aside *next;
+} *asides;
+
+enum { REST = 10 /* seconds */ };
+
+static void put_aside(struct watch *w)
+{
+    struct timespec now;
+    clock_gettime(CLOCK_MONOTONIC, &now);
+    for (struct aside **at = &asides, *old; (old = *at);) {
+        if (now.tv_sec - old->since < REST) {
+            at = &old->next;
+            continue;
+        }
+        *at = old->next;
+        fs_part_free(old->part);
+        free(old);
+    }
+    struct aside *aside = w->spent ? malloc(sizeof *aside) : NULL;
+    if (aside) { /* else it is lost: better than gone */
+        *aside = (struct aside){.part = w->spent, .since = now.tv_sec, .next = asides};
+        asides = aside;
+    }
+    w->spent = NULL;
+}
+
 void watch_take_part(struct watch *w)
 {
     struct fs_table *table = atomic_load(&w->listener->table);
     if (!table)
         return;
-    bool fresh = !w->local;
+    bool fresh = !w->part;
     if (fresh) {
-        fs_local_free(w->spent);
-        w->spent = NULL;
+        put_aside(w);
         int flags = real_fcntl(w->fd, F_GETFL);
         /* accept() of a blocking listener waits for the global listener alone: it stays there. */
-        if (flags < 0 || !(flags & O_NONBLOCK) || fs_local_open(&w->local, table, &poller, w) < 0)
+        struct fs_part *part;
+        if (flags < 0 || !(flags & O_NONBLOCK) ||
+            fs_part_open(&part, table, FS_GLOBAL, false, &poller, w) < 0)
             return;
+        atomic_store(&w->part, part);
         if (w->outs >= IN_AND_OUT) {
             w->outs = IN_AND_OUT + 1;
-            fs_local_park(w->local);
+            fs_part_park(w->part);
         }
     }
     w->stale = false;
-    int before = w->slot, rc = fs_local_sync(w->local);
-    atomic_store(&w->slot, fs_local_slot(w->local));
+    fs_part_resume(w->part);
+    int before = w->slot, rc = fs_part_sync(w->part);
+    if (rc > 0)
+        rc = fs_part_activate(w->part);
+    atomic_store(&w->slot, fs_part_slot(w->part));
     atomic_store(&w->applied, true);
     if (w->slot != before && w->slot != FS_GLOBAL) {
         log_line(LOG_INFO, "%s: thread %d has slot %d", w->listener->name, gettid(), w->slot);

@@ -21,8 +21,8 @@ struct watch {
     _Atomic(bool) applied; /* ... and what else is to be polled is, */
     _Atomic(bool) stale;   /* ... but claims have changed since */
     unsigned outs;
-    struct fs_local *local;
-    struct fs_local *spent; /* to be freed when no signal handler can be under way */
+    _Atomic(struct fs_part *) part;
+    struct fs_part *spent; /* to be freed when no signal handler can be under way */
     _Atomic(int) slot;
     struct watch *next; /* in its set */
     size_t number;
@@ -33,6 +33,7 @@ struct pollset {
     int references;      /* descriptors; 0: not in use */
     bool inherited;      /* the parent's too */
     _Atomic(bool) dirty; /* some watch may not be as it is wanted */
+    bool left_alone;     /* siblings' connections were; its waiter's own */
     _Atomic(pid_t) waiter;
     _Atomic(struct watch *) watches;
     struct pollset *next;

@@ -80,9 +80,9 @@ static int waiter(int fd)
 {
     struct epoll_event event = {.events = EPOLLIN, .data.fd = fd};
     int ep = epoll_create1(EPOLL_CLOEXEC);
-    CHECK_IS(fs_poll_exclusive(ep, fd), -ENOENT);
+    CHECK_IS(fs_poll_exclusive(ep, fd, false), -ENOENT);
     CHECK(epoll_ctl(ep, EPOLL_CTL_ADD, fd, &event) == 0);
-    CHECK_IS(fs_poll_exclusive(ep, fd), 0);
+    CHECK_IS(fs_poll_exclusive(ep, fd, false), 0);
     return ep;
 }
 

@@ -31,8 +31,9 @@ def test_queued_connections_survive_their_worker(serve: Serve, workers: int) -> 
     assert b"%d\n" % victim not in answers
     until(lambda: service.settled(workers), "the worker was replaced")
     until(lambda: service.accepted() == 100, "each is counted, once")
-    # There was a queue: its owner was stopped before the first of them arrived.
-    assert service.slots()[0].arrived >= (100 if workers == 1 else 20)
+    # There was a queue: its owner was stopped before the first of them arrived. A sibling steers
+    # away from it as soon as it is seen to be late.
+    assert service.slots()[0].arrived >= (100 if workers == 1 else 1)
 
 
 def replaced(service: Service, victim: int) -> bool:
@@ -88,4 +89,4 @@ def test_stop_while_a_worker_blocks(serve: Serve) -> None:
     service = serve("targets:Who", "--workers", "1", "--timeout-graceful-shutdown", "0")
     os.kill(service.owners()[0], signal.SIGSTOP)
     assert service.stop() == 0
-    assert "does not stop: killed" in service.log()
+    assert "does not stop" in service.log()

@@ -51,10 +51,19 @@ def test_the_page_cannot_be_cut_or_sealed(service: Service) -> None:
     check_healthy(service, 1)
 
 
+@pytest.mark.programs  # for its time
+def test_scribbling_for_ten_seconds(service: Service) -> None:
+    scribbled(service, "random", 10, killed=True)
+
+
 @pytest.mark.parametrize("killed", [True, False], ids=["killed in it", "retired after it"])
 @pytest.mark.parametrize("what", ["random", "zeros", "held", "flags"])
 def test_scribbling_all_over_the_page(service: Service, what: str, killed: bool) -> None:
-    seconds = 10 if (what, killed) == ("random", True) else 1
+    scribbled(service, what, 1, killed)
+
+
+def scribbled(service: Service, what: str, seconds: int, killed: bool) -> None:
+    """One of the workers does; the service is healthy after a reload."""
     end = time.monotonic() + seconds
     request = b"scribble %s %d" % (what.encode(), 60 if killed else seconds)
     attacker = int(ask(service.address, request))
@@ -77,6 +86,20 @@ def test_scribbling_all_over_the_page(service: Service, what: str, killed: bool)
 def maps(pid: int) -> bool:
     """Whether it has mapped the page once more than all others do."""
     return Path(f"/proc/{pid}/maps").read_text().count("fastsocket-table") > 1
+
+
+@pytest.mark.parametrize("what", ["filter", "bell"])
+def test_what_the_listeners_and_the_bell_allow(service: Service, what: str) -> None:
+    """The kernel refuses root's steering programs from then on; a ring could wait for ever."""
+    attacker = int(ask(service.address, what.encode()))
+    for reload in (1, 2):
+        os.kill(attacker, signal.SIGKILL)
+        until(partial(is_gone, service, attacker), "the supervisor noticed")
+        until(lambda: service.settled(3), "it was replaced")
+        service.send(signal.SIGHUP)
+        service.wait_log("new workers serve", reload)
+        attacker = service.workers()[0]
+    assert {len(ask(service.address)) > 0 for _ in range(20)} == {True}
 
 
 def test_dying_with_the_lock(service: Service) -> None:

@@ -56,6 +56,9 @@ class Nobody:
     def take(self, slot: int, source: int, most: int) -> int:
         return -errno.EAGAIN
 
+    def show(self, part: int) -> None:
+        pass
+
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_table_closed_while_accepting_pauses(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
@@ -68,7 +71,7 @@ def test_a_table_closed_while_accepting_pauses(loop: str, monkeypatch: pytest.Mo
             running.set_exception_handler(lambda _, context: said.append(context))
             local = LocalListener(table)
             acceptor = Acceptor(running, local, Nobody())
-            acceptor.spawn()
+            acceptor.start()
             await asyncio.sleep(0.01)
             acceptor._pause(OSError(24, "as if"))
             table.close()

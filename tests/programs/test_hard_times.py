@@ -1,9 +1,11 @@
 """Workers die, configurations are reloaded and binaries replaced under load: no more failures than
 plain, and what fails is accounted for."""
 
+import mmap
 import os
 import random
 import signal
+import struct
 import time
 from collections import Counter
 from contextlib import suppress
@@ -11,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from support.client import HTTP, Load, listen_counters
+from support.client import HTTP, Load, listen_counters, outcome
 from support.programs import Program, alive
 from support.service import until
 
@@ -185,3 +187,36 @@ def test_nginx_binary_upgrade(start: Start, preloaded: bool, tmp_path: Path) -> 
         assert program.log.read_text().count("from the program before") == 3
     time.sleep(0.1)
     program.stop(signal.SIGQUIT)
+
+
+def page_of(pid: int) -> int:
+    """The page of the program's table, opened as one of its workers could."""
+    folder = Path(f"/proc/{pid}/fd")
+    names = [f for f in folder.iterdir() if os.readlink(f).startswith("/memfd:fastsocket-table")]
+    return os.open(names[0], os.O_RDWR)
+
+
+@pytest.mark.parametrize("what", ["random", "zeros", "held"])
+def test_nginx_outlives_its_page(start: Start, what: str) -> None:
+    """Somebody scribbles over what a worker could: the master lives, and its next workers serve."""
+    program = start(nginx, True, workers=2)
+    until(lambda: len(program.owners()) == 2, "every worker has a slot")
+    before = set(program.pids())
+    page = page_of(program.owners()[0])
+    with pytest.raises(PermissionError):
+        os.ftruncate(page, 0)
+    size = os.fstat(page).st_size
+    end = time.monotonic() + (10 if what == "random" else 2)
+    with mmap.mmap(page, size) as shared:
+        while time.monotonic() < end:
+            fill = struct.pack("=I", program.pid if what == "held" else 0) * (size // 4)
+            shared[:] = os.urandom(size) if what == "random" else fill
+            outcome(program.address, HTTP, seconds=0.5)
+    os.close(page)
+    reload(program, signal.SIGHUP, before)
+    until(partial(gone, before - {program.pid}), "the old generation went", 60)
+    until(lambda: len(program.pids()) == 3, "two workers")
+    assert Counter(outcome(program.address, HTTP) for _ in range(20)) == {"answered": 20}
+    until(lambda: len(program.owners()) == 2, "every worker has a slot")
+    assert "exited on signal" not in program.log.with_name("error.log").read_text()
+    assert program.stop(signal.SIGQUIT) == 0

@@ -20,7 +20,7 @@ ORDER = (
     "acceptor",
     "transport",
     "selector",
-    "local",
+    "table",
     "listeners",
     "peer",
     "channel",

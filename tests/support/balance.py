@@ -13,14 +13,14 @@ from .service import Service, until
 def quiet(service: Service) -> list[SlotInfo]:
     """The slots when nobody tries to accept: a try counts while it lasts, found or not, so that a
     kill in it cannot hide a connection."""
-    reads = [service.slots()]
+    reads: list[list[tuple[int, int]]] = []
 
     def settled() -> bool:
-        reads.append(service.slots())
+        reads.append([(slot.accepted, slot.arrived) for slot in service.slots()])
         return len(reads) > 3 and reads[-1] == reads[-2] == reads[-3]
 
     until(settled, "nobody is accepting")
-    return reads[-1]
+    return service.slots()
 
 
 def check_spread(service: Service, connections: int = 2000) -> None:

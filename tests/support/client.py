@@ -12,13 +12,13 @@ Address = tuple[str, int]
 TIMEOUT = float(os.environ.get("TEST_WAIT_SECONDS", "20"))
 
 
-def connect(address: Address | str) -> socket.socket:
+def connect(address: Address | str, seconds: float = TIMEOUT) -> socket.socket:
     if isinstance(address, str):
         sock = socket.socket(socket.AF_UNIX)
-        sock.settimeout(TIMEOUT)
+        sock.settimeout(seconds)
         sock.connect(address)
         return sock
-    return socket.create_connection(address, timeout=TIMEOUT)
+    return socket.create_connection(address, timeout=seconds)
 
 
 def receive_all(sock: socket.socket) -> bytes:
@@ -39,11 +39,13 @@ WHO = (b"who\n", re.compile(rb"\d+\s*"))
 HTTP = (b"GET / HTTP/1.0\r\n\r\n", re.compile(rb"HTTP/1.[01] 200 .*\S\s*", re.DOTALL))
 
 
-def outcome(address: Address, kind: tuple[bytes, re.Pattern[bytes]] = WHO) -> str:
+def outcome(
+    address: Address, kind: tuple[bytes, re.Pattern[bytes]] = WHO, seconds: float = TIMEOUT
+) -> str:
     """ "answered", "refused", "reset" (also: ended without an answer) or "timeout"."""
     request, answer = kind
     try:
-        sock = connect(address)
+        sock = connect(address, seconds)
     except ConnectionRefusedError:
         return "refused"
     except TimeoutError:

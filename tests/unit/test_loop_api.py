@@ -110,7 +110,7 @@ def test_without_uvloops_epoll_set(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     """It says so once, and serves."""
-    monkeypatch.setattr(UvloopLoop, "_backend", lambda _: -1)
+    monkeypatch.setattr(UvloopLoop, "epoll", -1)
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

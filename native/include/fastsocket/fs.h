@@ -26,8 +26,9 @@
 /* Siblings' slots that a thread looks after beside its own. Each connection visits every waiter in
  * line that is busy, so there must not be too many; but where workers take one connection at a
  * time, one that waits is found only by those who watch its slot. */
-#define FS_SIBLINGS 16
-#define FS_ANY_SLOT (-1) /* fs_table_claim: any free slot */
+#define FS_SIBLINGS  16
+#define FS_ANY_SLOT  (-1) /* fs_table_claim: any free slot */
+#define FS_UNCOUNTED (-1) /* in the place of a number of connections: nobody knows */
 /* fs_table_options.flags */
 #define FS_FIRST_IS_SLOT 0x1u /* slot 0 is the global listener itself */
 /* The process that makes the table supervises those that serve it: it alone decides on steering and
@@ -82,6 +83,11 @@ struct fs_slot_info {
     uint64_t global;  /* ... from the global listener */
     uint64_t cookie;  /* SO_COOKIE of its socket, by which sock_diag(7) knows it too */
     uint64_t arrived; /* taken out of this slot's queue, by whomever */
+    /* What the threads that accept from it first show of themselves: */
+    int64_t open;    /* connections that they hold; FS_UNCOUNTED: nobody counts */
+    uint64_t late;   /* connections that they took because a sibling was late */
+    uint64_t worked; /* ns that they did not wait for events, of */
+    uint64_t lived;  /* ... so many since they claimed; 0: they do not tell */
 };
 
 /* Make `fd`, a bound TCP socket, the global listener of a new table and listen on it.
@@ -113,8 +119,8 @@ int fs_table_fd(const struct fs_table *table, int slot); /* descriptor of a slot
 /* The program's descriptor of the global listener is `fd` now, a duplicate of what it was. */
 void fs_table_set_global(struct fs_table *table, int fd);
 int fs_table_page_fd(const struct fs_table *table);
-/* An eventfd that all processes share, written to whenever the generation moves and never read:
- * each watches it by EPOLLET, so that one write wakes all of them. */
+/* A timerfd that all processes share, set to expire whenever the generation moves and never read:
+ * each watches it by EPOLLET, so that all of them are woken. */
 int fs_table_bell(const struct fs_table *table);
 void fs_table_read(const struct fs_table *table, struct fs_table_info *info);
 uint32_t fs_table_slots(const struct fs_table *table);
@@ -170,8 +176,11 @@ void fs_table_set_channel(struct fs_table *table, struct fs_channel *channel);
 int fs_table_accept(struct fs_table *table, int slot, int source, struct sockaddr *address,
                     socklen_t *length, int flags);
 
-/* The same from the first source where a connection waits: the own slot, slots that nobody serves,
- * those that others serve, the global listener. -EAGAIN: none does. */
+/* What the owner of `slot` (FS_GLOBAL: a process without one) may accept from, in order: its slot,
+ * slots that nobody serves, so many siblings', the global listener. Room for all slots and one. */
+uint32_t fs_table_sources(const struct fs_table *table, int slot, uint32_t siblings, int *out);
+/* fs_table_accept from the first of them where a connection waits, for a caller that has no part
+ * and compares nothing. -EAGAIN: none does. */
 int fs_table_accept_any(struct fs_table *table, int slot, struct sockaddr *address,
                         socklen_t *length, int flags);
 
@@ -192,41 +201,92 @@ int fs_table_half_open(const struct fs_table *table);
 
 #define FS_BELL      (-2) /* in the place of a source: claims may have changed, */
 #define FS_NEIGHBOUR (-3) /* ... the next owner is dead */
+#define FS_LOOK_MS   5    /* the soonest that a look is due */
 
-/* Who polls: `add` has `fd` polled for reading, one waiter woken at a time (EPOLLEXCLUSIVE; the
- * bell by EPOLLET), until `remove`. */
+/* Who polls: `add` has `fd` polled for reading, until `remove`; 0 or -errno. One waiter is woken at
+ * a time (EPOLLEXCLUSIVE), but all by the bell and the neighbour. edge: by EPOLLET. `arm` is called
+ * often, for what was added by edges: whether it is to wake us; after a pause, also for what has
+ * come meanwhile. */
 struct fs_poller {
-    int (*add)(void *context, int fd, int source);
+    int (*add)(void *context, int fd, int source, bool edge);
     void (*remove)(void *context, int fd, int source);
+    void (*arm)(void *context, int fd, int source, bool on);
 };
 
-/* A thread that polls the table's global listener itself, and has everything else that is its to
- * accept from polled by `poller`: its own slot, slots that nobody serves, siblings' slots. To be
- * used by one thread at a time, which has the claim. The table stays the caller's. */
-struct fs_local;
+/* A thread that waits for connections: it has everything that is its to accept from polled by
+ * `poller` (native/core/part.c has the table of what that is). To be used by one thread at a time,
+ * which has the claim. The table stays the caller's. */
+struct fs_part;
 
-int fs_local_open(struct fs_local **out, struct fs_table *table, const struct fs_poller *poller,
-                  void *context);
+/* slot: given by somebody who claims, activates and releases it; FS_GLOBAL: the part claims a free
+ * one at its syncs, and releases it. with_global: the global listener is polled by `poller` too,
+ * if it is not a slot itself; else the caller does that. */
+int fs_part_open(struct fs_part **out, struct fs_table *table, int slot, bool with_global,
+                 const struct fs_poller *poller, void *context);
 /* Nothing is polled any more, the slot is given up. It frees nothing, for it may be called where a
  * signal handler closes the listener. */
-void fs_local_close(struct fs_local *local);
-/* In a forked child: claims and registrations are the parent's. Only the neighbour is `remove`d. */
-void fs_local_forget(struct fs_local *local);
-void fs_local_free(struct fs_local *local);
+void fs_part_close(struct fs_part *part);
+/* The same in a forked child: claims are the parent's, and stay. */
+void fs_part_forget(struct fs_part *part);
+void fs_part_free(struct fs_part *part);
 
 /* Claims have changed since the last sync. */
-bool fs_local_stale(const struct fs_local *local);
-/* Claim a slot if there is a free one, have polled what is to be polled now, and only then let
- * connections arrive at the slot. */
-int fs_local_sync(struct fs_local *local);
+bool fs_part_stale(const struct fs_part *part);
+/* Claim a slot if there is a free one, and have polled what is to be polled now. 1: once that is in
+ * force, fs_part_activate is to be called. */
+int fs_part_sync(struct fs_part *part);
+/* Have connections arrive at the slot that was claimed. */
+int fs_part_activate(struct fs_part *part);
 /* FS_BELL or FS_NEIGHBOUR is readable; then sync. */
-void fs_local_heed(struct fs_local *local, int source);
+void fs_part_heed(struct fs_part *part, int source);
 /* Before the first sync: the slot only counts what this thread accepts; nothing arrives there. */
-void fs_local_park(struct fs_local *local);
-/* Keep the claim, but have nothing polled until the next sync. Not for a slot that is live. */
-void fs_local_rest(struct fs_local *local);
+void fs_part_park(struct fs_part *part);
+/* Keep the claim, but have nothing polled, and nothing arrive, until fs_part_resume and a sync. */
+void fs_part_rest(struct fs_part *part);
+void fs_part_resume(struct fs_part *part);
 
-int fs_local_slot(const struct fs_local *local); /* FS_GLOBAL: there was none left */
+int fs_part_slot(const struct fs_part *part); /* FS_GLOBAL: there was none left */
+
+/* How many connections may be taken from `source`, at which one is said to wait: `most`, 1, or 0 if
+ * it is a sibling's who is to have it. */
+int fs_part_may_take(struct fs_part *part, int source, int most);
+/* Milliseconds after which to look again at what was left to siblings; -1: nothing was. */
+int fs_part_look_due(const struct fs_part *part);
+/* Look again: slots from which one is to be taken now, into `out`, which has room for all. How many
+ * there are. */
+uint32_t fs_part_look(struct fs_part *part, int *out);
+/* accept4(2) from the first source from which one may be taken. -EAGAIN: there is none. */
+int fs_part_accept(struct fs_part *part, struct sockaddr *address, socklen_t *length, int flags);
+/* What it accepts from, in order; room for all slots and one. How many there are. */
+uint32_t fs_part_sources(const struct fs_part *part, int *out);
+
+/* What siblings compare: connections that this thread holds from the table; it is about to wait for
+ * events; it runs again, or still. */
+void fs_part_count(struct fs_part *part, int open);
+void fs_part_waits(struct fs_part *part);
+void fs_part_runs(struct fs_part *part);
+
+/* A thread's parts, to which it says once for all of them that it waits or runs. */
+struct fs_pulse;
+
+int fs_pulse_open(struct fs_pulse **out);
+/* It is gone when its last part has left. */
+void fs_pulse_free(struct fs_pulse *pulse);
+int fs_pulse_join(struct fs_pulse *pulse, struct fs_part *part);
+void fs_pulse_leave(struct fs_pulse *pulse, struct fs_part *part);
+/* Tell it in `page` too, FS_PULSE_PAGE bytes that are 0 at first: memory that this process shares
+ * with its supervisor alone. NULL: no more. fs_pulse_busy: the nanoseconds for which the thread has
+ * not waited for events; 0: it does, or does not tell. */
+#define FS_PULSE_PAGE 64
+void fs_pulse_show(struct fs_pulse *pulse, void *page);
+uint64_t fs_pulse_busy(const void *page);
+void fs_pulse_waits(struct fs_pulse *pulse);
+void fs_pulse_runs(struct fs_pulse *pulse);
+/* The same as callbacks of libuv's uv_prepare_t and uv_check_t, whose `data` is not ours to use:
+ * the address of the pulse stands so many pointers before the handle. */
+#define FS_PULSE_BEFORE 2
+void fs_pulse_before_poll(void *handle);
+void fs_pulse_after_poll(void *handle);
 
 /* ---- the channel --------------------------------------------------------------------------- */
 
@@ -263,8 +323,11 @@ int fs_channel_close(struct fs_channel *channel, int fd);
 
 /* Have a connection at listener `fd` wake one idle process, not all: EPOLLEXCLUSIVE, which needs a
  * new registration (DEL, ADD for EPOLLIN; data.fd is the fd), behind those that wait already.
- * -ENOENT, and nothing is done, if `fd` was not registered in `epfd`. */
-int fs_poll_exclusive(int epfd, int fd);
+ * edge: by EPOLLET, once for each arrival. -ENOENT, and nothing is done, if `fd` was not registered
+ * in `epfd`. */
+int fs_poll_exclusive(int epfd, int fd, bool edge);
+/* What was registered so, by edges, is to wake us no more, or again. -errno */
+int fs_poll_arm(int epfd, int fd, bool on);
 
 /* ---- processes ----------------------------------------------------------------------------- */
 

@@ -8,17 +8,20 @@ import fcntl
 import importlib
 import mmap
 import os
+import socket
 import struct
 import threading
 import time
 
-from targets import Who
+from targets import Who  # type: ignore[import-not-found]
 
 for name in ("uvloop", "aiofastsocket.loop.on_uvloop", "aiofastsocket.loop.on_asyncio"):
     importlib.import_module(name)
 
 FLAG_SET = 0x1EE7F1A6  # native/core/page.h
 F_ADD_SEALS, F_SEAL_SEAL = 1033, 1  # fcntl(2)
+SO_LOCK_FILTER = 44
+BELLS = ("anon_inode:[eventfd]", "anon_inode:[timerfd]")
 
 
 def page() -> int:
@@ -35,13 +38,11 @@ def page() -> int:
 def refused(what: str) -> str:
     """What the kernel says to a change of the page's size, or to a new seal."""
     fd = page()
-    calls = {
-        "shrink": lambda: os.ftruncate(fd, 0),
-        "grow": lambda: os.ftruncate(fd, 1 << 20),
-        "seal": lambda: fcntl.fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL),
-    }
     try:
-        calls[what]()
+        if what == "seal":
+            fcntl.fcntl(fd, F_ADD_SEALS, F_SEAL_SEAL)
+        else:
+            os.ftruncate(fd, {"shrink": 0, "grow": 1 << 20}[what])
     except OSError as error:
         return os.strerror(error.errno or 0)
     return "allowed"
@@ -62,8 +63,32 @@ def scribble(what: str, seconds: float) -> None:
             shared[:] = data
 
 
+def lock_filters() -> None:
+    """Have the kernel refuse every steering program from now on, to root too: socket(7)."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}").startswith("socket:"):
+                with socket.socket(fileno=os.dup(int(name))) as sock:
+                    if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+                        sock.setsockopt(socket.SOL_SOCKET, SO_LOCK_FILTER, 1)
+        except OSError:
+            pass
+
+
+def block_the_bell() -> None:
+    """What all processes ring: make a ring wait, for ever if it can."""
+    for name in os.listdir("/proc/self/fd"):
+        try:
+            if os.readlink(f"/proc/self/fd/{name}") in BELLS:
+                fd = int(name)
+                os.set_blocking(fd, True)
+                os.write(fd, struct.pack("=Q", (1 << 64) - 2))
+        except OSError:
+            pass
+
+
 class Hostile(Who):  # type: ignore[misc]
-    """ "refused shrink", "scribble random 2" or anything else, which is answered as by Who."""
+    """ "refused shrink", "scribble random 2", "filter", "bell", or anything else, as Who."""
 
     def data_received(self, data: bytes) -> None:
         verb, *arguments = data.decode().split()
@@ -71,6 +96,10 @@ class Hostile(Who):  # type: ignore[misc]
             self.transport.write(refused(*arguments).encode())
             self.transport.close()
             return
+        if verb == "filter":
+            lock_filters()
+        if verb == "bell":
+            block_the_bell()
         if verb == "scribble":
             what, seconds = arguments
             run = asyncio.get_running_loop().run_in_executor

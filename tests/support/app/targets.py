@@ -44,6 +44,29 @@ class Later(Who):
         asyncio.get_running_loop().call_later(1.0, super().data_received, data)
 
 
+class Held(Who):
+    """Says at once who it is, and keeps the connection."""
+
+    def connection_made(self, transport):  # type: ignore[no-untyped-def]
+        transport.write(b"%d\n" % os.getpid())
+
+    def data_received(self, data: bytes) -> None: ...
+
+
+class Blocks(Who):
+    """ "block PID SECONDS ELSE": says who it is, and then holds its process up for SECONDS if it is
+    PID, and for ELSE if not. Anything else is answered as by Who."""
+
+    def data_received(self, data: bytes) -> None:
+        verb, *arguments = data.split()
+        if verb == b"block":
+            pid, seconds, otherwise = map(float, arguments)
+            # Not here: what is written may go out only when this returns.
+            wait = seconds if pid == os.getpid() else otherwise
+            asyncio.get_running_loop().call_soon(time.sleep, wait)
+        super().data_received(data)
+
+
 async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
     await reader.readline()
     writer.write(b"%d\n" % os.getpid())

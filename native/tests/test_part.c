@@ -9,8 +9,8 @@
 
 /* A poller that only writes down what it is asked. */
 struct book {
-    bool polled[8];
-    bool bell, neighbour;
+    bool polled[64], edge[64];
+    bool global, bell, neighbour;
     int adds;
 };
 
@@ -20,15 +20,19 @@ static int note(struct book *book, int source, bool on)
         book->bell = on;
     else if (source == FS_NEIGHBOUR)
         book->neighbour = on;
+    else if (source == FS_GLOBAL)
+        book->global = on;
     else
         book->polled[source] = on;
     book->adds += on;
     return 0;
 }
 
-static int add(void *context, int fd, int source)
+static int add(void *context, int fd, int source, bool edge)
 {
     CHECK(fd >= 0);
+    if (source >= 0)
+        ((struct book *)context)->edge[source] = edge;
     return note(context, source, true);
 }
 
@@ -38,26 +42,40 @@ static void removed(void *context, int fd, int source)
     note(context, source, false);
 }
 
-static const struct fs_poller poller = {.add = add, .remove = removed};
-
-static struct fs_local *part_of(struct fs_table *table, struct book *book)
+static void arm(void *context, int fd, int source, bool on)
 {
-    struct fs_local *local = NULL;
-    *book = (struct book){0};
-    CHECK_IS(fs_local_open(&local, table, &poller, book), 0);
-    CHECK(book->bell);
-    CHECK(fs_local_stale(local));
-    CHECK_IS(fs_local_sync(local), 0);
-    return local;
+    (void)context, (void)fd, (void)source, (void)on;
 }
 
-static void end(struct fs_local *local, const struct book *book)
+static const struct fs_poller poller = {.add = add, .remove = removed, .arm = arm};
+
+/* As who polls does it: what was added is polled, and only then do connections arrive. */
+static void sync_and_activate(struct fs_part *part)
 {
-    fs_local_close(local);
-    CHECK(!book->bell && !book->neighbour);
-    for (int i = 0; i < 8; i++)
+    int rc = fs_part_sync(part);
+    CHECK(rc == 0 || rc == 1);
+    if (rc == 1)
+        CHECK_IS(fs_part_activate(part), 0);
+}
+
+static struct fs_part *part_of(struct fs_table *table, struct book *book)
+{
+    struct fs_part *part = NULL;
+    *book = (struct book){0};
+    CHECK_IS(fs_part_open(&part, table, FS_GLOBAL, false, &poller, book), 0);
+    CHECK(book->bell);
+    CHECK(fs_part_stale(part));
+    sync_and_activate(part);
+    return part;
+}
+
+static void end(struct fs_part *part, const struct book *book)
+{
+    fs_part_close(part);
+    CHECK(!book->bell && !book->neighbour && !book->global);
+    for (int i = 0; i < 64; i++)
         CHECK(!book->polled[i]);
-    fs_local_free(local);
+    fs_part_free(part);
 }
 
 /* A child that claims a slot, says so, and waits to be killed. */
@@ -88,44 +106,129 @@ static void claims(void)
     CHECK(!fs_table_claimed(table));
     pid_t pid = owner_elsewhere(table);
     CHECK(fs_table_claimed(table));
-    struct fs_local *local = part_of(table, &mine);
-    CHECK_IS(fs_local_slot(local), 1);
+    struct fs_part *part = part_of(table, &mine);
+    CHECK_IS(fs_part_slot(part), 1);
     CHECK(slot_info(table, 1).live);
     /* Own slot, the sibling's, and nothing where nobody ever was; and the other is watched. */
     CHECK(mine.polled[0] && mine.polled[1] && !mine.polled[2] && mine.neighbour);
-    CHECK_IS(fs_local_sync(local), 0);
-    CHECK(!fs_local_stale(local));
+    CHECK_IS(fs_part_sync(part), 0);
+    CHECK(!fs_part_stale(part));
     int adds = mine.adds;
-    CHECK_IS(fs_local_sync(local), 0);
+    CHECK_IS(fs_part_sync(part), 0);
     CHECK_IS(mine.adds, adds);
 
     /* He dies, with a connection in his queue: new ones do not go there, and it is an orphan's. */
     CHECK(kill(pid, SIGKILL) == 0);
     reap_child(pid);
-    fs_local_heed(local, FS_NEIGHBOUR);
+    fs_part_heed(part, FS_NEIGHBOUR);
     CHECK_IS(slot_info(table, 0).pid, 0);
     CHECK(!slot_info(table, 0).live);
-    CHECK(fs_local_stale(local));
-    CHECK_IS(fs_local_sync(local), 0);
+    CHECK(fs_part_stale(part));
+    CHECK_IS(fs_part_sync(part), 0);
     CHECK(mine.polled[0] && !mine.neighbour);
 
     /* A second part of this process, and one too many: it has no slot, and looks everywhere. */
-    struct fs_local *other = part_of(table, &second);
-    CHECK_IS(fs_local_slot(other), 0);
-    struct fs_local *third = part_of(table, &(struct book){0});
-    CHECK_IS(fs_local_slot(third), 2);
+    struct fs_part *other = part_of(table, &second);
+    CHECK_IS(fs_part_slot(other), 0);
+    struct fs_part *third = part_of(table, &(struct book){0});
+    CHECK_IS(fs_part_slot(third), 2);
     struct book last;
-    struct fs_local *fourth = part_of(table, &last);
-    CHECK_IS(fs_local_slot(fourth), FS_GLOBAL);
+    struct fs_part *fourth = part_of(table, &last);
+    CHECK_IS(fs_part_slot(fourth), FS_GLOBAL);
     CHECK(last.polled[0] && last.polled[1] && last.polled[2]);
     /* Given up, a slot is looked after by the others, and free to be had. */
     end(other, &second);
-    CHECK_IS(fs_local_sync(fourth), 0);
-    CHECK_IS(fs_local_slot(fourth), 0);
+    CHECK_IS(fs_part_sync(fourth), 1);
+    CHECK(!slot_info(table, 0).live);
+    CHECK_IS(fs_part_activate(fourth), 0);
+    CHECK_IS(fs_part_slot(fourth), 0);
     end(fourth, &last);
-    fs_local_close(third);
-    fs_local_free(third);
-    end(local, &mine);
+    fs_part_close(third);
+    fs_part_free(third);
+    end(part, &mine);
+    fs_table_free(table);
+    close(fd);
+}
+
+/* What a part accepts from: each row of the table at the head of core/part.c. */
+static void sources(void)
+{
+    int fd = bound("127.0.0.1"), order[33];
+    struct fs_table *table = make_table_on(fd, 32, FS_STEER_SPREAD);
+    struct book book = {0}, others[20];
+    struct fs_part *part = NULL, *siblings[20];
+    for (int i = 0; i < 20; i++)
+        siblings[i] = part_of(table, &others[i]);
+    CHECK_IS(fs_part_open(&part, table, FS_GLOBAL, true, &poller, &book), 0);
+    sync_and_activate(part);
+    CHECK_IS(fs_part_slot(part), 20);
+    CHECK(book.polled[20] && !book.edge[20] && book.global);
+    CHECK(!book.polled[21]);
+    for (int i = 0; i < 20; i++) { /* the next FS_SIBLINGS of them */
+        CHECK(book.polled[i] == (i < FS_SIBLINGS));
+        CHECK(book.edge[i] == book.polled[i]);
+    }
+    /* Owned, but nobody waits there, and given up: orphans both. */
+    CHECK_IS(fs_table_activate(table, 3, false), 0);
+    fs_part_close(siblings[18]);
+    sync_and_activate(part);
+    CHECK(book.polled[3] && !book.edge[3] && book.polled[18] && !book.edge[18]);
+    CHECK(book.polled[FS_SIBLINGS]); /* one more sibling in place of that one */
+    CHECK_IS(fs_part_may_take(part, 20, 7), 7);
+    CHECK_IS(fs_part_may_take(part, 3, 7), 7);
+    CHECK_IS(fs_part_may_take(part, 18, 7), 7);
+    CHECK_IS(fs_part_may_take(part, FS_GLOBAL, 7), 7);
+    CHECK_IS(fs_part_may_take(part, 4, 7), 0);  /* nothing waits at this sibling's */
+    CHECK_IS(fs_part_may_take(part, 25, 7), 0); /* never claimed */
+    CHECK_IS(fs_part_may_take(part, 99, 7), 0);
+    uint32_t count = fs_part_sources(part, order);
+    CHECK_IS(count, 1 + 2 + FS_SIBLINGS + 1);
+    CHECK(order[0] == 20 && order[1] == 3 && order[2] == 18 && order[count - 1] == FS_GLOBAL);
+
+    /* Resting, it has nothing polled but the bell. */
+    fs_part_rest(part);
+    CHECK_IS(fs_part_sync(part), 0);
+    for (int i = 0; i < 32; i++)
+        CHECK(!book.polled[i]);
+    CHECK(!book.global && book.bell && !slot_info(table, 20).live);
+    fs_part_resume(part);
+    CHECK_IS(fs_part_sync(part), 1);
+    CHECK_IS(fs_part_activate(part), 0);
+    CHECK(book.polled[20] && slot_info(table, 20).live);
+    for (int i = 0; i < 20; i++) {
+        if (i != 18)
+            fs_part_close(siblings[i]);
+        fs_part_free(siblings[i]);
+    }
+    end(part, &book);
+    fs_table_free(table);
+    close(fd);
+}
+
+/* A slot that somebody else claims, activates and releases; and one that is the listener itself. */
+static void given(void)
+{
+    int fd = bound("127.0.0.1");
+    struct fs_table_options options = {.slots = 2,
+                                       .backlog = 64,
+                                       .steer = FS_STEER_SPREAD,
+                                       .flags = FS_FIRST_IS_SLOT | FS_SUPERVISED};
+    struct fs_table *table = NULL;
+    struct fs_part *part = NULL;
+    struct book book = {0};
+    CHECK_IS(fs_table_create(&table, fd, &options), 0);
+    CHECK_IS(fs_part_open(&part, table, 2, true, &poller, &book), -EINVAL);
+    CHECK_IS(fs_part_open(&part, table, 0, true, &poller, &book), 0);
+    CHECK_IS(fs_part_sync(part), 0);
+    CHECK(book.polled[0] && !book.global && !book.polled[1]);
+    CHECK_IS(slot_info(table, 0).pid, 0);
+    CHECK_IS(fs_part_activate(part), 0);
+    CHECK(!slot_info(table, 0).live);
+    CHECK_IS(fs_table_claim(table, 0, -1), 0);
+    CHECK_IS(fs_table_activate(table, 0, true), 0);
+    CHECK_IS(fs_part_sync(part), 0);
+    end(part, &book);
+    CHECK_IS(slot_info(table, 0).pid, getpid());
     fs_table_free(table);
     close(fd);
 }
@@ -136,17 +239,17 @@ static void parked(void)
     int fd = bound("127.0.0.1");
     struct fs_table *table = make_table_on(fd, 2, FS_STEER_SPREAD);
     struct book book = {0};
-    struct fs_local *local = NULL;
-    CHECK_IS(fs_local_open(&local, table, &poller, &book), 0);
-    fs_local_park(local);
-    CHECK_IS(fs_local_sync(local), 0);
-    CHECK_IS(fs_local_slot(local), 0);
+    struct fs_part *part = NULL;
+    CHECK_IS(fs_part_open(&part, table, FS_GLOBAL, false, &poller, &book), 0);
+    fs_part_park(part);
+    CHECK_IS(fs_part_sync(part), 0);
+    CHECK_IS(fs_part_slot(part), 0);
     CHECK(!slot_info(table, 0).live && book.polled[0]);
-    fs_local_rest(local);
+    fs_part_rest(part);
     CHECK(!book.polled[0]);
     CHECK_IS(slot_info(table, 0).pid, getpid());
-    CHECK(fs_local_stale(local));
-    end(local, &book);
+    CHECK(fs_part_stale(part));
+    end(part, &book);
     fs_table_free(table);
     close(fd);
 }
@@ -158,10 +261,10 @@ static void nobody_claims(void)
     struct fs_table *table = make_table_on(fd, 2, FS_STEER_SPREAD);
     struct book book;
     CHECK_IS(fs_table_freeze(table), 0);
-    struct fs_local *local = part_of(table, &book);
-    CHECK_IS(fs_local_slot(local), FS_GLOBAL);
+    struct fs_part *part = part_of(table, &book);
+    CHECK_IS(fs_part_slot(part), FS_GLOBAL);
     CHECK(!fs_table_claimed(table));
-    end(local, &book);
+    end(part, &book);
     fs_table_free(table);
     close(fd);
 
@@ -175,14 +278,14 @@ static void nobody_claims(void)
     CHECK(setsockopt(second, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) == 0);
     CHECK(setsockopt(second, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) == 0);
     table = make_table_on(first, 4, FS_STEER_SPREAD);
-    local = part_of(table, &book);
+    part = part_of(table, &book);
     CHECK_IS(fs_table_freeze(table), -EBUSY);
     CHECK(bind(second, (struct sockaddr *)&address, length) == 0);
     CHECK(listen(second, 512) == 0);
     CHECK_IS(fs_table_retire(fs_table_page_fd(table), second, true), 0);
     CHECK(table_info(table).retired);
-    CHECK_IS(fs_local_sync(local), 0);
-    CHECK_IS(fs_local_slot(local), FS_GLOBAL);
+    CHECK_IS(fs_part_sync(part), 0);
+    CHECK_IS(fs_part_slot(part), FS_GLOBAL);
     for (int i = 0; i < 4; i++)
         CHECK(book.polled[i]); /* whatever may still be in a queue */
     /* Both get about half: of 200, fewer than 50 has a chance of one in 10^12. */
@@ -198,7 +301,7 @@ static void nobody_claims(void)
     CHECK(served[0] >= 50 && served[1] >= 50);
     for (int i = 0; i < 200; i++)
         close(clients[i]);
-    end(local, &book);
+    end(part, &book);
     fs_table_free(table);
     close(first);
     close(second);
@@ -243,6 +346,8 @@ static void taken(void)
 static void run(void)
 {
     claims();
+    sources();
+    given();
     parked();
     nobody_claims();
     taken();

@@ -1,0 +1,1 @@
+"""The listen table: what one thread accepts from (part), and what it shows of itself (pulse)."""

@@ -1,0 +1,312 @@
+"""One thread's part in a listen table, as Python has it: a loop or a selector polls what it accepts
+from.
+
+What that is, and when a sibling's connection may be taken, is decided in C (native/core/part.c and
+compare.c); from there we are called back when claims change, never for a connection.
+"""
+
+import errno
+import os
+import select
+import signal
+import socket
+import threading
+import weakref
+from collections.abc import Callable
+from contextlib import suppress
+from functools import partial
+from typing import Any, Protocol
+
+from .._native import check, ffi, lib, on_poller
+from ..listeners import GLOBAL, ListenTable
+from ..peer import Address, Peer
+from .pulse import Pulse
+
+EAR = GLOBAL - 1
+"""In the place of a source: the descriptor that is readable when claims may have changed."""
+
+Add = Callable[[int, int, bool], None]
+Remove = Callable[[int], object]
+
+
+class _Poller:
+    """What C calls to have something polled. Bell and neighbour, which would be readable for ever
+    to a poller that is level-triggered, are in an epoll set of their own: the ear."""
+
+    def __init__(self, add: Add, remove: Remove) -> None:
+        self.ear = select.epoll()
+        self.shared = False  # in a forked child: it is the parent's too
+        self.failure: BaseException | None = None
+        self._add, self._remove = add, remove
+
+    def add(self, fd: int, source: int, edge: bool) -> int:
+        try:
+            if source <= EAR:
+                self.ear.register(fd, select.EPOLLIN | select.EPOLLET)
+            else:
+                self._add(fd, source, edge)
+        except BaseException as error:  # raised again by whoever called C
+            self.failure = error
+            return -(getattr(error, "errno", None) or errno.EINVAL)
+        return 0
+
+    def remove(self, fd: int, source: int) -> None:
+        if source > EAR:
+            self._remove(fd)
+        elif not self.shared:
+            with suppress(OSError):
+                self.ear.unregister(fd)
+
+
+on_poller(_Poller.add, _Poller.remove)
+_POLLER = ffi.addressof(lib, "part_poller")
+
+
+def _none(*_: object) -> int:
+    """Of a part that does not watch."""
+    return 0
+
+
+def _never() -> int:
+    """The same: no look is due."""
+    return -1
+
+
+class LocalListener:
+    """Accepts from `table` for the calling thread, which is to be the only one to use it.
+
+    slot: one that is claimed, activated and released by whoever assigns them; else a free one is
+        claimed while it watches.
+    may_take(source, most): how many of those that wait at a source may be taken now: `most`, 1, or
+        0: they are left to the sibling whose they are.
+    look_due(): after how many milliseconds to `look` at what was left; -1: nothing was.
+    show: is told the address of the C part while there is one, and 0 before it goes: for whoever
+        counts the connections that are open (fs_part_count).
+    on_close: called when the table is about to be closed while this is watched; may raise. Without
+        it, watching ends and the slot is given up.
+    """
+
+    def __init__(
+        self,
+        table: ListenTable,
+        slot: int = GLOBAL,
+        *,
+        on_close: Callable[[], None] | None = None,
+    ) -> None:
+        self.table = table
+        self.before_close = on_close or self.unwatch_here
+        self.show: Callable[[int], None] = lambda part: None
+        self.peer = Peer()
+        self._assigned = slot
+        self._part: Any = None  # struct fs_part *, while watching
+        self._poller: _Poller
+        self._handle: Any
+        self._context: Any
+        self._remove: Remove
+        self._pulse: Pulse
+        self._thread = 0
+        self._room = ffi.new("int[]", table.info().slots + 1)
+        self.may_take: Callable[[int, int], int] = _none
+        self.look_due: Callable[[], int] = _never
+        _locals.add(self)
+
+    def __del__(self) -> None:
+        # Dropped with its poller while it watched: nobody serves the slot any more.
+        if getattr(self, "_part", None) is not None:
+            self._poller._remove = self._remove = lambda _: None
+            if self.table.closed:
+                self.forget()
+            else:
+                self.unwatch()
+
+    def __repr__(self) -> str:
+        part = "global listener" if self.slot == GLOBAL else f"slot {self.slot}"
+        return f"<LocalListener {self.table.address} {part}>"
+
+    @property
+    def slot(self) -> int:
+        """Ours, or GLOBAL while there is none."""
+        return self._assigned if self._part is None else int(lib.fs_part_slot(self._part))
+
+    def fileno(self) -> int:
+        """Descriptor of the global listener; what is to be polled is `watch`'s business."""
+        return self.table.fileno(GLOBAL)
+
+    # -- what is to be polled --
+
+    @property
+    def watching(self) -> bool:
+        """Between watch and unwatch."""
+        return self._part is not None
+
+    def watch(self, add: Add, remove: Remove, pulse: Pulse, epoll: int) -> bool:
+        """Start: claim a slot if one is free, and `add(fd, source, edge)` what is to be polled, now
+        and whenever claims change. pulse: of the thread that polls; epoll: what it polls, or -1.
+
+        When the source EAR is readable, call `heed`; from any other one may accept what `may_take`
+        allows. True: we have a slot, to be activated once it is polled.
+        """
+        self._poller, self._remove, self._pulse = _Poller(add, remove), remove, pulse
+        self._handle = ffi.new_handle(self._poller)
+        self._context = ffi.new("struct part_poll *", (self._handle, epoll))
+        self._thread = threading.get_ident()
+        out = ffi.new("struct fs_part **")
+        try:
+            rc = lib.fs_part_open(
+                out, self.table.handle(), self._assigned, True, _POLLER, self._context
+            )
+            self._checked(rc)
+            pulse.join(out[0])
+            self._part = out[0]
+            self.may_take = partial(lib.fs_part_may_take, self._part)
+            self.look_due = partial(lib.fs_part_look_due, self._part)
+            self.show(self.part())
+            self.table.watchers.add(self)
+            add(self._poller.ear.fileno(), EAR, False)
+            return self.sync()
+        except BaseException:
+            self.unwatch()
+            raise
+        finally:
+            if self._part is None:
+                self._poller.ear.close()
+
+    def unwatch(self) -> None:
+        """Stop: `remove(fd)` everything, and give the slot up: connections go elsewhere, siblings
+        serve those that are there."""
+        if self._part is None:
+            return
+        part, self._part = self._part, None
+        self.table.watchers.discard(self)
+        lib.fs_part_close(part)
+        self._end(part)
+
+    def unwatch_here(self) -> None:
+        """The same; RuntimeError in another thread than the one that watches."""
+        if threading.get_ident() != self._thread:
+            raise RuntimeError(f"{self.table.address} is used in another thread: end that first")
+        self.unwatch()
+
+    def _end(self, part: Any) -> None:
+        self._remove(self._poller.ear.fileno())
+        self._poller.ear.close()
+        self._pulse.leave(part)
+        self.may_take, self.look_due = _none, _never
+        self.show(0)
+        lib.fs_part_free(part)
+
+    def sync(self) -> bool:
+        """Have polled what is to be polled now. True: we have a slot now, to be activated."""
+        if self._part is None:
+            return False
+        self._poller.failure = None
+        return self._checked(lib.fs_part_sync(self._part)) == 1
+
+    def heed(self) -> bool:
+        """The ear is readable: as sync."""
+        if self._part is None:
+            return False
+        bell = self.table.bell()
+        if any(fd != bell for fd, _ in self._poller.ear.poll(0)):
+            lib.fs_part_heed(self._part, lib.FS_NEIGHBOUR)
+        return self.sync()
+
+    def activate(self) -> None:
+        """From now on connections may arrive at the slot."""
+        if self._part is not None:
+            self._checked(lib.fs_part_activate(self._part))
+
+    def rest(self) -> None:
+        """Watch nothing but the claims, and let nothing arrive, until `resume`."""
+        lib.fs_part_rest(self._part)
+
+    def resume(self) -> bool:
+        """After `rest`: as sync."""
+        lib.fs_part_resume(self._part)
+        return self.sync()
+
+    def sources(self) -> list[int]:
+        """Slots (and GLOBAL) to accept from, in order."""
+        if self._part is not None:
+            return list(self._room[0 : lib.fs_part_sources(self._part, self._room)])
+        table, siblings = self.table.handle(), lib.FS_SIBLINGS
+        return list(self._room[0 : lib.fs_table_sources(table, self.slot, siblings, self._room)])
+
+    def _checked(self, rc: int) -> int:
+        if rc < 0 and self._poller.failure is not None:
+            failure, self._poller.failure = self._poller.failure, None
+            raise failure
+        return check(rc, "accept from", self.table.address)
+
+    # -- connections --
+
+    def look(self) -> list[int]:
+        """Look again at what was left to siblings: where to take one now."""
+        if self._part is None:
+            return []
+        count = lib.fs_part_look(self._part, self._room)
+        return list(self._room[0:count]) if count else []
+
+    def part(self) -> int:
+        """Address of the C structure, for who is compiled; 0 while not watching."""
+        return 0 if self._part is None else int(ffi.cast("uintptr_t", self._part))
+
+    def accept(self) -> tuple[socket.socket, Address]:
+        """As socket.accept(), from the first source where one may be taken; non-blocking.
+
+        Raises BlockingIOError if none waits anywhere, else OSError as accept4(2).
+        """
+        self.peer.clear()
+        address, length, flags = self.peer.pointer, self.peer.length, _FLAGS
+        if self._part is not None:
+            rc = lib.fs_part_accept(self._part, address, length, flags)
+        else:
+            table = self.table.handle()
+            rc = lib.fs_table_accept_any(table, self.slot, address, length, flags)
+        fd = check(rc, "accept", self.table.address)
+        sock = self.table.sock
+        connection = socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
+        connection.setblocking(False)  # as it is; the object has to know
+        return connection, self.peer.address()
+
+    # -- forks --
+
+    def forget(self) -> None:
+        """In a forked child: claim, ear and neighbour are the parent's; watch nothing."""
+        if self._part is None:
+            return
+        part, self._part = self._part, None
+        self.table.watchers.discard(self)
+        self._poller.shared = True
+        lib.fs_part_forget(part)
+        self._end(part)
+
+
+_FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+
+
+class Poller(Protocol):
+    """Something with an epoll set, which a forked child would share with its parent."""
+
+    def renew(self) -> None:
+        """In a forked child: have an epoll set of one's own, with the same registrations."""
+
+
+pollers: "weakref.WeakSet[Poller]" = weakref.WeakSet()
+_locals: "weakref.WeakSet[LocalListener]" = weakref.WeakSet()
+
+
+def _after_fork() -> None:
+    if pollers:
+        # Until Python 3.12 a signal to the child would wake the parent's loop, which would take it
+        # for its own.
+        with suppress(ValueError):  # not the main thread
+            signal.set_wakeup_fd(-1)
+    # In this order: what a child unregisters must not be the parent's registration.
+    for poller in list(pollers):
+        poller.renew()
+    for local in list(_locals):
+        local.forget()
+
+
+os.register_at_fork(after_in_child=_after_fork)

@@ -1,0 +1,159 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * Whether a part takes a connection that waits at a sibling's slot.
+ *
+ * A burst wakes siblings although the owner is about to come: it was woken too and has no core yet
+ * (part.c, facts). Were they to take at once, whoever happens to run would take nearly all. So they
+ * compare loads, the connections that one holds and those that wait for it, and look whether the
+ * owner is late: the longer of the time for which it has not waited, and the time for which its
+ * turns were seen standing still. What they leave alone they look at again, soon; until then its
+ * slot does not wake them, or each connection that comes to a busy owner would wake a sibling for
+ * nothing.
+ *
+ *   nothing waits there, any more                              look again, rarely
+ *   its load is ours + 2, or + 12 %                            take one
+ *   late for 2 ms, and its load is greater than ours           take one
+ *   busy for 2 ms, and asleep: a handler that blocks           take one
+ *   late for LATE, whatever the loads                          take one
+ *   else                                                       look again
+ *
+ * Where somebody does not count (a program under the preload library) loads are not compared.
+ * A slot whose owner is late is steered away from until that turns again: newcomers need not wait.
+ *
+ * What is compared stands in the page, so siblings can lie. They gain connections, or lose them.
+ */
+#include "clock.h"
+#include "part.h"
+
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <stddef.h>
+
+#define TARDY  (2 * NS_A_MS)
+#define LATE   (50 * NS_A_MS)
+#define MARGIN 2 /* connections, at least */
+
+/* Milliseconds after which it is looked again: at what waits, and, where siblings are woken for
+ * nothing and soon would be again, at a queue that was empty. Each look wakes somebody. */
+static const unsigned look_ms[] = {0, 80, 40, FS_LOOK_MS}; /* by looks that are left */
+enum { AT_EMPTY = 2, AT_WAITING = 3 };
+
+/* Connections in a listener's queue: in LISTEN state tcpi_unacked is its length (tcp_get_info).
+ * The kernel writes no more of the structure than is asked for, which costs a third. */
+static int64_t queue_length(int fd)
+{
+    struct tcp_info info = {0};
+    socklen_t length = offsetof(struct tcp_info, tcpi_unacked) + sizeof info.tcpi_unacked;
+    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0 ? 0 : info.tcpi_unacked;
+}
+
+/* The parts that accept from a slot first: its owner, and in a reload that owner's predecessor. */
+struct owners {
+    int64_t open; /* that they hold together; < 0: not counted */
+    uint64_t turns;
+    uint64_t busy; /* ns for which the least busy of them is busy */
+    const struct part_record *one;
+};
+
+static uint64_t busy_for(const struct part_record *r, uint64_t now)
+{
+    uint64_t since = atomic_load_explicit(&r->busy, memory_order_acquire);
+    return since && since < now ? now - since : 0;
+}
+
+static struct owners owners_of(const struct fs_table *t, uint32_t slot, uint64_t now)
+{
+    const struct part_record *records = page_parts(&t->map);
+    struct owners o = {.open = FS_UNCOUNTED};
+    for (uint32_t i = 0; i < t->map.parts; i++) {
+        const struct part_record *r = &records[i];
+        if (atomic_load_explicit(&r->pid, memory_order_relaxed) <= 0 ||
+            atomic_load_explicit(&r->slot, memory_order_relaxed) != (int32_t)slot)
+            continue;
+        int32_t open = atomic_load_explicit(&r->open, memory_order_relaxed);
+        uint64_t busy = busy_for(r, now);
+        o.turns += atomic_load_explicit(&r->turns, memory_order_relaxed);
+        if (!o.one) {
+            o.open = open;
+            o.busy = busy;
+            o.one = r;
+            continue;
+        }
+        o.open = o.open < 0 || open < 0 ? FS_UNCOUNTED : o.open + open;
+        if (busy < o.busy) {
+            o.busy = busy;
+            o.one = r;
+        }
+    }
+    return o;
+}
+
+static int64_t own_queue(const struct fs_part *p)
+{
+    return p->slot == FS_GLOBAL ? 0 : queue_length(p->table->fds[p->slot]);
+}
+
+/* One may be taken without anybody's being late. */
+static bool far_below(int64_t mine, int64_t theirs)
+{
+    int64_t margin = mine * 12 / 100;
+    return theirs - mine >= (margin > MARGIN ? margin : MARGIN);
+}
+
+/* Reading /proc costs more than all the rest: of one that runs it is asked again when it has been
+ * busy for twice as long. */
+static bool sleeps(struct watched *w, const struct owners *o)
+{
+    if (!o->one || o->busy <= TARDY || o->busy < 2 * w->asked)
+        return false;
+    if (thread_sleeps(atomic_load(&o->one->pid), atomic_load(&o->one->tid)))
+        return true;
+    w->asked = o->busy;
+    return false;
+}
+
+static bool is_to_take(struct fs_part *p, uint32_t slot, int64_t queue)
+{
+    struct watched *w = &p->watched[slot];
+    uint64_t now = clock_ns();
+    struct owners owners = owners_of(p->table, slot, now);
+    if (w->since == 0 || w->turns != owners.turns) {
+        w->turns = owners.turns;
+        w->since = now;
+        w->asked = 0;
+    }
+    uint64_t still = now - w->since, late = owners.busy > still ? owners.busy : still;
+    int64_t open = atomic_load_explicit(&p->record->open, memory_order_relaxed);
+    bool counted = open >= 0 && owners.open >= 0;
+    int64_t mine = counted ? open + own_queue(p) : 0, theirs = counted ? owners.open + queue : 0;
+    if (counted && far_below(mine, theirs))
+        return true;
+    if (!(late > LATE || (late > TARDY && theirs > mine) || sleeps(w, &owners)))
+        return false;
+    atomic_fetch_add_explicit(&p->record->late, 1, memory_order_relaxed);
+    /* Whoever has no part never turns, and would not come back. */
+    if (owners.one && table_steer_away(p->table, (int)slot) && atomic_load(&owners.one->busy) == 0)
+        table_ring(p->table); /* it waits, and may have looked before: nothing else may wake it */
+    return true;
+}
+
+bool part_would_take(struct fs_part *p, uint32_t slot)
+{
+    int64_t queue = queue_length(p->table->fds[slot]);
+    return queue > 0 && is_to_take(p, slot, queue);
+}
+
+bool part_compare(struct fs_part *p, uint32_t slot)
+{
+    struct watched *w = &p->watched[slot];
+    int64_t queue = queue_length(p->table->fds[slot]);
+    bool took = w->took;
+    w->took = queue > 0 && is_to_take(p, slot, queue);
+    /* After a take too there is a look until the queue was seen empty: the edge is gone, and
+     * whoever was told may take only one. */
+    uint8_t looks = queue > 0 ? AT_WAITING : took ? 0 : w->looks ? w->looks - 1 : AT_EMPTY;
+    part_look(p, slot, looks, look_ms[looks], w->took || looks == 0);
+    if (queue <= 0)
+        w->since = 0;
+    return w->took;
+}
