@@ -174,6 +174,5 @@ class Acceptor:
 
     def _resume(self) -> None:
         self._retry = None
-        if self.local.watching:  # else its table was closed
-            if self.local.resume():
-                self._loop.when_listening(self.local.activate)
+        if self.local.watching and self.local.resume():  # its table may have been closed
+            self._loop.when_listening(self.local.activate)
