@@ -91,7 +91,7 @@ def test_one_that_is_retired_while_it_blocks_keeps_nobody_waiting(serve: Serve) 
     service = serve("targets:Blocks", "--workers", "2", "--steer", "spread")
     stays, goes = (slot.pid for slot in service.slots()[:2])
     # In this order: while the one that stays is held up nobody steers away from the other.
-    for pid, seconds in ((stays, 1.5), (goes, 7)):
+    for pid, seconds in ((stays, 1.5), (goes, 12)):
         order = f"block {pid} {seconds} 0".encode()
         until(partial(answered_by, service, pid, order), "it is held up")
     before = service.slots()[1]
@@ -107,6 +107,8 @@ def test_one_that_is_retired_while_it_blocks_keeps_nobody_waiting(serve: Serve) 
     assert slot.arrived - before.arrived > 0
     assert slot.own == before.own
     assert goes in service.workers()  # it sleeps still
+    service.stop(signal.SIGQUIT)
+    assert f"worker {goes} does not stop (its loop has not turned for" in service.log()
 
 
 def answered_by(service: Service, pid: int, request: bytes) -> bool:

@@ -102,6 +102,27 @@ def test_what_the_listeners_and_the_bell_allow(service: Service, what: str) -> N
     assert {len(ask(service.address)) > 0 for _ in range(20)} == {True}
 
 
+def shared_memory(pid: int) -> set[str]:
+    """Inodes of the anonymous memory that it shares: proc(5), maps."""
+    lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    return {line.split()[4] for line in lines if "/dev/zero" in line}
+
+
+def test_a_workers_pulse_is_nobody_elses_to_write(service: Service) -> None:
+    """What the supervisor sees of a worker lies in memory that no other worker has."""
+    for killed in (False, True):
+        if killed:
+            victim = service.workers()[0]
+            os.kill(victim, signal.SIGKILL)
+            until(partial(is_gone, service, victim), "the supervisor noticed")
+            until(lambda: service.settled(3), "it was replaced")
+        pages = shared_memory(service.pid)
+        assert len(pages) == 3
+        assert {frozenset(shared_memory(pid)) for pid in service.workers()} == {
+            frozenset({page}) for page in pages
+        }
+
+
 def test_dying_with_the_lock(service: Service) -> None:
     """By its own hand: `held` leaves its id in every word, and the killed one cleans nothing up."""
     for reload in range(1, 4):

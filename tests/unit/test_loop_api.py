@@ -125,6 +125,35 @@ def test_without_uvloops_epoll_set(
     assert caplog.text.count("wake every idle worker") == 1
 
 
+@pytest.mark.parametrize("handles", [True, False], ids=["libuv tells", "only the pump tells"])
+def test_the_loop_tells_that_it_works(monkeypatch: pytest.MonkeyPatch, handles: bool) -> None:
+    """By libuv's handles; where uvloop keeps its names to itself, while it serves connections."""
+
+    def keeps_to_itself() -> None:
+        raise OSError
+
+    if not handles:
+        monkeypatch.setattr("aiofastsocket._native.libuv._library", keeps_to_itself)
+
+    async def main() -> None:
+        loop: Any = asyncio.get_running_loop()
+        with socket.socket() as sock:
+            sock.bind(("127.0.0.1", 0))
+            with ListenTable(sock, slots=2) as table:
+                server = await loop.create_server(Who, sock=table)
+                await loop.run_in_executor(None, shake, sock.getsockname(), 20)
+                before = table.slot(0).busy
+                await asyncio.sleep(0.2)  # it waits, and is told to do so
+                after = table.slot(0).busy
+                server.close()
+                await server.wait_closed()
+        assert before is not None
+        assert after is not None
+        assert 0 < after < before < 1
+
+    aiofastsocket.run(main())
+
+
 def test_importing_sets_no_policy_and_loads_none() -> None:
     text = """
 import asyncio, sys, aiofastsocket
