@@ -59,94 +59,6 @@ int fs_part_open(struct fs_part **out, struct fs_table *table, int slot, bool wi
     return 0;
 }
 
-/* ---- the record that siblings see ---- */
-
-static void record_fill(struct fs_part *p, struct part_record *r)
-{
-    atomic_store(&r->tid, gettid());
-    atomic_store(&r->slot, p->slot);
-    atomic_store(&r->open, atomic_load(&p->record->open));
-    atomic_store(&r->busy, atomic_load(&p->record->busy));
-    atomic_store(&r->turns, 1);
-    atomic_store(&r->worked, 0);
-    atomic_store(&r->began, clock_ns());
-    atomic_store(&r->late, 0);
-}
-
-static bool is_in_use(const struct part_record *r, int32_t pid)
-{
-    return pid < 0 ? thread_runs(-(uint32_t)pid)
-                   : process_alive(pid, atomic_load(&r->tid), atomic_load(&r->start));
-}
-
-/* One that nobody uses; if there is none, one of the dead, and else siblings know nothing of us. */
-static void record_take(struct fs_part *p)
-{
-    const struct fs_table *t = p->table;
-    struct part_record *records = page_parts(&t->map);
-    if (p->record != &p->unseen) {
-        if (atomic_load(&p->record->pid) == getpid())
-            return;
-        p->record = &p->unseen; /* somebody took us for dead, or writes what he pleases */
-    }
-    for (int dead = 0; dead < 2; dead++)
-        for (uint32_t i = 0; i < t->map.parts; i++) {
-            struct part_record *r = &records[i];
-            int32_t pid = atomic_load(&r->pid);
-            if (dead ? is_in_use(r, pid) : pid != 0)
-                continue;
-            if (!atomic_compare_exchange_strong(&r->pid, &pid, -gettid())) /* being filled, by us */
-                continue;
-            record_fill(p, r);
-            atomic_store(&r->start, process_start(getpid(), gettid()));
-            atomic_store(&r->pid, getpid());
-            p->record = r;
-            return;
-        }
-}
-
-static void record_leave(struct fs_part *p)
-{
-    if (p->record != &p->unseen && atomic_load(&p->record->pid) == getpid())
-        atomic_store(&p->record->pid, 0);
-    p->record = &p->unseen;
-}
-
-void fs_part_count(struct fs_part *p, int open)
-{
-    atomic_store_explicit(&p->record->open, open, memory_order_relaxed);
-}
-
-/* We are not late any more. */
-static void come_back(struct fs_part *p)
-{
-    if (p->slot != FS_GLOBAL && flag_read(&p->table->page->slot[p->slot].away))
-        table_steer_back(p->table, p->slot);
-}
-
-void fs_part_waits(struct fs_part *p)
-{
-    struct part_record *r = p->record;
-    uint64_t since = atomic_load_explicit(&r->busy, memory_order_relaxed);
-    if (since == 0)
-        return;
-    uint64_t worked = atomic_load_explicit(&r->worked, memory_order_relaxed);
-    atomic_store_explicit(&r->worked, worked + clock_ns() - since, memory_order_relaxed);
-    atomic_store_explicit(&r->busy, 0, memory_order_release);
-    come_back(p); /* perhaps nothing wakes us again */
-}
-
-void fs_part_runs(struct fs_part *p)
-{
-    struct part_record *r = p->record;
-    if (atomic_load_explicit(&r->busy, memory_order_relaxed) == 0) {
-        uint64_t turns = atomic_load_explicit(&r->turns, memory_order_relaxed);
-        atomic_store_explicit(&r->busy, clock_ns(), memory_order_relaxed);
-        atomic_store_explicit(&r->turns, turns + 1, memory_order_release);
-    }
-    come_back(p);
-}
-
 /* ---- claims ---- */
 
 static bool one_is_free(const struct fs_table *t)
@@ -407,7 +319,7 @@ int fs_part_sync(struct fs_part *p)
     uint32_t siblings = FS_SIBLINGS;
     int failed = 0;
     claim(p);
-    record_take(p);
+    part_show(p);
     p->generation = generation;
     for (uint32_t i = 0; i < t->slots && !t->shared && !p->resting; i++) {
         uint32_t slot = after_own(t, p->slot, i);
@@ -478,7 +390,7 @@ void fs_part_close(struct fs_part *p)
     unwatch_all(p);
     forget_neighbour(p);
     p->poller->remove(p->context, p->table->bell, FS_BELL);
-    record_leave(p);
+    part_hide(p);
     release(p);
 }
 

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What part.c and compare.c know of a part.
+ * What part.c, record.c and compare.c know of a part.
  */
 #ifndef FS_CORE_PART_H
 #define FS_CORE_PART_H
@@ -45,6 +45,10 @@ struct fs_part {
     struct part_record unseen;
     struct watched watched[];
 };
+
+/* record.c: have a record in the page, where there is one to be had; no more. */
+void part_show(struct fs_part *part);
+void part_hide(struct fs_part *part);
 
 /* A sibling's queue is to be looked at again, so often, the next time after `ms`; 0: not at all.
  * wakes: a connection that comes there is to wake us meanwhile. */
