@@ -56,10 +56,13 @@ def test_scribbling_for_ten_seconds(service: Service) -> None:
     scribbled(service, "random", 10, killed=True)
 
 
-@pytest.mark.parametrize("killed", [True, False], ids=["killed in it", "retired after it"])
 @pytest.mark.parametrize("what", ["random", "zeros", "held", "flags"])
-def test_scribbling_all_over_the_page(service: Service, what: str, killed: bool) -> None:
-    scribbled(service, what, 1, killed)
+def test_scribbling_all_over_the_page(service: Service, what: str) -> None:
+    scribbled(service, what, 1, killed=True)
+
+
+def test_scribbling_and_going_on(service: Service) -> None:
+    scribbled(service, "random", 1, killed=False)
 
 
 def scribbled(service: Service, what: str, seconds: int, killed: bool) -> None:
