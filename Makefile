@@ -41,7 +41,7 @@ WITH_SANITIZERS = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-
   ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc
 test-sanitized: $(SANITIZED)/installed
 	$(WITH_SANITIZERS) $(SANITIZED)/bin/pytest tests/loops $(PYTEST_ARGS)
-	$(WITH_SANITIZERS) $(SANITIZED)/bin/pytest \
+	$(WITH_SANITIZERS) $(SANITIZED)/bin/pytest -k uvloop \
 	  $(addprefix tests/integration/test_,crash.py reload.py even.py hostile_worker.py)
 
 $(SANITIZED)/installed: $(VENV)/installed
