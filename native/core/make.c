@@ -235,7 +235,8 @@ static struct fs_table *table_alloc(uint32_t slots)
     if (!t)
         return NULL;
     t->slots = slots;
-    t->memfd = t->bell = t->global = -1;
+    t->memfd = t->bell = -1;
+    atomic_store(&t->global, -1);
     for (uint32_t i = 0; i < slots; i++)
         t->fds[i] = -1;
     return t;
