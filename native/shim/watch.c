@@ -154,7 +154,7 @@ static struct aside {
 } *asides;
 
 enum {
-    REST = 10,    /* seconds */
+    REST = 10,   /* seconds */
     MOST = 1000, /* of them: a program that gives up more in that time is a test of this */
 };
 
