@@ -70,6 +70,39 @@ class Taker(Protocol):
         """Tell the struct fs_part at this address how many are open, from now on; 0: none."""
 
 
+class Looks:
+    """The timer by which a part looks again at what it has left to siblings."""
+
+    def __init__(
+        self, loop: ListenLoop, local: LocalListener, take: Callable[[int], object]
+    ) -> None:
+        self._loop, self._local, self._take = loop, local, take
+        self._timer: asyncio.TimerHandle | None = None
+
+    def schedule(self) -> None:
+        """After the part was asked what it may take: look when that is due, and no later."""
+        due = self._local.look_due()
+        if self._timer is not None:
+            if due < 0 or self._timer.when() <= self._loop.time() + due / 1000:
+                return
+            self._timer.cancel()
+        self._timer = self._loop.call_later(due / 1000, self._look) if due >= 0 else None
+
+    def cancel(self) -> None:
+        """The part watches no more."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _look(self) -> None:
+        self._timer = None
+        try:
+            for source in self._local.look():
+                self._take(source)
+        finally:
+            self.schedule()
+
+
 class Acceptor:
     """Has `taker` take what `local` is to accept. Use from the loop's thread only."""
 
@@ -78,7 +111,7 @@ class Acceptor:
         self._loop = loop
         self._take_from = taker.take
         self._retry: asyncio.TimerHandle | None = None
-        self._look: asyncio.TimerHandle | None = None
+        self._looks = Looks(loop, local, self._take_left)
         local.show = taker.show
         self._told_exhausted = False
 
@@ -91,10 +124,10 @@ class Acceptor:
 
     def stop(self) -> None:
         """Accept no more, and give the slot up; connections go on."""
-        for timer in (self._retry, self._look):
-            if timer is not None:
-                timer.cancel()
-        self._retry = self._look = None
+        if self._retry is not None:
+            self._retry.cancel()
+            self._retry = None
+        self._looks.cancel()
         self.local.unwatch()
 
     def sweep(self) -> None:
@@ -126,24 +159,11 @@ class Acceptor:
                 if not most or not self._take(source, most) or most > 1:
                     break
         finally:
-            self._look_later()
+            self._looks.schedule()
 
-    def _look_later(self) -> None:
-        due = self.local.look_due()
-        if self._look is not None:
-            if due < 0 or self._look.when() <= self._loop.time() + due / 1000:
-                return
-            self._look.cancel()
-        self._look = self._loop.call_later(due / 1000, self._look_again) if due >= 0 else None
-
-    def _look_again(self) -> None:
-        self._look = None
-        try:
-            for source in self.local.look():
-                if self._take(source, 1):
-                    self._ready(source)
-        finally:
-            self._look_later()
+    def _take_left(self, source: int) -> None:
+        if self._take(source, 1):
+            self._ready(source)
 
     def _take(self, source: int, most: int) -> bool:
         """Accept up to `most` connections; was there one?"""

@@ -29,7 +29,7 @@ def _pointer(loop: Any) -> int:
 def uv_loop_fork(loop: Any) -> bool:
     """uv_loop_fork(3) for a uvloop.Loop: an epoll set and a wake-up descriptor of its own.
 
-    False if that cannot be had. Raises OSError for libuv's own errors.
+    Returns False where uvloop hides libuv's names. Raises OSError for libuv's own errors.
     """
     try:
         function = _library().uv_loop_fork

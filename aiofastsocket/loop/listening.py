@@ -128,7 +128,7 @@ class Listening:
         """In a forked child, before an inherited loop runs: each loop has its own way."""
 
     def renew(self) -> None:
-        """In a forked child, at once: see local.Poller."""
+        """In a forked child, at once: see table.part.Poller."""
         base: Any = super()
         if base.is_running():
             # Whoever forks in a handler may well go on without the loop; not with it.
@@ -142,7 +142,7 @@ class Listening:
 
     def _tells_pulse(self) -> bool:
         """Whether it tells its pulse itself when it waits, from now on."""
-        raise NotImplementedError
+        return True
 
     # -- asyncio's interface --
 

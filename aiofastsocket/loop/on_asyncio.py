@@ -31,9 +31,6 @@ class SelectorLoop(Listening, asyncio.SelectorEventLoop):  # type: ignore[misc]
         """See ListenLoop."""
         return self._selector.fileno()
 
-    def _tells_pulse(self) -> bool:
-        return True
-
     def add_listener(
         self, fd: int, callback: Callable[..., object], *args: Any, edge: bool = False
     ) -> None:
@@ -46,7 +43,7 @@ class SelectorLoop(Listening, asyncio.SelectorEventLoop):  # type: ignore[misc]
         callback()
 
     def renew(self) -> None:
-        """See local.Poller."""
+        """See table.part.Poller."""
         super().renew()
         if self.is_running():
             # What is ready now is the parent's to do.

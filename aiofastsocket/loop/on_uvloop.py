@@ -88,6 +88,7 @@ class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
         return self._pulse
 
     def _tells_pulse(self) -> bool:
+        """See Listening: not where uvloop keeps libuv's names to itself."""
         return self._pulse_handles is not None and self._pulse_handles.started
 
     def close(self) -> None:
@@ -148,7 +149,7 @@ class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
     # -- forks --
 
     def renew(self) -> None:
-        """See local.Poller."""
+        """See table.part.Poller."""
         if self.is_closed():
             return
         other_thread = self.is_running() and not self._runs_here()

@@ -9,7 +9,7 @@ from collections import deque
 from contextvars import copy_context
 from typing import Protocol
 
-from ..acceptor import Acceptor, ListenLoop, Taker
+from ..acceptor import Acceptor, ListenLoop, Looks, Taker
 from ..channel import Channel
 from ..listeners import ListenTable
 from ..peer import Address
@@ -74,7 +74,7 @@ class Takers:
         self.table = table
         self.local = LocalListener(table, on_close=self._closed)
         self._loop = loop
-        self._look: asyncio.TimerHandle | None = None
+        self._looks = Looks(loop, self.local, lambda _: self._wake())
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._woken: set[asyncio.Future[None]] = set()  # told of a connection, not run since
 
@@ -114,9 +114,7 @@ class Takers:
 
     def end(self) -> None:
         """See Serving."""
-        if self._look is not None:
-            self._look.cancel()
-            self._look = None
+        self._looks.cancel()
         self.local.unwatch()
 
     def _add(self, fd: int, source: int, edge: bool) -> None:
@@ -132,7 +130,7 @@ class Takers:
     def _ready(self, source: int) -> None:
         if self.local.may_take(source, 1):
             self._wake()
-        self._look_later()
+        self._looks.schedule()
 
     def _wake(self) -> None:
         while self._waiting:
@@ -143,16 +141,6 @@ class Takers:
                 return
         if not self._woken:
             self.end()
-
-    def _look_later(self) -> None:
-        if self._look is None and (due := self.local.look_due()) >= 0:
-            self._look = self._loop.call_later(due / 1000, self._look_again)
-
-    def _look_again(self) -> None:
-        self._look = None
-        for _ in self.local.look():
-            self._wake()
-        self._look_later()
 
     def _closed(self) -> None:
         self.end()

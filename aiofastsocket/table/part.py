@@ -45,7 +45,7 @@ class _Poller:
                 self.ear.register(fd, select.EPOLLIN | select.EPOLLET)
             else:
                 self._add(fd, source, edge)
-        except BaseException as error:  # raised again by whoever called C
+        except BaseException as error:  # the caller of C raises it again
             self.failure = error
             return -(getattr(error, "errno", None) or errno.EINVAL)
         return 0
@@ -75,13 +75,13 @@ def _never() -> int:
 class LocalListener:
     """Accepts from `table` for the calling thread, which is to be the only one to use it.
 
-    slot: one that is claimed, activated and released by whoever assigns them; else a free one is
-        claimed while it watches.
+    slot: the caller claims, activates and releases this one. Without it, a free one is claimed
+        while this watches.
     may_take(source, most): how many of those that wait at a source may be taken now: `most`, 1, or
-        0: they are left to the sibling whose they are.
+        0, which leaves them to the sibling.
     look_due(): after how many milliseconds to `look` at what was left; -1: nothing was.
-    show: is told the address of the C part while there is one, and 0 before it goes: for whoever
-        counts the connections that are open (fs_part_count).
+    show: is called with the address of the C part, and with 0 before that ends. It is for the
+        object that counts open connections (fs_part_count).
     on_close: called when the table is about to be closed while this is watched; may raise. Without
         it, watching ends and the slot is given up.
     """

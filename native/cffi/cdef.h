@@ -112,7 +112,6 @@ int fs_part_open(struct fs_part **out, struct fs_table *table, int slot, bool wi
 void fs_part_close(struct fs_part *part);
 void fs_part_forget(struct fs_part *part);
 void fs_part_free(struct fs_part *part);
-bool fs_part_stale(const struct fs_part *part);
 int fs_part_sync(struct fs_part *part);
 int fs_part_activate(struct fs_part *part);
 void fs_part_heed(struct fs_part *part, int source);

@@ -12,7 +12,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-/* Whoever died with the lock may have left a slot that is live and has no owner. */
+/* A process that died with the lock may have left a slot that is live and has no owner. */
 static void clear_half_owned(struct fs_table *t)
 {
     for (uint32_t i = 0; i < t->slots; i++) {
@@ -74,7 +74,7 @@ void table_unlock(struct fs_table *t)
         return;
     /* We were taken for dead, and what we attached may be older than what somebody else did. */
     if (ledger) {
-        table_steer(t); /* whoever has the lock now may be the liar who took it */
+        table_steer(t); /* a liar may have it now, and would keep us waiting */
         return;
     }
     page_lock(page);

@@ -3,7 +3,7 @@
  * Whether a part takes a connection that waits at a sibling's slot.
  *
  * A burst wakes siblings although the owner is about to come: it was woken too and has no core yet
- * (part.c, facts). Were they to take at once, whoever happens to run would take nearly all. So they
+ * (part.c, facts). If they took at once, the one that happens to run would take nearly all. So they
  * compare loads, the connections that one holds and those that wait for it, and look whether the
  * owner is late: the longer of the time for which it has not waited, and the time for which its
  * turns were seen standing still. What they leave alone they look at again, soon; until then its
@@ -131,7 +131,7 @@ static bool is_to_take(struct fs_part *p, uint32_t slot, int64_t queue)
     if (!(late > LATE || (late > TARDY && theirs > mine) || sleeps(w, &owners)))
         return false;
     atomic_fetch_add_explicit(&p->record->late, 1, memory_order_relaxed);
-    /* Whoever has no part never turns, and would not come back. */
+    /* An owner without a part never turns, and would not come back. */
     if (owners.one && table_steer_away(p->table, (int)slot) && atomic_load(&owners.one->busy) == 0)
         table_ring(p->table); /* it waits, and may have looked before: nothing else may wake it */
     return true;
@@ -150,7 +150,7 @@ bool part_compare(struct fs_part *p, uint32_t slot)
     bool took = w->took;
     w->took = queue > 0 && is_to_take(p, slot, queue);
     /* After a take too there is a look until the queue was seen empty: the edge is gone, and
-     * whoever was told may take only one. */
+     * the caller may take only one. */
     uint8_t looks = queue > 0 ? AT_WAITING : took ? 0 : w->looks ? w->looks - 1 : AT_EMPTY;
     part_look(p, slot, looks, look_ms[looks], w->took || looks == 0);
     if (queue <= 0)

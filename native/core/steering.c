@@ -190,13 +190,11 @@ int fs_table_activate(struct fs_table *t, int slot, bool live)
         return rc;
     if (live && flag_read(&t->page->retired))
         live = false;
-    bool back = flag_write(&s->away, false);
-    if (flag_write(&s->live, live)) {
+    bool back = flag_write(&s->away, false), changed = flag_write(&s->live, live);
+    if (changed)
         slot_changed(t->page, s);
+    if (changed || back)
         rc = table_steer(t);
-    } else if (back) {
-        rc = table_steer(t);
-    }
     table_unlock(t);
     return rc;
 }
