@@ -10,12 +10,30 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 SOURCES := $(shell find aiofastsocket native pyproject.toml LICENSE README.md -type f \
              -not -path '*/__pycache__/*' -not -path 'native/tests/*')
 
-.PHONY: serve test test-native test-python test-programs test-sanitized test-kernel test-kernel-debug fuzz fuzz-page module bench bench-full lint format clean
+.PHONY: serve dev quick test test-native test-python test-programs test-sanitized test-kernel test-kernel-debug fuzz fuzz-page module bench bench-full lint format clean
 
 serve: $(VENV)/installed
 	@echo "In another terminal:  curl http://$(HOST):$(PORT)/        (and again: the workers take turns)"
 	@echo "                      ss -ltn 'sport = :$(PORT)'          (a listener for each slot; every worker has one)"
 	@exec $(BIN)/aiofastsocket serve --host $(HOST) --port $(PORT)
+
+# The inner loop: an editable installation of its own. Python edits need nothing, C edits this again:
+# ninja builds what changed, in seconds.
+DEV = $(VENV)-dev
+dev: $(DEV)/ready
+	@PATH="$(abspath $(DEV))/bin:$$PATH" $(DEV)/bin/pip install -q --no-build-isolation --no-deps -e . \
+	  -C build-dir=build/dev -C cmake.define.FS_WERROR=ON -C cmake.define.FS_TESTS=ON
+
+$(DEV)/ready: pyproject.toml
+	@echo "making $(DEV) ..."
+	@$(MAKE) --no-print-directory VENV=$(DEV) $(DEV)/tools
+	@$(DEV)/bin/pip install -q --group build
+	@touch $@
+
+# A look at everything, in less than a minute.
+quick: dev
+	@$(DEV)/bin/ctest --test-dir build/dev --output-on-failure -j 2 -LE slow --quiet
+	$(DEV)/bin/pytest -q $(or $(PYTEST_ARGS),$(QUICK))
 
 test: test-native test-python
 

@@ -3,18 +3,18 @@
 This file re-exports; each name lives in the module it is imported from.
 """
 
-import importlib
 from typing import TYPE_CHECKING, Any
 
 from .channel import Channel
 from .errors import FastsocketError, SetupError, UsageError
-from .listeners import ListenTable, SlotInfo, TableInfo, tables_of
 from .loop import new_event_loop, run
-from .selector import FastsocketSelector
+from .loop.selector import FastsocketSelector
+from .server import serve
 from .table.part import LocalListener
+from .table.table import ListenTable
+from .table.view import SlotInfo, TableInfo, tables_of
 
 if TYPE_CHECKING:
-    from . import serve
     from .policy import FastsocketPolicy, install
 
 __all__ = [
@@ -41,6 +41,4 @@ def __getattr__(name: str) -> Any:
         from . import policy
 
         return getattr(policy, name)
-    if name == "serve":
-        return importlib.import_module(".serve", __name__)
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")

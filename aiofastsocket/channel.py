@@ -8,25 +8,9 @@ import os
 import socket as bsd
 
 from ._native import Handle, check, ffi, lib, text
-from .errors import SetupError, UsageError
-
-BACKENDS = ("auto", "device", "reuseport", "off")
-STEERINGS = ("auto", "cpu", "spread")
-BACKEND_VARIABLE = "AIOFASTSOCKET_BACKEND"
-
-
-def choose_backend(backend: str | None = None) -> str:
-    """The backend by argument, else by AIOFASTSOCKET_BACKEND, else "auto".
-
-    Raises UsageError, which lists the right names, for any other value.
-    """
-    if backend is not None:
-        name, origin = backend, "backend"
-    else:
-        name, origin = os.environ.get(BACKEND_VARIABLE, "auto"), BACKEND_VARIABLE
-    if name not in BACKENDS:
-        raise UsageError(f"{origin} {name!r} is unknown: use {', '.join(BACKENDS)}")
-    return name
+from .address import address_text
+from .choices import BACKENDS, STEERINGS, check_backend, check_slots, check_steering
+from .errors import SetupError
 
 
 class Channel(Handle):
@@ -49,11 +33,10 @@ class Channel(Handle):
         steer: str = "auto",
         device: str | None = None,
     ) -> None:
-        wanted = choose_backend(backend)
-        if steer not in STEERINGS:
-            raise UsageError(f"steering {steer!r} is unknown: use {', '.join(STEERINGS)}")
-        if slots is not None and not 1 <= slots <= lib.FS_SLOTS_MAX:
-            raise UsageError(f"{slots} slots: use 1 to {lib.FS_SLOTS_MAX}")
+        wanted = check_backend(backend)
+        check_steering(steer)
+        if slots is not None:
+            check_slots(slots)
         path = ffi.new("char[]", os.fsencode(device)) if device is not None else ffi.NULL
         options = ffi.new(
             "struct fs_channel_options *",
@@ -76,7 +59,7 @@ class Channel(Handle):
         return self._channel
 
     def handle(self) -> object:
-        """The C channel, for listeners.ListenTable."""
+        """The C channel, for table.ListenTable."""
         return self._open()
 
     def socket(
@@ -121,20 +104,3 @@ class Channel(Handle):
         if self._channel is not None:
             channel, self._channel = self._channel, None
             lib.fs_channel_free(channel)
-
-
-def address_text(sock: bsd.socket) -> str:
-    """A listening socket's address as a person writes it: host:port, [v6]:port or unix:path."""
-    try:
-        name = sock.getsockname()
-    except OSError:
-        return f"fd {sock.fileno()}"
-    if sock.family == bsd.AF_UNIX:
-        return f"unix:{os.fsdecode(name)}"
-    return host_port(name)
-
-
-def host_port(name: tuple[str, int] | tuple[str, int, int, int]) -> str:
-    """An IP address and port as a person writes them."""
-    host, port = name[:2]
-    return f"[{host}]:{port}" if ":" in host else f"{host}:{port}"

@@ -4,16 +4,18 @@ Exit codes: 0 stopped as told, 1 the environment will not have it, 2 the argumen
 """
 
 import argparse
+import sys
 import traceback
 from collections.abc import Sequence
 from typing import Any, NoReturn
 
-from .channel import BACKENDS, STEERINGS
+from .choices import BACKENDS, PINS, STEERINGS
 from .errors import FastsocketError, told
+from .preload import LOG_LEVELS as PRELOAD_LOG_LEVELS
 from .preload import execute, preload_path
-from .serve import arguments as serve_arguments
-from .serve.run import serve
-from .stats import show
+from .server import arguments as serve_arguments
+from .server.run import serve
+from .stats.command import show
 
 
 class _Parser(argparse.ArgumentParser):
@@ -80,17 +82,50 @@ def _exec_arguments(commands: "argparse._SubParsersAction[_Parser]") -> None:
         usage="%(prog)s [options] -- program [arguments]",
         description="Run an unmodified epoll server with libfsocket.so preloaded.",
     )
-    e.add_argument("--backend", choices=BACKENDS, help="way to the kernel (auto)")
-    e.add_argument("--steer", choices=STEERINGS, help="where new connections go (auto)")
-    e.add_argument("--pin", action="store_true", help="bind each worker to its slot's core")
-    e.add_argument("--slots", type=int, metavar="N", help="local listeners (2 a core, at least 8)")
-    e.add_argument("--defer-accept", action="store_true", help="accept when first bytes are there")
-    e.add_argument("--ports", metavar="LIST", help="only these: 80,443,8000-8100 (all)")
     e.add_argument(
-        "--log",
-        metavar="LEVEL[:FILE]",
-        help="off, error, info or debug; into a file by its full path (error)",
+        "--backend",
+        choices=BACKENDS,
+        help="way to the kernel; auto: the device if its module is loaded, else reuseport (auto)",
     )
+    e.add_argument(
+        "--steer",
+        choices=STEERINGS,
+        help="where new connections go: cpu, to the worker of the core that received them; spread, "
+        "evenly to all; auto: what fits the network cards (auto)",
+    )
+    e.add_argument(
+        "--pin",
+        choices=PINS,
+        help="bind each worker to its slot's core; auto: while steering is cpu (off: the program "
+        "decides where it runs)",
+    )
+    e.add_argument(
+        "--slots",
+        type=int,
+        metavar="N",
+        help="local listeners of each address: the most workers that have one (2 a core, at least "
+        "8)",
+    )
+    e.add_argument(
+        "--defer-accept",
+        action="store_true",
+        help="accept a connection only when its first bytes are there: for protocols in which the "
+        "client speaks first",
+    )
+    e.add_argument(
+        "--ports",
+        metavar="LIST",
+        help="serve only listeners on these ports: 80,443,8000-8100 (all)",
+    )
+    e.add_argument(
+        "--log-level", choices=PRELOAD_LOG_LEVELS, help="least important lines of the log (error)"
+    )
+    e.add_argument(
+        "--log-file",
+        metavar="FILE",
+        help="write the library's log to this file, given by its full path (standard error)",
+    )
+    e.add_argument("--log", help=argparse.SUPPRESS)  # until 0.1: LEVEL[:FILE]
     e.add_argument("program", nargs=argparse.REMAINDER, help=argparse.SUPPRESS)
 
 
@@ -107,9 +142,37 @@ def _stats_arguments(commands: "argparse._SubParsersAction[_Parser]") -> None:
     t.add_argument("--json", action="store_true", dest="as_machine", help="for machines")
 
 
+def _renamed(arguments: Sequence[str]) -> list[str]:
+    """The options of `exec` by the names that they have now; a line on each old one."""
+    if arguments[:1] != ["exec"]:
+        return list(arguments)
+    found = ["exec"]
+    rest = list(arguments[1:])
+    while rest and rest[0].startswith("-") and rest[0] != "--":
+        option = rest.pop(0)
+        found.append(option)
+        if option == "--pin" and rest[:1] not in [[word] for word in PINS]:
+            _old("--pin", "--pin on")
+            found.append("on")
+        elif option == "--log" or option.startswith("--log="):
+            _old("--log", "--log-level and --log-file")
+        if option in ("--defer-accept", "-h", "--help") or "=" in option or found[-1] != option:
+            continue
+        found += rest[:1]
+        del rest[:1]
+    return found + rest
+
+
+def _old(name: str, now: str) -> None:
+    print(f"aiofastsocket exec: {name} is an old name: write {now}", file=sys.stderr)
+
+
 def _run(command: str, options: dict[str, Any]) -> int:
     if command == "exec":
         program = options.pop("program")
+        level, file = options.pop("log_level"), options.pop("log_file")
+        if level is not None or file is not None:
+            options["log"] = f"{level or 'error'}:{file}" if file is not None else level
         execute(program[1:] if program[:1] == ["--"] else program, **options)
     if command == "stats":
         return show(**options)
@@ -121,7 +184,7 @@ def _run(command: str, options: dict[str, Any]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command's entry point."""
-    args = _parser().parse_args(arguments)
+    args = _parser().parse_args(_renamed(sys.argv[1:] if arguments is None else arguments))
     options = vars(args)
     command = options.pop("command")
     try:

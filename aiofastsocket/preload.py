@@ -16,8 +16,12 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import NoReturn
 
-from ._native import PRELOAD_LIBRARY, lib
+from ._native import PRELOAD_LIBRARY
+from .choices import check_slots
 from .errors import SetupError, UsageError
+
+LOG_LEVELS = ("off", "error", "info", "debug")
+"""Of the library, native/shim/settings.c."""
 
 _ELF = b"\x7fELF"
 _PT_INTERP = 3
@@ -120,8 +124,8 @@ def environment(settings: dict[str, str], base: dict[str, str]) -> dict[str, str
 
 def _check(slots: int | None, ports: str | None, log: str | None) -> None:
     """Say before the program starts what the library would complain of in it."""
-    if slots is not None and not 1 <= slots <= lib.FS_SLOTS_MAX:
-        raise UsageError(f"--slots {slots}: use 1 to {lib.FS_SLOTS_MAX}")
+    if slots is not None:
+        check_slots(slots, what="--slots")
     ranges = [part.split("-") for part in (ports or "1").split(",")]
     good = all(
         len(ends) <= 2
@@ -132,9 +136,7 @@ def _check(slots: int | None, ports: str | None, log: str | None) -> None:
     if not good:
         raise UsageError(f"--ports {ports}: use ports and ranges, as 80,443,8000-8100")
     if log is not None and not re.fullmatch("(off|error|info|debug)(:/.*)?", log):
-        raise UsageError(
-            f"--log {log}: use off, error, info or debug, and after a colon the full path of a file"
-        )
+        raise UsageError(f"log {log}: use off, error, info or debug, and the full path of a file")
 
 
 def execute(
@@ -142,19 +144,20 @@ def execute(
     *,
     backend: str | None,
     steer: str | None,
-    pin: bool,
+    pin: str | None,
     slots: int | None,
     defer_accept: bool,
     ports: str | None,
     log: str | None,
 ) -> NoReturn:
-    """Become the program. Raises UsageError or SetupError, and OSError if execve(2) fails."""
+    """Become the program. Options are the library's settings: see `environment`. log: a level, or
+    "level:/full/path". Raises UsageError or SetupError, and OSError if execve(2) fails."""
     if not program:
         raise UsageError("which program? aiofastsocket exec -- nginx -g 'daemon off;'")
     given = {
         "FSOCKET_BACKEND": backend,
         "FSOCKET_STEER": steer,
-        "FSOCKET_PIN": "1" if pin else None,
+        "FSOCKET_PIN": pin,
         "FSOCKET_SLOTS": None if slots is None else str(slots),
         "FSOCKET_DEFER_ACCEPT": "1" if defer_accept else None,
         "FSOCKET_PORTS": ports,

@@ -6,12 +6,15 @@ from pathlib import Path
 from types import TracebackType
 from typing import Any, Self
 
-from ._ffi import ffi, lib
+from . import _ffi
 
 __all__ = ["PRELOAD_LIBRARY", "Handle", "check", "ffi", "lib", "on_poller", "text"]
 
-PRELOAD_LIBRARY = Path(__file__).parent / "libfsocket.so"
-"""For LD_PRELOAD. Never loaded here: its constructor would run in every importer."""
+ffi, lib = _ffi.ffi, _ffi.lib
+
+PRELOAD_LIBRARY = Path(_ffi.__file__).parent / "libfsocket.so"
+"""For LD_PRELOAD; built beside the extension. Never loaded here: its constructor would run in every
+importer."""
 
 
 class Handle:

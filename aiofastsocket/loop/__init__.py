@@ -5,13 +5,13 @@ UvloopLoop is loaded when it is asked for: whoever chose asyncio does not need u
 
 from typing import TYPE_CHECKING, Any
 
-from .factory import LOOPS, new_event_loop, run
+from .factory import new_event_loop, run
 from .on_asyncio import SelectorLoop
 
 if TYPE_CHECKING:
     from .on_uvloop import UvloopLoop
 
-__all__ = ["LOOPS", "SelectorLoop", "UvloopLoop", "new_event_loop", "run"]
+__all__ = ["SelectorLoop", "UvloopLoop", "new_event_loop", "run"]
 
 
 def __getattr__(name: str) -> Any:

@@ -5,9 +5,7 @@ from collections.abc import Coroutine
 from functools import partial
 from typing import Any, TypeVar
 
-from ..errors import UsageError
-
-LOOPS = ("uvloop", "asyncio")
+from ..choices import LOOPS, check_word
 
 T = TypeVar("T")
 
@@ -29,15 +27,14 @@ def new_event_loop(
     Without arguments it is a loop factory: asyncio.Runner(loop_factory=new_event_loop).
     """
     options: dict[str, Any] = {"backend": backend, "steer": steer, "slots": slots}
-    if loop == "uvloop":
-        from .on_uvloop import UvloopLoop
-
-        return UvloopLoop(**options)
+    check_word("loop", loop, LOOPS)
     if loop == "asyncio":
         from .on_asyncio import SelectorLoop
 
         return SelectorLoop(**options)
-    raise UsageError(f"loop {loop!r} is unknown: use {', '.join(LOOPS)}")
+    from .on_uvloop import UvloopLoop
+
+    return UvloopLoop(**options)
 
 
 def run(

@@ -8,94 +8,32 @@ import asyncio
 import logging
 import os
 import socket
-import sys
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
-from ..channel import STEERINGS, Channel, address_text
-from ..errors import UsageError
-from ..listeners import ListenTable, table_of
-from ..table.part import pollers
+from ..address import address_text, is_tcp
+from ..channel import Channel
+from ..proc import holder_of
+from ..table.open import open_table
 from ..table.pulse import Pulse
-from ..transport import Connections, Pump, Transport, connections_of, over_tls, pump_for
-from .serving import ServerSide, Serving, Takers
-from .shared import holder_of
+from ..table.table import ListenTable, table_of
+from .forks import Forkable
+from .server import Server
+from .serving import ServerSide, Serving, Waiters
+from .transport import Pump, Transport, connections_of, over_tls, pump_for, send_file
 
 logger = logging.getLogger("aiofastsocket")
 
-_FORKED = (
-    "this loop was running when its process forked: in the child make a new one "
-    "(aiofastsocket.run), or fork before the loop runs"
-)
 
-
-class Server(asyncio.Server):
-    """asyncio's server, on listen tables: they are made where asyncio would call listen()."""
-
-    _loop: "Listening"
-    _sockets: list[socket.socket] | None
-    _backlog: int
-    _serving: bool
-    _protocol_factory: Callable[[], Any]
-    _ssl_context: Any
-    _ssl_handshake_timeout: float | None
-    _ssl_shutdown_timeout: float | None
-    slots: int | None = None  # of tables to be made
-    defer_accept = False
-
-    def _start_serving(self) -> None:
-        if self._serving:
-            return
-        if self._sockets is None:
-            raise RuntimeError(f"server {self!r} is closed")
-        for sock in self._sockets:
-            self._loop.check_free(sock)
-        self._serving = True
-        try:
-            for sock in self._sockets:
-                self._loop.listen(sock, self._backlog, self.slots, self.defer_accept)
-                self._loop._start_serving(
-                    self._protocol_factory,
-                    sock,
-                    self._ssl_context,
-                    self,
-                    self._backlog,
-                    self._ssl_handshake_timeout,
-                    self._ssl_shutdown_timeout,
-                )
-        except BaseException:
-            self.close()
-            raise
-
-    def close(self) -> None:
-        """As asyncio.Server.close. Raises RuntimeError in another thread than the loop's."""
-        self._loop.check_thread("Server.close")
-        if not self._serving and self._sockets is not None:
-            # Never started: a table's socket is the table's, and may be served by another server.
-            self._sockets = [sock for sock in self._sockets if table_of(sock) is None]
-        super().close()
-
-
-def _attached(connections: Connections) -> tuple[Any, ...]:
-    """Arguments of asyncio.Server._attach: until Python 3.12 it counts, then it remembers. All the
-    connections of a table are one client to it, which it can close or abort as well."""
-    return (connections,) if sys.version_info >= (3, 13) else ()
-
-
-def _is_tcp(sock: Any) -> bool:
+def _may_be_served(sock: Any) -> bool:
     """A listener that is to be made, or can be served on the pump; all else is asyncio's, which
     may refuse it."""
     if sock is None:
         return True
-    if not isinstance(sock, socket.socket) or sock.fileno() < 0:
-        return False
-    internet = sock.family in (socket.AF_INET, socket.AF_INET6)
-    return internet and sock.type == socket.SOCK_STREAM
+    return isinstance(sock, socket.socket) and sock.fileno() >= 0 and is_tcp(sock)
 
 
-class Listening:
+class Listening(Forkable):
     """The mixin. Keyword arguments: see new_event_loop."""
 
     def __init__(
@@ -106,35 +44,16 @@ class Listening:
         slots: int | None = None,
     ) -> None:
         super().__init__(*base)
-        self._pid = os.getpid()
-        self._thread: int | None = None  # that runs it
-        self._forked_running = False
         self._serving: dict[int, Serving] = {}  # by the global listener's descriptor
         self._own: set[ListenTable] = set()  # made here, so closed here
         self._pump: Pump | None = None
         try:
-            if steer not in STEERINGS:
-                raise UsageError(f"steering {steer!r} is unknown: use {', '.join(STEERINGS)}")
             self._channel = Channel(backend, steer=steer, slots=slots)
         except BaseException:
-            super().close()  # type: ignore[misc]
+            base_loop: Any = super()
+            base_loop.close()
             raise
         self._steer, self._slots = steer, slots
-        pollers.add(self)
-
-    # -- forks --
-
-    def resume_after_fork(self) -> None:
-        """In a forked child, before an inherited loop runs: each loop has its own way."""
-
-    def renew(self) -> None:
-        """In a forked child, at once: see table.part.Poller."""
-        base: Any = super()
-        if base.is_running():
-            # Whoever forks in a handler may well go on without the loop; not with it.
-            self._forked_running = True
-            if self._runs_here():
-                base.stop()
 
     # -- what each loop does in its own way --
 
@@ -171,7 +90,7 @@ class Listening:
             sock = sock.sock
         arguments = (protocol_factory, host, port)
         options |= {"sock": sock, "reuse_port": reuse_port}
-        if not _is_tcp(sock):
+        if not _may_be_served(sock):
             create: Any = super().create_server  # type: ignore[misc]
             return cast(
                 asyncio.AbstractServer,
@@ -193,12 +112,12 @@ class Listening:
         if table is None:
             return await super().sock_accept(sock)  # type: ignore[misc]
         self._check_running_loop("sock_accept")
-        takers = self._serving.get(table.fileno())
-        if takers is None or takers.table is not table:
-            takers = self._serving[table.fileno()] = Takers(cast(Any, self), table)
-        if not isinstance(takers, Takers):
+        waiters = self._serving.get(table.fileno())
+        if waiters is None or waiters.table is not table:
+            waiters = self._serving[table.fileno()] = Waiters(cast(Any, self), table)
+        if not isinstance(waiters, Waiters):
             raise RuntimeError(f"{table.address} is served by a server of this loop already")
-        return await takers.accept()
+        return await waiters.accept()
 
     async def sendfile(
         self,
@@ -213,50 +132,17 @@ class Listening:
         if not isinstance(transport, Transport):
             base: Any = super()
             return cast(int, await base.sendfile(transport, file, offset, count, fallback=fallback))
-        if transport.is_closing():
-            raise RuntimeError("Transport is closing")
-        reading = transport.is_reading()
-        waiter = transport._make_empty_waiter()
-        transport.pause_reading()
-        try:
-            await waiter
-            sock = transport._sock
-            if sock is None:
-                raise ConnectionError("Connection is closed by peer")
-            send: Any = cast(Any, self).sock_sendfile
-            return cast(int, await send(sock, file, offset, count, fallback=fallback))
-        finally:
-            transport._reset_empty_waiter()
-            if reading:
-                transport.resume_reading()
+        return await send_file(self, transport, file, offset, count, fallback)
 
-    def run_forever(self) -> None:
-        """As asyncio's; local listeners are claimed first, and given up after.
+    def begin_serving(self) -> None:
+        """See Forkable: local listeners are claimed."""
+        for serving in self._open():
+            serving.begin()
 
-        Raises RuntimeError in a forked child whose parent was running the loop.
-        """
-        base: Any = super()
-        if self._forked_running:
-            raise RuntimeError(_FORKED)
-        if base.is_running() or base.is_closed():
-            base.run_forever()  # which says so
-        if self._pid != os.getpid():
-            self._pid = os.getpid()
-            # The threads of the old one are the parent's.
-            base.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
-            self.resume_after_fork()
-        self._thread = threading.get_ident()
-        try:
-            for serving in self._open():
-                serving.begin()
-            base.run_forever()
-        finally:
-            self._thread = None
-            if not self._forked_running:
-                for serving in self._open():
-                    serving.end()
-        if self._forked_running:
-            raise RuntimeError(_FORKED)
+    def end_serving(self) -> None:
+        """See Forkable: they are given up."""
+        for serving in self._open():
+            serving.end()
 
     def close(self) -> None:
         """As asyncio's; tables that were made here are closed."""
@@ -278,7 +164,7 @@ class Listening:
     def check_free(self, sock: socket.socket) -> None:
         """Raise RuntimeError if this loop serves the socket's table already."""
         serving = self._serving.get(sock.fileno())
-        if isinstance(serving, Takers) and serving.idle:
+        if isinstance(serving, Waiters) and serving.idle:
             self._serving.pop(sock.fileno())
             serving.end()
         elif serving is not None and not serving.table.closed:
@@ -296,13 +182,9 @@ class Listening:
         if table is not None:
             table.copy_options()
             return
-        device = self._channel.backend == "device"
-        if device:
-            self._channel.listen(sock, backlog)
-        table = ListenTable(sock, slots=0 if device else slots, backlog=backlog, steer=self._steer)
-        if device:
-            table.accept_through(self._channel)
-        self._own.add(table)
+        self._own.add(
+            open_table(self._channel, sock, slots=slots, backlog=backlog, steer=self._steer)
+        )
 
     def pump(self) -> Pump:
         """Where the connections of this loop's servers are."""
@@ -329,7 +211,6 @@ class Listening:
             return
         table = table_of(sock)
         assert table is not None
-        counting: Any = server
         if sslcontext is not None:
             protocol_factory = over_tls(
                 cast(Any, self),
@@ -342,10 +223,10 @@ class Listening:
             self.pump(),
             table,
             protocol_factory,
-            attach=lambda connections: counting._attach(*_attached(connections)),
-            detach=lambda connections: counting._detach(*_attached(connections)),
+            attach=server.attach,
+            detach=server.detach,
         )
-        serving = ServerSide(cast(Any, self), self._channel, table, connections)
+        serving = ServerSide(cast(Any, self), table, connections)
         self._serving[sock.fileno()] = serving
         serving.begin()
 
@@ -380,32 +261,17 @@ class Listening:
 
     def _may_make_table(self, sock: Any) -> bool:
         """Is the listener to be made, or not listening yet, and nobody else's?"""
-        if self._channel.backend == "off":
-            return False
         if sock is None:
             return True
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
-            if self._channel.backend == "device":
-                self._channel.spawn_listen(sock)
             return False
-        holder = holder_of(sock)
+        holder = holder_of(os.fstat(sock.fileno()).st_ino)
         if holder is not None:
             where = address_text(sock)
             logger.info("%s is shared with process %d: served as it is", where, holder)
         return holder is None
 
     # -- mistakes --
-
-    def _runs_here(self) -> bool:
-        return self._thread == threading.get_ident()
-
-    def check_thread(self, what: str) -> None:
-        """Raise RuntimeError if the loop runs in another thread."""
-        if self._thread not in (None, threading.get_ident()):
-            raise RuntimeError(
-                f"{what} was called in another thread than its loop's: use "
-                "asyncio.run_coroutine_threadsafe or loop.call_soon_threadsafe"
-            )
 
     def _check_running_loop(self, what: str) -> None:
         self.check_thread(what)

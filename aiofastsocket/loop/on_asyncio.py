@@ -6,9 +6,9 @@ import socket
 from collections.abc import Callable
 from typing import Any, cast
 
-from ..selector import FastsocketSelector
 from ..table.pulse import Pulse
 from .listening import Listening
+from .selector import FastsocketSelector
 
 
 class SelectorLoop(Listening, asyncio.SelectorEventLoop):  # type: ignore[misc]

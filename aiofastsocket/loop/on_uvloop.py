@@ -22,8 +22,8 @@ from .._native import lib
 from .._native.libuv import PulseHandles, uv_loop_fork
 from ..errors import SetupError
 from ..table.pulse import Pulse
-from ..transport import Transport
 from .listening import Listening
+from .transport import Transport
 
 logger = logging.getLogger("aiofastsocket")
 
@@ -152,7 +152,7 @@ class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
         """See table.part.Poller."""
         if self.is_closed():
             return
-        other_thread = self.is_running() and not self._runs_here()
+        other_thread = self.is_running() and not self.runs_here()
         super().renew()
         # libuv may have been at work in the other thread: its state here may be half a change.
         self._lost = other_thread or not uv_loop_fork(self)

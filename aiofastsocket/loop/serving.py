@@ -9,11 +9,11 @@ from collections import deque
 from contextvars import copy_context
 from typing import Protocol
 
-from ..acceptor import Acceptor, ListenLoop, Looks, Taker
-from ..channel import Channel
-from ..listeners import ListenTable
-from ..peer import Address
-from ..table.part import EAR, LocalListener
+from ..address import Address
+from ..table.part import LocalListener
+from ..table.table import ListenTable
+from .acceptor import Acceptor, Taker
+from .watching import ListenLoop, Watching
 
 
 class Serving(Protocol):
@@ -34,21 +34,18 @@ class ServerSide:
     def __init__(
         self,
         loop: ListenLoop,
-        channel: Channel,
         table: ListenTable,
         taker: Taker,
     ) -> None:
         self.table = table
         self.local = LocalListener(table, on_close=self._refuse)
-        self._channel = channel
         self._acceptor = Acceptor(loop, self.local, taker)
         # asyncio's servers accept in the context that started them.
         self._context = copy_context()
 
     def begin(self) -> None:
         """See Serving."""
-        if self._channel.backend == "device":
-            self._channel.spawn_listen(self.table.sock)
+        self.table.spawn()
         self._context.run(self._acceptor.start)
 
     def end(self) -> None:
@@ -64,7 +61,7 @@ class _Loop(ListenLoop, Protocol):
         """asyncio's."""
 
 
-class Takers:
+class Waiters:
     """Coroutines that wait in loop.sock_accept for one of the table's connections.
 
     While nobody waits when a connection comes, the slot is given up: others serve it.
@@ -74,7 +71,9 @@ class Takers:
         self.table = table
         self.local = LocalListener(table, on_close=self._closed)
         self._loop = loop
-        self._looks = Looks(loop, self.local, lambda _: self._wake())
+        self._watching = Watching(
+            loop, self.local, own=self._ready, other=self._ready, left=lambda _: self._wake()
+        )
         self._waiting: deque[asyncio.Future[None]] = deque()
         self._woken: set[asyncio.Future[None]] = set()  # told of a connection, not run since
 
@@ -106,31 +105,17 @@ class Takers:
 
     def begin(self) -> None:
         """See Serving."""
-        if not self._waiting or self.local.watching:
-            return
-        loop = self._loop
-        if self.local.watch(self._add, loop.remove_reader, loop.pulse, loop.epoll):
-            self._loop.when_listening(self.local.activate)
+        if self._waiting and not self.local.watching:
+            self._watching.start()
 
     def end(self) -> None:
         """See Serving."""
-        self._looks.cancel()
-        self.local.unwatch()
-
-    def _add(self, fd: int, source: int, edge: bool) -> None:
-        if source == EAR:
-            self._loop.add_reader(fd, self._heed)
-        else:
-            self._loop.add_listener(fd, self._ready, source, edge=edge)
-
-    def _heed(self) -> None:
-        if self.local.heed():
-            self._loop.when_listening(self.local.activate)
+        self._watching.stop()
 
     def _ready(self, source: int) -> None:
         if self.local.may_take(source, 1):
             self._wake()
-        self._looks.schedule()
+        self._watching.schedule()
 
     def _wake(self) -> None:
         while self._waiting:

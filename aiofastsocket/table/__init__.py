@@ -1,1 +1,6 @@
-"""The listen table: what one thread accepts from (part), and what it shows of itself (pulse)."""
+"""The listen table.
+
+view: reading one, for strangers too · table: making and changing one · registry: found again by its
+socket · passing: pickled · part: what one thread accepts from · pulse: whether that thread waits or
+works · open: made over whichever backend there is.
+"""

@@ -18,11 +18,12 @@ from functools import partial
 from typing import Any, Protocol
 
 from .._native import check, ffi, lib, on_poller
-from ..listeners import GLOBAL, ListenTable
-from ..peer import Address, Peer
+from ..address import Address, Peer
 from .pulse import Pulse
+from .table import ListenTable
+from .view import GLOBAL
 
-EAR = GLOBAL - 1
+CLAIMS = GLOBAL - 1
 """In the place of a source: the descriptor that is readable when claims may have changed."""
 
 Add = Callable[[int, int, bool], None]
@@ -31,18 +32,18 @@ Remove = Callable[[int], object]
 
 class _Poller:
     """What C calls to have something polled. Bell and neighbour, which would be readable for ever
-    to a poller that is level-triggered, are in an epoll set of their own: the ear."""
+    to a poller that is level-triggered, are in an epoll set of their own, the source CLAIMS."""
 
     def __init__(self, add: Add, remove: Remove) -> None:
-        self.ear = select.epoll()
+        self.claims = select.epoll()
         self.shared = False  # in a forked child: it is the parent's too
         self.failure: BaseException | None = None
         self._add, self._remove = add, remove
 
     def add(self, fd: int, source: int, edge: bool) -> int:
         try:
-            if source <= EAR:
-                self.ear.register(fd, select.EPOLLIN | select.EPOLLET)
+            if source <= CLAIMS:
+                self.claims.register(fd, select.EPOLLIN | select.EPOLLET)
             else:
                 self._add(fd, source, edge)
         except BaseException as error:  # the caller of C raises it again
@@ -51,11 +52,11 @@ class _Poller:
         return 0
 
     def remove(self, fd: int, source: int) -> None:
-        if source > EAR:
+        if source > CLAIMS:
             self._remove(fd)
         elif not self.shared:
             with suppress(OSError):
-                self.ear.unregister(fd)
+                self.claims.unregister(fd)
 
 
 on_poller(_Poller.add, _Poller.remove)
@@ -143,8 +144,8 @@ class LocalListener:
         """Start: claim a slot if one is free, and `add(fd, source, edge)` what is to be polled, now
         and whenever claims change. pulse: of the thread that polls; epoll: what it polls, or -1.
 
-        When the source EAR is readable, call `heed`; from any other one may accept what `may_take`
-        allows. True: we have a slot, to be activated once it is polled.
+        When the source CLAIMS is readable, call `heed`; from any other one may accept what
+        `may_take` allows. True: we have a slot, to be activated once it is polled.
         """
         self._poller, self._remove, self._pulse = _Poller(add, remove), remove, pulse
         self._handle = ffi.new_handle(self._poller)
@@ -162,14 +163,14 @@ class LocalListener:
             self.look_due = partial(lib.fs_part_look_due, self._part)
             self.show(self.part())
             self.table.watchers.add(self)
-            add(self._poller.ear.fileno(), EAR, False)
+            add(self._poller.claims.fileno(), CLAIMS, False)
             return self.sync()
         except BaseException:
             self.unwatch()
             raise
         finally:
             if self._part is None:
-                self._poller.ear.close()
+                self._poller.claims.close()
 
     def unwatch(self) -> None:
         """Stop: `remove(fd)` everything, and give the slot up: connections go elsewhere, siblings
@@ -188,8 +189,8 @@ class LocalListener:
         self.unwatch()
 
     def _end(self, part: Any) -> None:
-        self._remove(self._poller.ear.fileno())
-        self._poller.ear.close()
+        self._remove(self._poller.claims.fileno())
+        self._poller.claims.close()
         self._pulse.leave(part)
         self.may_take, self.look_due = _none, _never
         self.show(0)
@@ -203,11 +204,11 @@ class LocalListener:
         return self._checked(lib.fs_part_sync(self._part)) == 1
 
     def heed(self) -> bool:
-        """The ear is readable: as sync."""
+        """The source CLAIMS is readable: as sync."""
         if self._part is None:
             return False
         bell = self.table.bell()
-        if any(fd != bell for fd, _ in self._poller.ear.poll(0)):
+        if any(fd != bell for fd, _ in self._poller.claims.poll(0)):
             lib.fs_part_heed(self._part, lib.FS_NEIGHBOUR)
         return self.sync()
 
@@ -272,7 +273,7 @@ class LocalListener:
     # -- forks --
 
     def forget(self) -> None:
-        """In a forked child: claim, ear and neighbour are the parent's; watch nothing."""
+        """In a forked child: claim, bell and neighbour are the parent's; watch nothing."""
         if self._part is None:
             return
         part, self._part = self._part, None

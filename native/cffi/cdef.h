@@ -20,7 +20,12 @@ enum fs_steer { FS_STEER_AUTO, FS_STEER_CPU, FS_STEER_SPREAD, ... };
 struct sockaddr;
 struct sockaddr_storage { ...; };
 
+uint64_t fs_socket_cookie(int fd);
+struct fs_queue { uint64_t cookie; uint32_t length; ...; };
+int fs_queues(struct fs_queue *out, uint32_t room);
+
 struct fs_table;
+uint32_t fs_default_slots(void);
 struct fs_table_options {
     uint32_t slots;
     uint32_t records;

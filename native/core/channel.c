@@ -8,7 +8,6 @@
 #include <fastsocket/uapi.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <unistd.h>
 
 static const struct ops *const backends[] = {
     [FS_BACKEND_DEVICE] = &ops_device,
@@ -20,13 +19,6 @@ const char *fs_backend_name(enum fs_backend backend)
 {
     static const char *const names[] = {"auto", "device", "reuseport", "off"};
     return (unsigned)backend < sizeof names / sizeof *names ? names[backend] : "unknown";
-}
-
-static uint32_t default_slots(void)
-{
-    long cores = sysconf(_SC_NPROCESSORS_ONLN);
-    uint32_t slots = cores > 0 ? 2 * (uint32_t)cores : 2; /* a reload runs two generations */
-    return slots < FS_SLOTS_MAX ? slots : FS_SLOTS_MAX;
 }
 
 static int open_backend(struct fs_channel *channel, enum fs_backend backend, const char *device,
@@ -45,7 +37,7 @@ int fs_channel_open(struct fs_channel **out, enum fs_backend wanted,
     if (!channel)
         return -ENOMEM;
     channel->device = -1;
-    channel->slots = options && options->slots ? options->slots : default_slots();
+    channel->slots = options && options->slots ? options->slots : fs_default_slots();
     channel->steer = options ? options->steer : FS_STEER_AUTO;
     int rc = -EINVAL;
     if (channel->slots > FS_SLOTS_MAX) {

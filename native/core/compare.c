@@ -143,6 +143,19 @@ bool part_would_take(struct fs_part *p, uint32_t slot)
     return queue > 0 && is_to_take(p, slot, queue);
 }
 
+/* A sibling's queue is to be looked at again, so often, the next time after `ms`; 0: not at all.
+ * wakes: a connection that comes there is to wake us meanwhile. */
+static void look_again(struct fs_part *p, uint32_t slot, uint8_t looks, unsigned ms, bool wakes)
+{
+    struct watched *w = &p->watched[slot];
+    p->left_alone += (uint32_t)(looks > 0) - (uint32_t)(w->looks > 0);
+    w->looks = looks;
+    w->due = looks ? clock_ns() + ms * NS_A_MS : 0;
+    if (w->muted == wakes)
+        p->poller->arm(p->context, p->table->fds[slot], (int)slot, wakes);
+    w->muted = !wakes;
+}
+
 bool part_compare(struct fs_part *p, uint32_t slot)
 {
     struct watched *w = &p->watched[slot];
@@ -152,8 +165,37 @@ bool part_compare(struct fs_part *p, uint32_t slot)
     /* After a take too there is a look until the queue was seen empty: the edge is gone, and
      * the caller may take only one. */
     uint8_t looks = queue > 0 ? AT_WAITING : took ? 0 : w->looks ? w->looks - 1 : AT_EMPTY;
-    part_look(p, slot, looks, look_ms[looks], w->took || looks == 0);
+    look_again(p, slot, looks, look_ms[looks], w->took || looks == 0);
     if (queue <= 0)
         w->since = 0;
     return w->took;
+}
+
+int fs_part_look_due(const struct fs_part *p)
+{
+    uint64_t first = UINT64_MAX, now = clock_ns();
+    uint32_t left = p->left_alone;
+    for (uint32_t i = 0; left > 0 && i < p->table->slots; i++) {
+        const struct watched *w = &p->watched[i];
+        left -= w->looks > 0;
+        if (w->looks > 0 && w->due < first)
+            first = w->due;
+    }
+    if (first == UINT64_MAX)
+        return -1;
+    return first <= now ? 0 : (int)((first - now + NS_A_MS - 1) / NS_A_MS);
+}
+
+uint32_t fs_part_look(struct fs_part *p, int *out)
+{
+    uint64_t now = clock_ns();
+    uint32_t count = 0, left = p->left_alone;
+    for (uint32_t i = 0; left > 0 && i < p->table->slots; i++) {
+        const struct watched *w = &p->watched[i];
+        left -= w->looks > 0;
+        /* A timer of milliseconds may be a little early. */
+        if (w->looks > 0 && w->due < now + NS_A_MS && part_compare(p, i))
+            out[count++] = (int)i;
+    }
+    return count;
 }

@@ -1,12 +1,10 @@
 /* SPDX-License-Identifier: MIT */
 #include "drain.h"
+#include "diag.h"
 
 #include <errno.h>
 #include <limits.h>
 #include <linux/filter.h>
-#include <linux/inet_diag.h>
-#include <linux/netlink.h>
-#include <linux/sock_diag.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <poll.h>
@@ -14,7 +12,6 @@
 #include <stdint.h>
 #include <string.h>
 #include <sys/socket.h>
-#include <unistd.h>
 
 int drain_stop_arrivals(int fd)
 {
@@ -68,53 +65,19 @@ int drain_queued(int fd)
     return look.revents & POLLIN ? 1 : 0;
 }
 
-/* What a socket's local address must be to count; length 0: any address. */
-struct local {
+/* How many sockets there are at a local address; length 0: at any. */
+struct at_address {
     uint16_t port;
     size_t length;
     unsigned char address[16];
+    int count;
 };
 
-static int count_dump(int netlink, const struct local *local)
+static void count_one(void *context, const struct inet_diag_msg *socket)
 {
-    union {
-        struct nlmsghdr header;
-        char bytes[16384];
-    } answer;
-    int count = 0;
-    for (;;) {
-        ssize_t got = recv(netlink, &answer, sizeof answer, 0);
-        if (got < 0)
-            return -errno;
-        size_t left = (size_t)got;
-        for (struct nlmsghdr *h = &answer.header; NLMSG_OK(h, left); h = NLMSG_NEXT(h, left)) {
-            if (h->nlmsg_type == NLMSG_DONE)
-                return count;
-            if (h->nlmsg_type == NLMSG_ERROR)
-                return ((struct nlmsgerr *)NLMSG_DATA(h))->error;
-            const struct inet_diag_msg *socket = NLMSG_DATA(h);
-            count += socket->id.idiag_sport == local->port &&
-                     memcmp(socket->id.idiag_src, local->address, local->length) == 0;
-        }
-    }
-}
-
-static int count_half_open(int netlink, uint8_t family, const struct local *local)
-{
-    struct {
-        struct nlmsghdr header;
-        struct inet_diag_req_v2 request;
-    } dump = {
-        .header = {.nlmsg_len = sizeof dump,
-                   .nlmsg_type = SOCK_DIAG_BY_FAMILY,
-                   .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
-        .request = {.sdiag_family = family,
-                    .sdiag_protocol = IPPROTO_TCP,
-                    .idiag_states = 1u << TCP_SYN_RECV},
-    };
-    if (send(netlink, &dump, sizeof dump, 0) < 0)
-        return -errno;
-    return count_dump(netlink, local);
+    struct at_address *at = context;
+    at->count += socket->id.idiag_sport == at->port &&
+                 memcmp(socket->id.idiag_src, at->address, at->length) == 0;
 }
 
 int drain_half_open(int fd)
@@ -128,30 +91,24 @@ int drain_half_open(int fd)
     socklen_t len = sizeof name;
     if (getsockname(fd, &name.any, &len) < 0)
         return -errno;
-    struct local local = {0};
+    struct at_address at = {0};
     bool v4 = name.any.sa_family == AF_INET, v6 = name.any.sa_family == AF_INET6;
     if (v4) {
-        local.port = name.v4.sin_port;
-        local.length = name.v4.sin_addr.s_addr == INADDR_ANY ? 0 : sizeof name.v4.sin_addr;
-        memcpy(local.address, &name.v4.sin_addr, sizeof name.v4.sin_addr);
+        at.port = name.v4.sin_port;
+        at.length = name.v4.sin_addr.s_addr == INADDR_ANY ? 0 : sizeof name.v4.sin_addr;
+        memcpy(at.address, &name.v4.sin_addr, sizeof name.v4.sin_addr);
     } else if (v6) {
-        local.port = name.v6.sin6_port;
+        at.port = name.v6.sin6_port;
         if (IN6_IS_ADDR_UNSPECIFIED(&name.v6.sin6_addr) || IN6_IS_ADDR_V4MAPPED(&name.v6.sin6_addr))
             v4 = true; /* a dual-stack listener has requests of both families */
         else
-            local.length = sizeof name.v6.sin6_addr;
-        memcpy(local.address, &name.v6.sin6_addr, sizeof name.v6.sin6_addr);
+            at.length = sizeof name.v6.sin6_addr;
+        memcpy(at.address, &name.v6.sin6_addr, sizeof name.v6.sin6_addr);
     } else {
         return 0; /* a unix connect(2) is complete at once */
     }
-    int netlink = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
-    if (netlink < 0)
-        return -errno;
-    int count = v4 ? count_half_open(netlink, AF_INET, &local) : 0;
-    if (count >= 0 && v6) {
-        int more = count_half_open(netlink, AF_INET6, &local);
-        count = more < 0 ? more : count + more;
-    }
-    close(netlink);
-    return count;
+    int rc = v4 ? diag_sockets(AF_INET, 1u << TCP_SYN_RECV, count_one, &at) : 0;
+    if (!rc && v6)
+        rc = diag_sockets(AF_INET6, 1u << TCP_SYN_RECV, count_one, &at);
+    return rc ? rc : at.count;
 }

@@ -108,7 +108,7 @@ static bool page_makes_sense(const struct ledger *l, const struct fs_table *t)
     struct sockaddr_storage address;
     if (!page_head_is(page, t->map.slots, t->map.parts) || flag_read(&page->shared) != t->shared ||
         flag_read(&page->first_is_slot) != t->first_is_slot || !is_flag(&page->unsteered) ||
-        flag_read(&page->retired) || flag_read(&page->stopping) != l->stopping ||
+        flag_read(&page->frozen) || flag_read(&page->stopping) != l->stopping ||
         atomic_load(&page->steer) != (int32_t)l->steer || atomic_load(&page->strangers) != 0 ||
         atomic_load(&page->cookie) != t->cookie || atomic_load(&page->bell) != t->bell ||
         page_read_address(page, &address) != t->address_len ||
@@ -156,7 +156,7 @@ bool ledger_restore(struct ledger *l, struct fs_table *t)
     page_head(page, t->map.slots, t->map.parts);
     flag_write(&page->shared, t->shared);
     flag_write(&page->first_is_slot, t->first_is_slot);
-    flag_write(&page->retired, false);
+    flag_write(&page->frozen, false);
     flag_write(&page->stopping, l->stopping);
     flag_write(&page->unsteered, false);
     atomic_store(&page->strangers, 0);

@@ -23,20 +23,13 @@
 #include <string.h>
 #include <unistd.h>
 
-uint64_t table_cookie(int fd)
+uint32_t fs_default_slots(void)
 {
-    uint64_t cookie = 0;
-    socklen_t len = sizeof cookie;
-    return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) < 0 ? 0 : cookie;
-}
-
-int table_place(const struct fs_table *t, int fd)
-{
-    int placed = fd < 0 || fd >= t->lowest_fd ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, t->lowest_fd);
-    if (placed < 0)
-        return fd;
-    close(fd);
-    return placed;
+    cpu_set_t allowed;
+    uint32_t cores =
+        sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? (uint32_t)CPU_COUNT(&allowed) : 1;
+    uint32_t slots = cores > 4 ? 2 * cores : 8;
+    return slots < FS_SLOTS_MAX ? slots : FS_SLOTS_MAX;
 }
 
 static int slot_open(const struct fs_table *t, const struct fs_table_options *o)
@@ -78,7 +71,7 @@ static int make_slots(struct fs_table *t, const struct fs_table_options *o)
         if (fd < 0)
             return fd;
         t->fds[i] = fd;
-        atomic_store(&page->slot[i].cookie, table_cookie(fd));
+        atomic_store(&page->slot[i].cookie, fs_socket_cookie(fd));
         atomic_store(&page->slot[i].fd, fd);
         t->made = i + 1;
         /* From the first sibling on the kernel would hash over all: nothing may stray. */
@@ -100,13 +93,6 @@ static void assign_cores(struct fs_table *t)
                 cores[count++] = cpu;
     for (uint32_t i = 0; i < t->slots; i++)
         atomic_store(&t->page->slot[i].cpu, count ? cores[i % (uint32_t)count] : -1);
-}
-
-static int socket_option(int fd, int name)
-{
-    int value = 0;
-    socklen_t len = sizeof value;
-    return getsockopt(fd, SOL_SOCKET, name, &value, &len) < 0 ? -errno : value;
 }
 
 static int set_reuseport(int fd, int on)
@@ -132,7 +118,7 @@ static bool nobody_listens(int global)
 {
     struct sockaddr_storage address;
     socklen_t len = sizeof address;
-    int on = 1, reuse = socket_option(global, SO_REUSEADDR);
+    int on = 1, reuse = fs_socket_option(global, SOL_SOCKET, SO_REUSEADDR);
     if (getsockname(global, (struct sockaddr *)&address, &len) < 0)
         return false;
     int probe = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
@@ -202,7 +188,7 @@ static int read_address(struct fs_table *t)
 /* 0, or 1 if the listener can only be shared, with why. */
 static int convert(struct fs_table *t, const struct fs_table_options *o, bool listening)
 {
-    int reuseport = socket_option(t->global, SO_REUSEPORT);
+    int reuseport = fs_socket_option(t->global, SOL_SOCKET, SO_REUSEPORT);
     bool alone = reuseport == 0;
     if (!listening) {
         int rc = listen_global(t, o->backlog, reuseport > 0, &alone);
@@ -257,7 +243,7 @@ static int begin(struct fs_table *t, int fd, const struct fs_table_options *o)
     if (t->bell < 0)
         return t->bell;
     t->bell = table_place(t, t->bell);
-    t->cookie = table_cookie(fd);
+    t->cookie = fs_socket_cookie(fd);
     atomic_store(&t->page->cookie, t->cookie);
     atomic_store(&t->page->bell, t->bell);
     assign_cores(t);
@@ -289,8 +275,9 @@ int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options
     if (o->slots > FS_SLOTS_MAX || o->records > FS_SLOTS_MAX ||
         (unsigned)o->steer > FS_STEER_SPREAD)
         return -EINVAL;
-    int listening = socket_option(fd, SO_ACCEPTCONN);
-    int domain = socket_option(fd, SO_DOMAIN), protocol = socket_option(fd, SO_PROTOCOL);
+    int listening = fs_socket_option(fd, SOL_SOCKET, SO_ACCEPTCONN);
+    int domain = fs_socket_option(fd, SOL_SOCKET, SO_DOMAIN),
+        protocol = fs_socket_option(fd, SOL_SOCKET, SO_PROTOCOL);
     if (listening < 0 || domain < 0)
         return listening < 0 ? listening : domain;
     bool tcp = (domain == AF_INET || domain == AF_INET6) && protocol == IPPROTO_TCP;
@@ -363,7 +350,7 @@ int fs_table_adopt(struct fs_table **out, int memfd, int bell, int global, const
     t->lowest_fd = memfd; /* what is made later belongs beside what was received */
     t->bell = bell;
     t->global = global;
-    t->cookie = table_cookie(global);
+    t->cookie = fs_socket_cookie(global);
     for (uint32_t i = 0; i < count; i++)
         t->fds[i] = slots[i];
     t->own_from = count ? place_global(t) : 0;

@@ -7,14 +7,14 @@
 
 #include <fastsocket/fs.h>
 
-struct listener; /* a listening descriptor of the reuseport backend, with its table */
+struct channel_listener; /* a listening descriptor of the reuseport backend, with its table */
 
 struct fs_channel {
     const struct ops *ops;
     int device; /* -1 unless the device backend */
     uint32_t slots;
     enum fs_steer steer;
-    struct listener *listeners;
+    struct channel_listener *listeners;
     size_t listener_count;
 };
 

@@ -36,11 +36,8 @@ static int off_listen(struct fs_channel *channel, int fd, int backlog)
 static int off_spawn_listen(struct fs_channel *channel, int fd, int cpu)
 {
     (void)channel, (void)cpu;
-    int listening = 0;
-    socklen_t len = sizeof listening;
-    if (getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &len) < 0)
-        return -errno;
-    return listening ? 0 : -EINVAL;
+    int listening = fs_socket_option(fd, SOL_SOCKET, SO_ACCEPTCONN);
+    return listening > 0 ? 0 : listening < 0 ? listening : -EINVAL;
 }
 
 static int off_spawn_all_listen(struct fs_channel *channel)

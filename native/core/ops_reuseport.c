@@ -11,7 +11,7 @@
 #include <stdlib.h>
 #include <unistd.h>
 
-struct listener {
+struct channel_listener {
     int fd;
     uint64_t cookie; /* which socket it is: a descriptor's number is used again */
     struct fs_table *table;
@@ -21,38 +21,31 @@ struct listener {
     pid_t spawned_by;
 };
 
-static uint64_t cookie_of(int fd)
-{
-    uint64_t cookie = 0;
-    socklen_t len = sizeof cookie;
-    return getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &len) == 0 ? cookie : 0;
-}
-
-static int my_slot(const struct listener *l)
+static int my_slot(const struct channel_listener *l)
 {
     return l->spawned_by == getpid() ? l->slot : FS_GLOBAL;
 }
 
 /* Forget a listener: no more connections for us, and its descriptor as the program had it. */
-static void drop(struct fs_channel *channel, struct listener *l)
+static void drop(struct fs_channel *channel, struct channel_listener *l)
 {
     int slot = my_slot(l);
     /* Claimed by another thread, it is that thread's to release; steer away all the same. */
     if (slot != FS_GLOBAL && fs_table_release(l->table, slot) == -EPERM)
         fs_table_activate(l->table, slot, false);
-    if (l->blocking && l->made_by == getpid() && cookie_of(l->fd) == l->cookie)
+    if (l->blocking && l->made_by == getpid() && fs_socket_cookie(l->fd) == l->cookie)
         fcntl(l->fd, F_SETFL, fcntl(l->fd, F_GETFL) & ~O_NONBLOCK);
     fs_table_free(l->table);
     *l = channel->listeners[--channel->listener_count];
 }
 
-static struct listener *find(struct fs_channel *channel, int fd)
+static struct channel_listener *find(struct fs_channel *channel, int fd)
 {
     for (size_t i = 0; i < channel->listener_count; i++) {
-        struct listener *l = &channel->listeners[i];
+        struct channel_listener *l = &channel->listeners[i];
         if (l->fd != fd)
             continue;
-        if (l->cookie == cookie_of(fd))
+        if (l->cookie == fs_socket_cookie(fd))
             return l;
         drop(channel, l); /* closed behind our back, and the number is another socket's now */
         break;
@@ -85,17 +78,17 @@ static int reuseport_listen(struct fs_channel *channel, int fd, int backlog)
     int flags = fcntl(fd, F_GETFL);
     if (flags < 0)
         return -errno;
-    struct listener *more =
+    struct channel_listener *more =
         realloc(channel->listeners, (channel->listener_count + 1) * sizeof *more);
     if (!more)
         return -ENOMEM;
     channel->listeners = more;
-    struct listener *l = &more[channel->listener_count];
-    *l = (struct listener){.fd = fd,
-                           .cookie = cookie_of(fd),
-                           .blocking = !(flags & O_NONBLOCK),
-                           .made_by = getpid(),
-                           .slot = FS_GLOBAL};
+    struct channel_listener *l = &more[channel->listener_count];
+    *l = (struct channel_listener){.fd = fd,
+                                   .cookie = fs_socket_cookie(fd),
+                                   .blocking = !(flags & O_NONBLOCK),
+                                   .made_by = getpid(),
+                                   .slot = FS_GLOBAL};
     struct fs_table_options options = {.slots = channel->slots,
                                        .records = channel->slots,
                                        .backlog = backlog,
@@ -114,7 +107,7 @@ static int reuseport_listen(struct fs_channel *channel, int fd, int backlog)
 
 static int reuseport_spawn_listen(struct fs_channel *channel, int fd, int cpu)
 {
-    struct listener *l = find(channel, fd);
+    struct channel_listener *l = find(channel, fd);
     if (!l)
         return ops_off.spawn_listen(channel, fd, cpu); /* not ours: served as it is, shared */
     int rc = fs_table_reap(l->table);
@@ -141,7 +134,7 @@ static int reuseport_spawn_all_listen(struct fs_channel *channel)
 }
 
 /* A process that found no free slot helps a few of those that did. */
-static uint32_t sources(const struct listener *l, int *out)
+static uint32_t sources(const struct channel_listener *l, int *out)
 {
     int mine = my_slot(l);
     fs_table_reap(l->table); /* steers away from the dead before we drain them */
@@ -151,7 +144,7 @@ static uint32_t sources(const struct listener *l, int *out)
 static int reuseport_accept(struct fs_channel *channel, int fd, struct sockaddr *address,
                             socklen_t *length, int flags)
 {
-    struct listener *l = find(channel, fd);
+    struct channel_listener *l = find(channel, fd);
     if (!l)
         return ops_off.accept(channel, fd, address, length, flags);
     int slots[FS_SLOTS_MAX + 1], rc = -EAGAIN;
@@ -173,7 +166,7 @@ static int reuseport_accept(struct fs_channel *channel, int fd, struct sockaddr 
 
 static int reuseport_shutdown_listen(struct fs_channel *channel, int fd, int how)
 {
-    struct listener *l = find(channel, fd);
+    struct channel_listener *l = find(channel, fd);
     struct fs_table_info info = {0};
     if (l)
         fs_table_read(l->table, &info);
@@ -184,7 +177,7 @@ static int reuseport_shutdown_listen(struct fs_channel *channel, int fd, int how
 
 static int reuseport_close(struct fs_channel *channel, int fd)
 {
-    struct listener *l = find(channel, fd);
+    struct channel_listener *l = find(channel, fd);
     if (l)
         drop(channel, l);
     return ops_off.close(channel, fd);

@@ -74,7 +74,7 @@ struct page {
     flag shared;
     flag first_is_slot;
     flag stopping;
-    flag retired;                /* nobody may claim: the global listener is everybody's */
+    flag frozen;                 /* nobody may claim: the global listener is everybody's */
     flag unsteered;              /* the live set changed and no program fits it yet */
     _Atomic(uint32_t) strangers; /* members of the group beside ours, listening since then */
     _Atomic(int32_t) wanted, steer;

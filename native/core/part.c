@@ -81,17 +81,6 @@ static int only_core(void)
     return cpu;
 }
 
-void part_look(struct fs_part *p, uint32_t slot, uint8_t looks, unsigned ms, bool wakes)
-{
-    struct watched *w = &p->watched[slot];
-    p->left_alone += (uint32_t)(looks > 0) - (uint32_t)(w->looks > 0);
-    w->looks = looks;
-    w->due = looks ? clock_ns() + ms * NS_A_MS : 0;
-    if (w->muted == wakes)
-        p->poller->arm(p->context, p->table->fds[slot], (int)slot, wakes);
-    w->muted = !wakes;
-}
-
 static void unwatch(struct fs_part *p, uint32_t slot)
 {
     struct watched *w = &p->watched[slot];
@@ -209,35 +198,6 @@ int fs_part_may_take(struct fs_part *p, int source, int most)
     return w->kind == SIBLING && part_compare(p, (uint32_t)source) ? 1 : 0;
 }
 
-int fs_part_look_due(const struct fs_part *p)
-{
-    uint64_t first = UINT64_MAX, now = clock_ns();
-    uint32_t left = p->left_alone;
-    for (uint32_t i = 0; left > 0 && i < p->table->slots; i++) {
-        const struct watched *w = &p->watched[i];
-        left -= w->looks > 0;
-        if (w->looks > 0 && w->due < first)
-            first = w->due;
-    }
-    if (first == UINT64_MAX)
-        return -1;
-    return first <= now ? 0 : (int)((first - now + NS_A_MS - 1) / NS_A_MS);
-}
-
-uint32_t fs_part_look(struct fs_part *p, int *out)
-{
-    uint64_t now = clock_ns();
-    uint32_t count = 0, left = p->left_alone;
-    for (uint32_t i = 0; left > 0 && i < p->table->slots; i++) {
-        const struct watched *w = &p->watched[i];
-        left -= w->looks > 0;
-        /* A timer of milliseconds may be a little early. */
-        if (w->looks > 0 && w->due < now + NS_A_MS && part_compare(p, i))
-            out[count++] = (int)i;
-    }
-    return count;
-}
-
 /* ---- what is polled ---- */
 
 static int watch(struct fs_part *p, uint32_t slot, enum kind kind)
@@ -341,7 +301,7 @@ int fs_part_sync(struct fs_part *p)
     atomic_store(&p->record->slot, p->slot);
     if (failed || rc)
         return failed ? failed : rc;
-    return may_activate(p) && !flag_read(&t->page->retired) &&
+    return may_activate(p) && !flag_read(&t->page->frozen) &&
            !flag_read(&t->page->slot[p->slot].live);
 }
 

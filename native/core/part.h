@@ -50,10 +50,6 @@ struct fs_part {
 void part_show(struct fs_part *part);
 void part_hide(struct fs_part *part);
 
-/* A sibling's queue is to be looked at again, so often, the next time after `ms`; 0: not at all.
- * wakes: a connection that comes there is to wake us meanwhile. */
-void part_look(struct fs_part *part, uint32_t slot, uint8_t looks, unsigned ms, bool wakes);
-
 /* Whether one of the connections that wait at a sibling's slot is to be taken now. If not, it sets
  * watched[slot].looks. */
 bool part_compare(struct fs_part *part, uint32_t slot);

@@ -27,7 +27,7 @@
 #define FIRST_BYTES (16 * 1024) /* received at once from a connection just accepted */
 #define SILENT      16
 
-struct watch {
+struct registration {
     void *owner;
     uint32_t generation;
     uint32_t events; /* 0: not registered */
@@ -36,7 +36,7 @@ struct watch {
 
 struct fs_pump {
     int epfd;
-    struct watch *watches; /* by descriptor */
+    struct registration *watches; /* by descriptor */
     int capacity;
     struct epoll_event ready[FS_PUMP_BATCH];
     int ready_next, ready_count;
@@ -85,13 +85,13 @@ const struct fs_input *fs_pump_inputs(const struct fs_pump *p)
 
 /* ---- watching ---- */
 
-static struct watch *watch_of(struct fs_pump *p, int fd)
+static struct registration *watch_of(struct fs_pump *p, int fd)
 {
     if (fd >= p->capacity) {
         int capacity = p->capacity ? p->capacity : 64;
         while (capacity <= fd)
             capacity *= 2;
-        struct watch *grown = realloc(p->watches, (size_t)capacity * sizeof *grown);
+        struct registration *grown = realloc(p->watches, (size_t)capacity * sizeof *grown);
         if (!grown)
             return NULL;
         memset(grown + p->capacity, 0, (size_t)(capacity - p->capacity) * sizeof *grown);
@@ -101,7 +101,7 @@ static struct watch *watch_of(struct fs_pump *p, int fd)
     return &p->watches[fd];
 }
 
-static int control(struct fs_pump *p, int op, int fd, const struct watch *w)
+static int control(struct fs_pump *p, int op, int fd, const struct registration *w)
 {
     struct epoll_event event = {
         .events = w->events,
@@ -114,9 +114,9 @@ static void unwatch(struct fs_pump *p, int fd)
 {
     if (fd >= p->capacity || p->watches[fd].events == 0)
         return;
-    struct watch *w = &p->watches[fd];
+    struct registration *w = &p->watches[fd];
     epoll_ctl(p->epfd, EPOLL_CTL_DEL, fd, NULL);
-    *w = (struct watch){.generation = w->generation + 1};
+    *w = (struct registration){.generation = w->generation + 1};
 }
 
 static int watch(struct fs_pump *p, int fd, uint32_t events, enum fs_read read, void *owner)
@@ -126,7 +126,7 @@ static int watch(struct fs_pump *p, int fd, uint32_t events, enum fs_read read, 
         unwatch(p, fd);
         return 0;
     }
-    struct watch *w = watch_of(p, fd);
+    struct registration *w = watch_of(p, fd);
     if (!w)
         return -ENOMEM;
     if (w->owner != owner) /* the descriptor was closed behind our back: epoll has forgotten it */
@@ -141,7 +141,7 @@ static int watch(struct fs_pump *p, int fd, uint32_t events, enum fs_read read, 
     if (rc && known)
         unwatch(p, fd);
     else if (rc)
-        *w = (struct watch){.generation = w->generation + 1};
+        *w = (struct registration){.generation = w->generation + 1};
     return rc;
 }
 
@@ -250,7 +250,7 @@ int fs_pump_poll(struct fs_pump *p, bool *more)
     while (p->ready_next < p->ready_count && ARENA - p->used >= ROOM) {
         const struct epoll_event *event = &p->ready[p->ready_next++];
         int fd = (int)(uint32_t)event->data.u64;
-        const struct watch *w = &p->watches[fd];
+        const struct registration *w = &p->watches[fd];
         if (w->events == 0 || w->generation != event->data.u64 >> 32)
             continue; /* closed since, in this very batch */
         struct fs_input *in = &p->inputs[count++];

@@ -1,9 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Where new connections go, given who serves what: which slots are live, the steering in force, and
- * what makes it change. steer.c knows the programs.
+ * Where new connections go, given which slots are live and the steering that is wanted: all of it
+ * under the lock, which live.c takes. steer.c knows the programs.
  */
-#include "clock.h"
 #include "ledger.h"
 #include "steer.h"
 
@@ -12,10 +11,7 @@
 #include <stdlib.h>
 #include <sys/socket.h>
 
-enum {
-    REVIEW_ACCEPTS = 1024,    /* with so many, an even split is far from the bound */
-    AWAY_PAUSE = 50 * 1000000 /* ns between two slots that are steered away from */
-};
+enum { REVIEW_ACCEPTS = 1024 }; /* with so many, an even split is far from the bound */
 
 /* ---- the program ---- */
 
@@ -37,14 +33,7 @@ static size_t members(const struct fs_table *t, bool global_left, bool all,
     return count;
 }
 
-static bool listens(int fd)
-{
-    int yes = 0;
-    socklen_t len = sizeof yes;
-    return fd >= 0 && getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &yes, &len) == 0 && yes;
-}
-
-static enum fs_steer steer_in_force(const struct fs_table *t)
+enum fs_steer table_steering(const struct fs_table *t)
 {
     const struct ledger *ledger = ledger_of(t);
     if (ledger)
@@ -68,13 +57,13 @@ static void put_in_force(struct fs_table *t, enum fs_steer steer, const char *wh
 int table_steer(struct fs_table *t)
 {
     struct page *page = t->page;
-    if (t->shared || flag_read(&page->retired))
+    if (t->shared || flag_read(&page->frozen))
         return 0;
     /* A socket that does not listen would take the program too, for a group of its own. */
     int through = t->global;
-    for (uint32_t i = 0; !listens(through) && i < t->made; i++)
+    for (uint32_t i = 0; !fs_socket_listens(through) && i < t->made; i++)
         through = t->fds[i];
-    if (!listens(through))
+    if (!fs_socket_listens(through))
         return 0; /* all were shut down: nothing arrives any more */
     flag_write(&page->unsteered, true);
     struct sock_filter *program = malloc(STEER_PROGRAM_MAX(t->slots) * sizeof *program);
@@ -85,7 +74,7 @@ int table_steer(struct fs_table *t)
         size_t count = members(t, global_left, false, live);
         if (count == 0)
             count = members(t, global_left, true, live);
-        enum fs_steer steer = steer_in_force(t);
+        enum fs_steer steer = table_steering(t);
         rc = steer_attach(through, program, steer_program(program, steer, live, count));
         if (rc == -ENOMEM && steer == FS_STEER_CPU) {
             put_in_force(t, FS_STEER_SPREAD,
@@ -99,6 +88,16 @@ int table_steer(struct fs_table *t)
     if (!rc)
         flag_write(&page->unsteered, false);
     return rc;
+}
+
+int steer_past_slots(int fd, uint32_t slots, uint32_t strangers)
+{
+    struct sock_filter program[STEER_PROGRAM_MAX(FS_SLOTS_MAX + 1)];
+    struct steer_member members[FS_SLOTS_MAX + 1] = {0};
+    for (uint32_t i = 0; i < strangers; i++)
+        members[i + 1].member = slots + 1 + i;
+    return steer_attach(fd, program,
+                        steer_program(program, FS_STEER_SPREAD, members, strangers + 1));
 }
 
 /* ---- the mode ---- */
@@ -119,22 +118,7 @@ void table_choose_steering(struct fs_table *t, enum fs_steer wanted)
         atomic_store(&page->slot[i].reviewed, atomic_load(&page->slot[i].arrived));
 }
 
-int fs_table_steer(struct fs_table *t, enum fs_steer wanted)
-{
-    if ((unsigned)wanted > FS_STEER_SPREAD)
-        return -EINVAL;
-    int rc = table_lock(t);
-    if (rc)
-        return rc;
-    if (!t->shared) {
-        table_choose_steering(t, wanted);
-        rc = table_steer(t);
-    }
-    table_unlock(t);
-    return rc;
-}
-
-static int review_locked(struct fs_table *t)
+int table_review(struct fs_table *t)
 {
     struct page *page = t->page;
     uint64_t total = 0, most = 0, live = 0;
@@ -162,76 +146,4 @@ static int review_locked(struct fs_table *t)
     for (uint32_t i = 0; i < t->slots; i++)
         atomic_store(&page->slot[i].reviewed, atomic_load(&page->slot[i].arrived));
     return rc;
-}
-
-int fs_table_review(struct fs_table *t)
-{
-    int rc = table_lock(t);
-    if (rc)
-        return rc;
-    const struct ledger *ledger = ledger_of(t);
-    bool is_auto =
-        (ledger ? (int32_t)ledger->wanted : atomic_load(&t->page->wanted)) == FS_STEER_AUTO;
-    if (!t->shared && is_auto && steer_in_force(t) == FS_STEER_CPU)
-        rc = review_locked(t);
-    table_unlock(t);
-    return rc;
-}
-
-/* ---- the live set ---- */
-
-int fs_table_activate(struct fs_table *t, int slot, bool live)
-{
-    struct slot_record *s = table_slot(t, slot);
-    if (!s)
-        return -EINVAL;
-    int rc = table_lock(t);
-    if (rc)
-        return rc;
-    if (live && flag_read(&t->page->retired))
-        live = false;
-    bool back = flag_write(&s->away, false), changed = flag_write(&s->live, live);
-    if (changed)
-        slot_changed(t->page, s);
-    if (changed || back)
-        rc = table_steer(t);
-    table_unlock(t);
-    return rc;
-}
-
-static bool others_are_live(const struct fs_table *t, const struct slot_record *but)
-{
-    for (uint32_t i = 0; i < t->slots; i++) {
-        const struct slot_record *s = &t->page->slot[i];
-        if (s != but && flag_read(&s->live) && !flag_read(&s->away))
-            return true;
-    }
-    return false;
-}
-
-bool table_steer_away(struct fs_table *t, int slot)
-{
-    bool done = false;
-    struct slot_record *s = table_slot(t, slot);
-    uint64_t last = atomic_load(&t->page->steered_away), now = clock_ns();
-    if (!s || flag_read(&s->away) || now - last < AWAY_PAUSE || table_lock(t))
-        return false;
-    if (flag_read(&s->live) && others_are_live(t, s)) {
-        atomic_store(&t->page->steered_away, now);
-        flag_write(&s->away, true);
-        table_steer(t);
-        done = true;
-    }
-    table_unlock(t);
-    return done;
-}
-
-void table_steer_back(struct fs_table *t, int slot)
-{
-    struct slot_record *s = table_slot(t, slot);
-    if (!s || !flag_read(&s->away) || table_lock(t))
-        return;
-    if (flag_write(&s->away, false))
-        table_steer(t);
-    table_unlock(t);
 }

@@ -9,10 +9,21 @@
 #include "options.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <sched.h>
 #include <string.h>
 #include <sys/socket.h>
+#include <unistd.h>
+
+int table_place(const struct fs_table *t, int fd)
+{
+    int placed = fd < 0 || fd >= t->lowest_fd ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, t->lowest_fd);
+    if (placed < 0)
+        return fd;
+    close(fd);
+    return placed;
+}
 
 /* ---- looking ---- */
 
@@ -56,7 +67,7 @@ void fs_table_read(const struct fs_table *t, struct fs_table_info *info)
         .slots = t->slots,
         .shared = t->shared,
         .stopping = ledger ? ledger->stopping : flag_read(&page->stopping),
-        .retired = flag_read(&page->retired),
+        .frozen = flag_read(&page->frozen),
         .wanted = ledger ? ledger->wanted : steering(&page->wanted),
         .steer = ledger ? ledger->steer : steering(&page->steer),
         .generation = atomic_load(&page->generation),
@@ -84,7 +95,7 @@ bool fs_table_claimed(const struct fs_table *t)
 
 bool fs_table_frozen(const struct fs_table *t)
 {
-    return flag_read(&t->page->retired);
+    return flag_read(&t->page->frozen);
 }
 
 /* Counters that anybody may have written are added up only where they make sense. */

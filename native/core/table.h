@@ -31,31 +31,18 @@ struct fs_table {
     int fds[];
 };
 
+/* ---- table.c ---- */
+
+/* `fd` with a number that is out of the program's way, or as it is where there is none left. */
+int table_place(const struct fs_table *t, int fd);
+
 /* NULL if the table has no such slot. */
 static inline struct slot_record *table_slot(const struct fs_table *t, int slot)
 {
     return slot >= 0 && (uint32_t)slot < t->slots ? &t->page->slot[slot] : NULL;
 }
 
-/* `fd` with a number that is out of the program's way, or as it is where there is none left. */
-int table_place(const struct fs_table *t, int fd);
-
-uint64_t table_cookie(int fd); /* SO_COOKIE, 0 if it has none */
-
-/* ---- claims.c ---- */
-
-/* For whatever changes claims or the live set. -errno, or 0 with the lock held. */
-int table_lock(struct fs_table *t);
-/* Release the lock, and tell every process if claims or the live set changed under it. */
-void table_unlock(struct fs_table *t);
-
-/* Ring the bell. A timerfd that expires at once: an edge for all who watch it, and no call that
- * another process could make block, as it could a write by changing the flags that all share. */
-int table_bell_open(void);
-void table_ring(struct fs_table *t);
-
-/* Give up the claim that thread `tid` of this process has, whichever thread asks. */
-int table_release(struct fs_table *t, int slot, pid_t tid);
+/* ---- slot.c ---- */
 
 /* Has an owner that runs; with or without the lock. */
 bool slot_alive(const struct slot_record *slot);
@@ -64,12 +51,41 @@ void slot_give(struct page *page, struct slot_record *slot, pid_t pid, pid_t tid
 void slot_clear(struct page *page, struct slot_record *slot);
 void slot_changed(struct page *page, struct slot_record *slot);
 
-/* ---- steering.c ---- */
+/* ---- bell.c ---- */
 
-/* Under the lock: attach the program that fits the live set. */
+/* Ring the bell. A timerfd that expires at once: an edge for all who watch it, and no call that
+ * another process could make block, as it could a write by changing the flags that all share. */
+int table_bell_open(void);
+void table_ring(struct fs_table *t);
+
+/* ---- steering.c, all of it under the lock ---- */
+
+/* Attach the program that fits the live set. */
 int table_steer(struct fs_table *t);
 /* Write the wanted steering, and the one it means here, into the page. */
 void table_choose_steering(struct fs_table *t, enum fs_steer wanted);
+/* What is in force. */
+enum fs_steer table_steering(const struct fs_table *t);
+/* Leave `cpu` if the cores' shares turn out uneven. 1: it changed. */
+int table_review(struct fs_table *t);
+/* Of a page that is another process's: have its group steered, through `fd`, to the global listener
+ * and so many strangers, who stand behind `slots` slots. */
+int steer_past_slots(int fd, uint32_t slots, uint32_t strangers);
+
+/* ---- lock.c ---- */
+
+/* For whatever changes claims or the live set. -errno, or 0 with the lock held. */
+int table_lock(struct fs_table *t);
+/* Release the lock, and tell every process if claims or the live set changed under it. */
+void table_unlock(struct fs_table *t);
+
+/* ---- claims.c ---- */
+
+/* Give up the claim that thread `tid` of this process has, whichever thread asks. */
+int table_release(struct fs_table *t, int slot, pid_t tid);
+
+/* ---- live.c ---- */
+
 /* Have connections go elsewhere until the slot's owner turns again: not where nobody else is live,
  * and not more often than every 50 ms. True: from now on. */
 bool table_steer_away(struct fs_table *t, int slot);

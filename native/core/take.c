@@ -47,10 +47,8 @@ static bool is_bell(int fd)
 static bool is_slot_of(int global, int fd, uint64_t cookie)
 {
     struct sockaddr_storage a = {0}, b = {0};
-    socklen_t a_len = sizeof a, b_len = sizeof b, len = sizeof(int);
-    int listens = 0;
-    return table_cookie(fd) == cookie &&
-           getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &len) == 0 && listens &&
+    socklen_t a_len = sizeof a, b_len = sizeof b;
+    return fs_socket_cookie(fd) == cookie && fs_socket_listens(fd) &&
            getsockname(global, (struct sockaddr *)&a, &a_len) == 0 &&
            getsockname(fd, (struct sockaddr *)&b, &b_len) == 0 && a_len == b_len &&
            memcmp(&a, &b, a_len) == 0;
@@ -89,7 +87,7 @@ int fs_table_take(struct fs_table **out, pid_t pid, int memfd, int global)
     int bell = -1, *slots = NULL, own = get(pidfd, memfd);
     int rc = own < 0 ? own : page_attach(&map, own, false);
     if (!rc && (flag_read(&map.page->shared) || flag_read(&map.page->first_is_slot) ||
-                atomic_load(&map.page->cookie) != table_cookie(global)))
+                atomic_load(&map.page->cookie) != fs_socket_cookie(global)))
         rc = -ENOENT;
     if (!rc && !(slots = malloc((map.slots + 1) * sizeof *slots)))
         rc = -ENOMEM;

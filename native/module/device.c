@@ -50,7 +50,7 @@ static long call_socket(const struct fsocket_ioctl_arg *arg)
 static long call_listen(struct socket *sock, const struct fsocket_ioctl_arg *arg)
 {
 	unsigned int limit = READ_ONCE(sock_net(sock->sk)->core.sysctl_somaxconn);
-	struct listener *listener;
+	struct fs_listener *listener;
 	int rc = READ_ONCE(sock->ops)->listen(sock, min(arg->backlog, limit));
 
 	if (!rc)
@@ -118,7 +118,7 @@ static long call_accept(struct socket *sock, const struct fsocket_ioctl_arg *arg
 
 static long call_spawn(struct socket *sock, const struct fsocket_ioctl_arg *arg)
 {
-	struct listener *listener;
+	struct fs_listener *listener;
 	int rc;
 
 	rc = listener_hook(sock, &listener);

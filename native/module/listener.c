@@ -41,7 +41,7 @@ COMPAT_ACCEPT(hooked_accept, listener_accept)
 
 static void work(struct work_struct *work)
 {
-	struct listener *listener = container_of(work, struct listener, work.work);
+	struct fs_listener *listener = container_of(work, struct fs_listener, work.work);
 	struct owner *owner, *next;
 	struct local *local;
 
@@ -64,21 +64,21 @@ static void work(struct work_struct *work)
 }
 
 /* From anywhere; the caller knows that the listener is there. Work that is due has a reference. */
-void listener_kick(struct listener *listener)
+void listener_kick(struct fs_listener *listener)
 {
 	if (refcount_inc_not_zero(&listener->refs) &&
 	    mod_delayed_work(work_queue, &listener->work, 0))
 		listener_put(listener);
 }
 
-void listener_look(struct listener *listener)
+void listener_look(struct fs_listener *listener)
 {
 	if (!delayed_work_pending(&listener->work) && refcount_inc_not_zero(&listener->refs) &&
 	    !queue_delayed_work(work_queue, &listener->work, LOOK_AGAIN))
 		listener_put(listener);
 }
 
-void listener_put(struct listener *listener)
+void listener_put(struct fs_listener *listener)
 {
 	if (refcount_dec_and_test(&listener->refs))
 		kfree_rcu(listener, rcu);
@@ -91,10 +91,10 @@ const struct proto_ops *listener_base(const struct socket *sock)
 }
 
 /* The caller holds the socket's file, so that it stays. */
-struct listener *listener_of(const struct socket *sock)
+struct fs_listener *listener_of(const struct socket *sock)
 {
 	const struct proto_ops *ops = smp_load_acquire(&sock->ops); /* see hook() */
-	struct listener *listener, *found = NULL;
+	struct fs_listener *listener, *found = NULL;
 
 	if (ops != &hooked && ops != &hooked6)
 		return NULL;
@@ -117,9 +117,9 @@ static struct proto_ops *ops_for(const struct socket *sock)
 	return inet6_ops && ops == inet6_ops ? &hooked6 : NULL;
 }
 
-static struct listener *listener_new(struct socket *sock)
+static struct fs_listener *listener_new(struct socket *sock)
 {
-	struct listener *listener = kzalloc(sizeof(*listener), GFP_KERNEL_ACCOUNT);
+	struct fs_listener *listener = kzalloc(sizeof(*listener), GFP_KERNEL_ACCOUNT);
 
 	if (!listener)
 		return NULL;
@@ -134,7 +134,7 @@ static struct listener *listener_new(struct socket *sock)
 	return listener;
 }
 
-static void hook(struct socket *sock, const struct proto_ops *ops, struct listener *listener)
+static void hook(struct socket *sock, const struct proto_ops *ops, struct fs_listener *listener)
 {
 	__module_get(THIS_MODULE);
 	listener->base = sock->ops;
@@ -150,10 +150,10 @@ static void hook(struct socket *sock, const struct proto_ops *ops, struct listen
 
 /* The socket's listener, made now if it has none. Only for one that listens: its ops are nobody
  * else's to replace or to copy then. */
-int listener_hook(struct socket *sock, struct listener **out)
+int listener_hook(struct socket *sock, struct fs_listener **out)
 {
 	const struct proto_ops *ops;
-	struct listener *made;
+	struct fs_listener *made;
 	int rc = 0;
 
 	*out = listener_of(sock);
@@ -185,7 +185,7 @@ int listener_hook(struct socket *sock, struct listener **out)
 static int listener_release(struct socket *sock)
 {
 	const struct proto_ops *base = listener_base(sock);
-	struct listener *listener = listener_of(sock);
+	struct fs_listener *listener = listener_of(sock);
 	struct owner *owner, *next_owner;
 	struct local *local, *next;
 	int rc;
@@ -216,7 +216,7 @@ static int listener_release(struct socket *sock)
 /* Again, or after a shutdown, which it undoes. */
 static int listener_listen(struct socket *sock, int backlog)
 {
-	struct listener *listener = listener_of(sock);
+	struct fs_listener *listener = listener_of(sock);
 	struct local *local;
 	int rc;
 
@@ -235,7 +235,7 @@ static int listener_listen(struct socket *sock, int backlog)
 
 static int listener_shutdown(struct socket *sock, int how)
 {
-	struct listener *listener = listener_of(sock);
+	struct fs_listener *listener = listener_of(sock);
 	struct local *local;
 	int rc;
 
@@ -255,7 +255,7 @@ static int listener_shutdown(struct socket *sock, int how)
 /* connect(2) with AF_UNSPEC is a shutdown; after one, a listener of ours is not for connecting. */
 static int listener_connect(struct socket *sock, compat_sockaddr *address, int length, int flags)
 {
-	struct listener *listener = listener_of(sock);
+	struct fs_listener *listener = listener_of(sock);
 
 	if (!listener)
 		return listener_base(sock)->connect(sock, address, length, flags);
@@ -276,7 +276,7 @@ static int set_option(struct socket *sock, const struct proto_ops *base, int lev
 static int listener_setsockopt(struct socket *sock, int level, int name, sockptr_t value,
 			       unsigned int length)
 {
-	struct listener *listener = listener_of(sock);
+	struct fs_listener *listener = listener_of(sock);
 	struct local *local;
 	int rc;
 
@@ -298,7 +298,7 @@ static int listener_setsockopt(struct socket *sock, int level, int name, sockptr
 
 /* This process gets the listener of core `cpu`, or, for -1, of the next; nothing arrives there
  * before it polls or accepts. */
-int listener_spawn(struct listener *listener, int cpu)
+int listener_spawn(struct fs_listener *listener, int cpu)
 {
 	struct owner *owner;
 	struct local *local;
@@ -339,7 +339,7 @@ int listener_spawn(struct listener *listener, int cpu)
 }
 
 /* This process closes the listener: what is in its queue is others'. */
-void listener_leave(struct listener *listener)
+void listener_leave(struct fs_listener *listener)
 {
 	struct owner *owner;
 
@@ -355,10 +355,10 @@ void listener_leave(struct listener *listener)
 }
 
 /* Those of a network namespace, each with its lock held. Returns 0 or -errno. */
-int listener_each(const struct net *net, void (*see)(struct listener *listener, void *context),
+int listener_each(const struct net *net, void (*see)(struct fs_listener *listener, void *context),
 		  void *context)
 {
-	struct listener *listener, **found;
+	struct fs_listener *listener, **found;
 	unsigned int count = 0, room = 0;
 	int rc = 0;
 
@@ -366,7 +366,7 @@ int listener_each(const struct net *net, void (*see)(struct listener *listener, 
 	list_for_each_entry(listener, &listeners, node)
 		room++;
 	spin_unlock(&listeners_lock);
-	found = kvcalloc(room, sizeof(struct listener *), GFP_KERNEL_ACCOUNT);
+	found = kvcalloc(room, sizeof(struct fs_listener *), GFP_KERNEL_ACCOUNT);
 	if (!found && room)
 		return -ENOMEM;
 	spin_lock(&listeners_lock);

@@ -26,7 +26,7 @@
 #include <net/inet_connection_sock.h>
 #include <net/sock.h>
 
-struct listener {
+struct fs_listener {
 	struct hlist_node hash; /* by `global` */
 	const struct proto_ops *base;
 	struct socket *global; /* NULL once it is released */
@@ -51,7 +51,7 @@ struct listener {
 };
 
 struct local {
-	struct listener *listener;
+	struct fs_listener *listener;
 	struct list_head node;
 	struct socket *sock;
 	int cpu;
@@ -73,7 +73,7 @@ struct owner {
 	struct list_head node;	/* in listener->owners */
 	struct rcu_head rcu;
 	struct process *process;
-	struct listener *listener;
+	struct fs_listener *listener;
 	struct local *local;
 	bool active;	     /* it polled or accepted: connections may be steered to it */
 	bool registered;     /* it waits on its local's queue itself, so it looks at no other's */
@@ -82,15 +82,15 @@ struct owner {
 };
 
 /* listener.c */
-struct listener *listener_of(const struct socket *sock);
+struct fs_listener *listener_of(const struct socket *sock);
 const struct proto_ops *listener_base(const struct socket *sock);
-int listener_hook(struct socket *sock, struct listener **out);
-void listener_put(struct listener *listener);
-void listener_kick(struct listener *listener); /* have the work done now, */
-void listener_look(struct listener *listener); /* or soon: somebody may leave a queue behind */
-int listener_spawn(struct listener *listener, int cpu);
-void listener_leave(struct listener *listener);
-int listener_each(const struct net *net, void (*see)(struct listener *listener, void *context),
+int listener_hook(struct socket *sock, struct fs_listener **out);
+void listener_put(struct fs_listener *listener);
+void listener_kick(struct fs_listener *listener); /* have the work done now, */
+void listener_look(struct fs_listener *listener); /* or soon: somebody may leave a queue behind */
+int listener_spawn(struct fs_listener *listener, int cpu);
+void listener_leave(struct fs_listener *listener);
+int listener_each(const struct net *net, void (*see)(struct fs_listener *listener, void *context),
 		  void *context);
 int listener_init(void);
 void listener_uninit(void);
@@ -100,11 +100,11 @@ __poll_t listener_poll(struct file *file, struct socket *sock, struct poll_table
 int listener_accept(struct socket *sock, struct socket *newsock, int flags);
 
 /* local.c */
-int local_create(struct listener *listener, int cpu, struct local **out);
+int local_create(struct fs_listener *listener, int cpu, struct local **out);
 int local_listen(struct local *local);
 void local_shutdown(struct local *local, int how);
 void local_destroy(struct local *local);
-struct local *local_of_cpu(struct listener *listener, int cpu);
+struct local *local_of_cpu(struct fs_listener *listener, int cpu);
 void local_attend(struct local *local);
 void local_look(struct local *local);
 
@@ -119,8 +119,9 @@ static inline bool local_is_anybodys(const struct local *local)
 }
 
 /* owner.c */
-struct owner *owner_find(const struct listener *listener); /* of the current process, under RCU */
-int owner_set(struct listener *listener, struct local *local);
+struct owner *
+owner_find(const struct fs_listener *listener); /* of the current process, under RCU */
+int owner_set(struct fs_listener *listener, struct local *local);
 struct pid *owner_tgid(const struct owner *owner);
 void owner_drop(struct owner *owner);
 int owner_init(void);
@@ -129,14 +130,14 @@ void owner_uninit(void);
 /* steer.c */
 enum { LOOK_AGAIN = HZ / 4 }; /* jiffies */
 enum { DESERTED_MAX = 8 };    /* connections that nobody waited for, until they go elsewhere */
-void steer_update(struct listener *listener);
-void steer_end(struct listener *listener);
-bool steer_stale(const struct listener *listener);
-int steer_choose_cpu(struct listener *listener);
+void steer_update(struct fs_listener *listener);
+void steer_end(struct fs_listener *listener);
+bool steer_stale(const struct fs_listener *listener);
+int steer_choose_cpu(struct fs_listener *listener);
 
 /* options.c */
 void options_before_bind(struct sock *from, struct sock *to);
-void options_copy(struct listener *listener, struct local *local);
+void options_copy(struct fs_listener *listener, struct local *local);
 bool options_copiable(const struct sock *sk);
 bool options_refused(int level, int name);
 bool options_stale(const struct sock *global, const struct sock *local);

@@ -103,7 +103,7 @@ int local_listen(struct local *local)
 	return rc;
 }
 
-int local_create(struct listener *listener, int cpu, struct local **out)
+int local_create(struct fs_listener *listener, int cpu, struct local **out)
 {
 	struct sock *global = listener->global->sk;
 	struct local *local = kzalloc(sizeof(*local), GFP_KERNEL_ACCOUNT);
@@ -164,7 +164,7 @@ void local_destroy(struct local *local)
 	kfree(local);
 }
 
-struct local *local_of_cpu(struct listener *listener, int cpu)
+struct local *local_of_cpu(struct fs_listener *listener, int cpu)
 {
 	struct local *local;
 

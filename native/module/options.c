@@ -150,7 +150,7 @@ static void copy_filter(struct sock *from, struct sock *to)
 }
 
 /* By its name: the algorithm has a module of its own. */
-static void copy_congestion_control(struct listener *listener, struct local *local)
+static void copy_congestion_control(struct fs_listener *listener, struct local *local)
 {
 	char name[TCP_CA_NAME_MAX];
 	struct sock *global = listener->global->sk;
@@ -164,7 +164,7 @@ static void copy_congestion_control(struct listener *listener, struct local *loc
 }
 
 /* Both are locked, the global one first: nothing else locks two of a listener's sockets. */
-void options_copy(struct listener *listener, struct local *local)
+void options_copy(struct fs_listener *listener, struct local *local)
 {
 	struct sock *from = listener->global->sk, *to = local->sock->sk;
 

@@ -42,7 +42,7 @@ static struct process *process_of(const struct pid *tgid)
 	return NULL;
 }
 
-struct owner *owner_find(const struct listener *listener)
+struct owner *owner_find(const struct fs_listener *listener)
 {
 	struct process *process = process_of(task_tgid(current));
 	struct owner *owner;
@@ -59,7 +59,7 @@ struct pid *owner_tgid(const struct owner *owner)
 	return owner->process->tgid;
 }
 
-static int add(struct listener *listener, struct local *local)
+static int add(struct fs_listener *listener, struct local *local)
 {
 	struct owner *owner = kzalloc(sizeof(*owner), GFP_KERNEL_ACCOUNT);
 	struct process *process, *made = kzalloc(sizeof(*made), GFP_KERNEL_ACCOUNT);
@@ -87,7 +87,7 @@ static int add(struct listener *listener, struct local *local)
 	return 0;
 }
 
-int owner_set(struct listener *listener, struct local *local)
+int owner_set(struct fs_listener *listener, struct local *local)
 {
 	struct owner *owner;
 

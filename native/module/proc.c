@@ -14,7 +14,7 @@
 #include <net/net_namespace.h>
 #include <net/netns/generic.h>
 
-static void show_address(struct seq_file *seq, const struct listener *listener)
+static void show_address(struct seq_file *seq, const struct fs_listener *listener)
 {
 	struct sockaddr_storage address;
 
@@ -25,7 +25,8 @@ static void show_address(struct seq_file *seq, const struct listener *listener)
 	seq_printf(seq, " %lu", SOCK_INODE(listener->global)->i_ino);
 }
 
-static void show_owners(struct seq_file *seq, struct listener *listener, const struct local *local)
+static void show_owners(struct seq_file *seq, struct fs_listener *listener,
+			const struct local *local)
 {
 	struct pid_namespace *namespace = proc_pid_ns(file_inode(seq->file)->i_sb);
 	struct owner *owner;
@@ -39,7 +40,7 @@ static void show_owners(struct seq_file *seq, struct listener *listener, const s
 	seq_puts(seq, between == ' ' ? " -\n" : "\n");
 }
 
-static void show_listener(struct listener *listener, void *context)
+static void show_listener(struct fs_listener *listener, void *context)
 {
 	struct seq_file *seq = context;
 	struct local *local;

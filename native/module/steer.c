@@ -23,7 +23,7 @@ static int member(const struct sock_reuseport *group, const struct sock *sk)
 }
 
 /* Instructions for the live locals; 0 if there is no group, or not the global listener in it. */
-static int write_program(struct listener *listener, struct sock_filter *program)
+static int write_program(struct fs_listener *listener, struct sock_filter *program)
 {
 	const struct sock_reuseport *group;
 	struct local *local;
@@ -58,7 +58,7 @@ static int write_program(struct listener *listener, struct sock_filter *program)
 }
 
 /* Somebody joined the group or left it: our indices are not what they were. */
-bool steer_stale(const struct listener *listener)
+bool steer_stale(const struct fs_listener *listener)
 {
 	const struct sock_reuseport *group;
 	bool stale;
@@ -71,7 +71,7 @@ bool steer_stale(const struct listener *listener)
 	return stale;
 }
 
-static const struct bpf_prog *program_of(struct listener *listener)
+static const struct bpf_prog *program_of(struct fs_listener *listener)
 {
 	const struct sock_reuseport *group;
 	const struct bpf_prog *program;
@@ -84,14 +84,14 @@ static const struct bpf_prog *program_of(struct listener *listener)
 }
 
 /* Only what is new: a program is compiled, and every core told of its code. */
-static bool is_attached(struct listener *listener, const struct sock_fprog_kern *code)
+static bool is_attached(struct fs_listener *listener, const struct sock_fprog_kern *code)
 {
 	return listener->attached && program_of(listener) == listener->attached &&
 	       code->len == listener->program_length &&
 	       memcmp(code->filter, listener->program, code->len * sizeof(*code->filter)) == 0;
 }
 
-static int attach(struct listener *listener)
+static int attach(struct fs_listener *listener)
 {
 	struct sock_fprog_kern code = {0};
 	struct bpf_prog *program;
@@ -130,7 +130,7 @@ static int attach(struct listener *listener)
 }
 
 /* The listener leaves its group: strangers in it are the kernel's to choose among. */
-void steer_end(struct listener *listener)
+void steer_end(struct fs_listener *listener)
 {
 	lock_sock(listener->global->sk);
 	if (listener->attached && program_of(listener) == listener->attached)
@@ -141,7 +141,7 @@ void steer_end(struct listener *listener)
 	listener->program = NULL;
 }
 
-static unsigned int count_owners(struct listener *listener, const struct local *local,
+static unsigned int count_owners(struct fs_listener *listener, const struct local *local,
 				 bool active_only)
 {
 	struct owner *owner;
@@ -155,7 +155,7 @@ static unsigned int count_owners(struct listener *listener, const struct local *
 
 /* As many as there are connections; or all, when those who were woken leave them for long: one may
  * be in an accept that began before the socket was ours, and knows no locals. */
-static void wake(struct listener *listener, int connections)
+static void wake(struct fs_listener *listener, int connections)
 {
 	struct sock *sk = listener->global->sk;
 	bool for_long =
@@ -168,7 +168,7 @@ static void wake(struct listener *listener, int connections)
 }
 
 /* Bring every local's state, and the program, up to date; wake whoever can take what is left. */
-void steer_update(struct listener *listener)
+void steer_update(struct fs_listener *listener)
 {
 	struct local *local;
 	bool any_open = false;
@@ -214,7 +214,7 @@ void steer_update(struct listener *listener)
 
 /* A core that the process may run on: one with the fewest that work there, then with the fewest
  * that own a listener there, then the next one. */
-int steer_choose_cpu(struct listener *listener)
+int steer_choose_cpu(struct fs_listener *listener)
 {
 	unsigned int fewest = UINT_MAX, weight;
 	int cpu = listener->last_cpu, best = -1;

@@ -23,7 +23,7 @@ static struct sock *sk_of(const struct local *local)
 }
 
 /* Connections at locals that the process may take from. */
-static bool others_ready(struct listener *listener, const struct local *own, bool narrow)
+static bool others_ready(struct fs_listener *listener, const struct local *own, bool narrow)
 {
 	struct local *local;
 	bool ready = false;
@@ -40,7 +40,7 @@ static bool others_ready(struct listener *listener, const struct local *own, boo
 }
 
 /* The process's local listener; *narrow: it looks at no other's. */
-static struct local *find_own(struct listener *listener, bool registers, bool *narrow)
+static struct local *find_own(struct fs_listener *listener, bool registers, bool *narrow)
 {
 	struct local *own = NULL;
 	struct owner *owner;
@@ -64,7 +64,7 @@ static struct local *find_own(struct listener *listener, bool registers, bool *n
 
 __poll_t listener_poll(struct file *file, struct socket *sock, struct poll_table_struct *wait)
 {
-	struct listener *listener = listener_of(sock);
+	struct fs_listener *listener = listener_of(sock);
 	bool narrow, registers = !poll_does_not_wait(wait);
 	struct local *own;
 	__poll_t mask;
@@ -85,7 +85,7 @@ __poll_t listener_poll(struct file *file, struct socket *sock, struct poll_table
 /* Whom a connection came from is counted for the core of whom it went to. */
 enum source { FROM_OWN, FROM_GLOBAL, FROM_ANOTHER };
 
-static void count(struct listener *listener, struct local *own, enum source source)
+static void count(struct fs_listener *listener, struct local *own, enum source source)
 {
 	if (source == FROM_OWN)
 		atomic64_inc(&own->own);
@@ -105,7 +105,7 @@ static void without_force(const struct sock *global, struct sock *connection)
 	release_sock(connection);
 }
 
-static int take_local(struct listener *listener, struct local *local, struct socket *newsock)
+static int take_local(struct fs_listener *listener, struct local *local, struct socket *newsock)
 {
 	int rc;
 
@@ -122,7 +122,7 @@ static int take_local(struct listener *listener, struct local *local, struct soc
 	return 0;
 }
 
-static int take_other(struct listener *listener, const struct local *own, bool narrow,
+static int take_other(struct fs_listener *listener, const struct local *own, bool narrow,
 		      struct socket *newsock)
 {
 	struct local *local;
@@ -147,13 +147,13 @@ static int take_other(struct listener *listener, const struct local *own, bool n
 	return rc;
 }
 
-static int take_global(struct listener *listener, struct socket *newsock)
+static int take_global(struct fs_listener *listener, struct socket *newsock)
 {
 	return compat_accept(listener->base, listener->global, newsock, O_NONBLOCK);
 }
 
 /* One connection, without waiting. The own queue first, but not for ever. */
-static int take(struct listener *listener, struct local *own, bool narrow, bool own_first,
+static int take(struct fs_listener *listener, struct local *own, bool narrow, bool own_first,
 		struct socket *newsock, enum source *source)
 {
 	int rc = -EAGAIN;
@@ -176,7 +176,7 @@ static int take(struct listener *listener, struct local *own, bool narrow, bool 
 	return rc;
 }
 
-static bool nothing_there(struct listener *listener, const struct local *own, bool narrow)
+static bool nothing_there(struct fs_listener *listener, const struct local *own, bool narrow)
 {
 	return queue_empty(listener->global->sk) && (!own || queue_empty(sk_of(own))) &&
 	       !others_ready(listener, own, narrow) &&
@@ -184,7 +184,7 @@ static bool nothing_there(struct listener *listener, const struct local *own, bo
 }
 
 /* Until something may be there; the time that is left. */
-static long wait_once(struct listener *listener, struct local *own, bool narrow, long timeout)
+static long wait_once(struct fs_listener *listener, struct local *own, bool narrow, long timeout)
 {
 	DEFINE_WAIT(on_global);
 	DEFINE_WAIT(on_own);
@@ -209,7 +209,7 @@ static void wake_next(struct sock *sk)
 }
 
 /* How many it took from its own queue in a row decides where it looks first the next time. */
-static bool own_first(struct listener *listener)
+static bool own_first(struct fs_listener *listener)
 {
 	struct owner *owner;
 	bool first = true;
@@ -222,7 +222,7 @@ static bool own_first(struct listener *listener)
 	return first;
 }
 
-static void note_streak(struct listener *listener, bool from_own)
+static void note_streak(struct fs_listener *listener, bool from_own)
 {
 	struct owner *owner;
 
@@ -236,7 +236,7 @@ static void note_streak(struct listener *listener, bool from_own)
 
 int listener_accept(struct socket *sock, struct socket *newsock, int flags)
 {
-	struct listener *listener = listener_of(sock);
+	struct fs_listener *listener = listener_of(sock);
 	const struct proto_ops *base = listener_base(sock);
 	bool narrow, nonblock = flags & O_NONBLOCK;
 	long timeout = sock_rcvtimeo(sock->sk, nonblock);

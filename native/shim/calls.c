@@ -1,7 +1,5 @@
-/* SPDX-License-Identifier: MIT
- *
- * What a program does to a listener that has a table: to all its members, or with any of them.
- */
+/* SPDX-License-Identifier: MIT */
+#include "calls.h"
 #include "listener.h"
 #include "real.h"
 #include "reports.h"

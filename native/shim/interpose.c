@@ -4,7 +4,9 @@
  * goes straight on to libc if not. What is done otherwise is decided elsewhere. Nobody else may
  * call these: in all other files the plain names are libc's (real.h).
  */
+#include "calls.h"
 #include "fdtable.h"
+#include "listen.h"
 #include "listener.h"
 #include "log.h"
 #include "pass.h"

@@ -1,8 +1,6 @@
-/* SPDX-License-Identifier: MIT
- *
- * listen(2): which sockets get a table, with how many slots, and where their descriptors go.
- */
-#include "fdtable.h"
+/* SPDX-License-Identifier: MIT */
+#include "listen.h"
+#include "backend.h"
 #include "listener.h"
 #include "log.h"
 #include "pass.h"
@@ -12,7 +10,6 @@
 #include <errno.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
-#include <sched.h>
 #include <stdio.h>
 #include <string.h>
 #include <sys/resource.h>
@@ -21,35 +18,26 @@
  * table of a process large (it is copied by every fork). */
 enum { LOWEST_FD = 1024 };
 
-static int option(int fd, int level, int name)
-{
-    int value = 0;
-    socklen_t length = sizeof value;
-    return real_getsockopt(fd, level, name, &value, &length) < 0 ? -1 : value;
-}
-
-static bool wants_table(int fd)
-{
+/* What is about to listen. */
+struct socket {
+    int fd;
+    bool asked_reuseport; /* the program has set SO_REUSEPORT itself */
+    unsigned port;        /* 0: not bound */
     char name[64];
-    unsigned port = 0;
-    int family = option(fd, SOL_SOCKET, SO_DOMAIN);
-    if ((family != AF_INET && family != AF_INET6) ||
-        option(fd, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP)
-        return false;
-    listener_name(fd, name, sizeof name, &port);
-    if (settings_port(&state.settings, port))
-        return true;
-    log_line(LOG_INFO, "%s: left alone: FSOCKET_PORTS does not name it", name);
-    return false;
-}
+};
 
-static uint32_t slots_wanted(void)
+static bool wants_table(struct socket *s)
 {
-    cpu_set_t allowed;
-    int cores = sched_getaffinity(0, sizeof allowed, &allowed) == 0 ? CPU_COUNT(&allowed) : 1;
-    uint32_t slots = cores > 4 ? 2 * (uint32_t)cores : 8; /* two generations live side by side */
-    slots = state.settings.slots ? state.settings.slots : slots;
-    return slots < FS_SLOTS_MAX ? slots : FS_SLOTS_MAX;
+    int family = fs_socket_option(s->fd, SOL_SOCKET, SO_DOMAIN);
+    if ((family != AF_INET && family != AF_INET6) ||
+        fs_socket_option(s->fd, SOL_SOCKET, SO_PROTOCOL) != IPPROTO_TCP)
+        return false;
+    s->asked_reuseport = fs_socket_option(s->fd, SOL_SOCKET, SO_REUSEPORT) > 0;
+    listener_name(s->fd, s->name, sizeof s->name, &s->port);
+    if (settings_port(&state.settings, s->port))
+        return true;
+    log_line(LOG_INFO, "%s: left alone: FSOCKET_PORTS does not name it", s->name);
+    return false;
 }
 
 /* Descriptors of ours beside the slots of a table: page, bell, and pidfds of workers to come. */
@@ -81,8 +69,10 @@ static int make_room(uint32_t *slots, struct rlimit *limit)
 
 static int make_table(struct fs_table **out, int fd, int backlog)
 {
-    struct fs_table_options options = {
-        .slots = slots_wanted(), .backlog = backlog, .steer = state.settings.steer};
+    struct fs_table_options options = {.slots = state.settings.slots ? state.settings.slots
+                                                                     : fs_default_slots(),
+                                       .backlog = backlog,
+                                       .steer = state.settings.steer};
     struct rlimit before, now;
     if (getrlimit(RLIMIT_NOFILE, &before) < 0)
         return -errno;
@@ -112,125 +102,80 @@ static void dissolve_same_address(const char *name)
     }
 }
 
-/* The backend, when the first listener asks for it: true if there is any. */
-static bool choose_backend(void)
-{
-    static bool chosen;
-    struct fs_channel *channel;
-    char why[FS_WHY_MAX] = "";
-    if (chosen)
-        return state.on;
-    chosen = true;
-    int rc =
-        fs_channel_open(&channel, state.settings.backend, &(struct fs_channel_options){0}, why);
-    if (rc) {
-        log_line(LOG_ERROR, "%s; the program runs without local listeners", why);
-        state.on = false;
-    } else if (fs_channel_backend(channel) == FS_BACKEND_DEVICE) {
-        log_line(LOG_INFO, "backend device: %s", why);
-        state.device = channel;
-    } else {
-        log_line(LOG_INFO, "backend reuseport: %s", why);
-        fs_channel_free(channel);
-    }
-    return state.on;
-}
-
 /* 0: it listens, with a table; 1: it is to listen as without us. */
-static int begin(int fd, int backlog)
+static int begin(const struct socket *s, int backlog)
 {
-    char name[64];
-    unsigned port;
-    bool asked = option(fd, SOL_SOCKET, SO_REUSEPORT) > 0;
-    if (!choose_backend())
+    int rc;
+    if (!backend_choose())
         return 1;
-    listener_name(fd, name, sizeof name, &port);
-    if (option(fd, SOL_SOCKET, SO_ACCEPTCONN) > 0) {
-        if (pass_take_over(fd))
+    if (fs_socket_listens(s->fd)) {
+        if (pass_take_over(s->fd))
             return 1;
-        struct listener *l = listener_of(fd);
+        struct listener *l = listener_of(s->fd);
         return fs_table_relisten(atomic_load(&l->table), backlog) ? 1 : 0;
     }
     if (state.settings.defer_accept) {
         int one = 1;
-        real_setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &one, sizeof one);
+        real_setsockopt(s->fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &one, sizeof one);
     }
-    if (state.device) {
-        int refused = fs_channel_listen(state.device, fd, backlog);
-        if (!refused)
-            refused = fs_channel_spawn_listen(state.device, fd, -1);
-        if (refused) {
-            /* An address in use is the program's own affair: listen() will tell it. */
-            if (refused != -EADDRINUSE)
-                log_line(LOG_ERROR, "%s: no local listeners: %s", name, strerror(-refused));
-            return 1;
-        }
-        log_line(LOG_INFO, "%s: a local listener on each core that somebody waits on", name);
-        return 0;
-    }
-    if (asked && port != 0)
-        dissolve_same_address(name);
+    if (backend_listen(s->fd, backlog, s->name, &rc))
+        return rc ? 1 : 0;
+    if (s->asked_reuseport && s->port != 0)
+        dissolve_same_address(s->name);
     struct fs_table *table;
     struct fs_table_info info;
-    int rc = make_table(&table, fd, backlog);
+    rc = make_table(&table, s->fd, backlog);
     if (rc) {
         /* An address in use is the program's own affair: listen() will tell it. */
         if (rc != -EADDRINUSE)
-            log_line(LOG_ERROR, "%s: no local listeners: %s", name, strerror(-rc));
+            log_line(LOG_ERROR, "%s: no local listeners: %s", s->name, strerror(-rc));
         return 1;
     }
     fs_table_read(table, &info);
-    if (info.shared || listener_enter(fd, table, asked)) {
-        log_line(info.shared && asked ? LOG_INFO : LOG_ERROR, "%s: no local listeners: %s", name,
+    if (info.shared || listener_enter(s->fd, table, s->asked_reuseport)) {
+        bool sharded = info.shared && s->asked_reuseport;
+        log_line(sharded ? LOG_INFO : LOG_ERROR, "%s: no local listeners: %s", s->name,
                  info.shared ? info.why : strerror(ENOMEM));
-        bool sharded = info.shared && asked;
         fs_table_free(table);
-        if (sharded && port != 0)
-            pass_join(fd);
+        if (sharded && s->port != 0)
+            pass_join(s->fd);
         return 0;
     }
-    log_line(LOG_INFO, "%s: %u slots, steering %s: %s", listener_of(fd)->name, info.slots,
+    log_line(LOG_INFO, "%s: %u slots, steering %s: %s", listener_of(s->fd)->name, info.slots,
              info.steer == FS_STEER_CPU ? "cpu" : "spread", info.why);
     return 0;
 }
 
-bool listen_received(int fd)
+static int listen_again(struct listener *l, int backlog)
 {
     sigset_t saved;
     state_lock(&saved);
-    bool device = choose_backend() && state.device;
-    if (device)
-        fs_channel_spawn_listen(state.device, fd, -1);
+    struct fs_table *table = atomic_load(&l->table); /* another thread may close it */
+    int rc = table ? fs_table_relisten(table, backlog) : -EBADF;
     state_unlock(&saved);
-    return device;
+    errno = rc ? -rc : errno;
+    return rc ? -1 : 0;
 }
 
 int shim_listen(int fd, int backlog)
 {
     state_start();
     struct listener *l = listener_check(fd);
-    if (l) {
-        sigset_t saved;
-        state_lock(&saved);
-        struct fs_table *table = atomic_load(&l->table); /* another thread may close it */
-        int rc = table ? fs_table_relisten(table, backlog) : -EBADF;
-        state_unlock(&saved);
-        errno = rc ? -rc : errno;
-        return rc ? -1 : 0;
-    }
-    if (!state.on || !state_mine() || !wants_table(fd))
+    if (l)
+        return listen_again(l, backlog);
+    struct socket socket = {.fd = fd};
+    if (!state.on || !state_mine() || !wants_table(&socket))
         return real_listen(fd, backlog);
     sigset_t saved;
     int error = errno;
-    state_lock(&saved);
     char what[64];
-    unsigned port;
-    if (option(fd, SOL_SOCKET, SO_REUSEPORT) > 0)
-        listener_name(fd, what, sizeof what, &port);
+    state_lock(&saved);
+    if (socket.asked_reuseport)
+        snprintf(what, sizeof what, "%s", socket.name);
     else
-        snprintf(what, sizeof what, "%llx", (unsigned long long)listener_cookie(fd));
+        snprintf(what, sizeof what, "%llx", (unsigned long long)fs_socket_cookie(fd));
     int guard = pass_guard(what);
-    int rc = begin(fd, backlog);
+    int rc = begin(&socket, backlog);
     if (guard >= 0)
         real_close(guard);
     state_unlock(&saved);

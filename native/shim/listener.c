@@ -21,17 +21,10 @@ struct listener *listener_of(int fd)
     return fdtable_get(fd, FD_LISTENER);
 }
 
-uint64_t listener_cookie(int fd)
-{
-    uint64_t cookie = 0;
-    socklen_t length = sizeof cookie;
-    return real_getsockopt(fd, SOL_SOCKET, SO_COOKIE, &cookie, &length) < 0 ? 0 : cookie;
-}
-
 struct listener *listener_check(int fd)
 {
     struct listener *l = listener_of(fd);
-    return l && state_mine() && l->cookie == listener_cookie(fd) ? l : NULL;
+    return l && state_mine() && l->cookie == fs_socket_cookie(fd) ? l : NULL;
 }
 
 void listener_name(int fd, char *out, size_t size, unsigned *port)
@@ -180,7 +173,7 @@ int listener_enter(int fd, struct fs_table *table, bool asked_reuseport)
     }
     l->references = 1;
     l->asked_reuseport = asked_reuseport;
-    l->cookie = listener_cookie(fd);
+    l->cookie = fs_socket_cookie(fd);
     listener_name(fd, l->name, sizeof l->name, &port);
     int rc = fdtable_set(fd, FD_LISTENER, l);
     if (rc) {

@@ -23,7 +23,6 @@ struct listener *listener_of(int fd);
 /* The same, but sure: the descriptor may have been closed behind our back. */
 struct listener *listener_check(int fd);
 
-uint64_t listener_cookie(int fd);
 /* Its address as a person writes it, and its port. */
 void listener_name(int fd, char *out, size_t size, unsigned *port);
 
@@ -39,14 +38,5 @@ void listener_dissolve(struct listener *listener);
 void listener_dissolve_hidden(int hidden);
 /* Descriptor `hidden` was closed behind our back, and its number is in use again. */
 void listener_lose_hidden(int hidden);
-
-/* A listener came from another process: on the device this one gets its own behind it, and true. */
-bool listen_received(int fd);
-
-int shim_listen(int fd, int backlog);
-int shim_shutdown(int fd, int how);
-int shim_setsockopt(int fd, int level, int name, const void *value, socklen_t length);
-int shim_getsockopt(int fd, int level, int name, void *value, socklen_t *length);
-int shim_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags);
 
 #endif

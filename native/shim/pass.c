@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "pass.h"
+#include "backend.h"
 #include "fdtable.h"
 #include "listener.h"
 #include "log.h"
@@ -42,7 +43,7 @@ static int next_passed(int after, struct listener **l, struct fs_table **table)
         *l = listener_of(fd);
         *table = *l ? atomic_load(&(*l)->table) : NULL;
         int flags = *table ? real_fcntl(fd, F_GETFD) : -1;
-        if (flags >= 0 && !(flags & FD_CLOEXEC) && (*l)->cookie == listener_cookie(fd))
+        if (flags >= 0 && !(flags & FD_CLOEXEC) && (*l)->cookie == fs_socket_cookie(fd))
             return fd;
     }
     return -1;
@@ -166,7 +167,7 @@ static bool receive(char *part)
         return false;
     fs_table_read(table, &info);
     set_cloexec(table, FD_CLOEXEC);
-    if (info.cookie != listener_cookie(fd) || listener_enter(fd, table, asked))
+    if (info.cookie != fs_socket_cookie(fd) || listener_enter(fd, table, asked))
         fs_table_free(table);
     else
         log_line(LOG_INFO, "%s: has its %u slots from the program before", listener_of(fd)->name,
@@ -285,18 +286,18 @@ static int open_page(pid_t pid, int number, struct fs_table_info *info)
     return page;
 }
 
-static int retire_same_listener(pid_t pid, int number, int fd)
+static int yield_same_listener(pid_t pid, int number, int fd)
 {
     struct fs_table_info info;
     int page = open_page(pid, number, &info);
     if (page < 0)
         return page;
-    int rc = info.cookie == listener_cookie(fd) ? fs_table_retire(page, fd, false) : -ENOENT;
+    int rc = info.cookie == fs_socket_cookie(fd) ? fs_table_yield(page, fd, false) : -ENOENT;
     close(page);
     return rc;
 }
 
-static int retire_same_address(pid_t pid, int number, int fd)
+static int yield_same_address(pid_t pid, int number, int fd)
 {
     struct sockaddr_storage address = {0};
     socklen_t length = sizeof address;
@@ -307,7 +308,7 @@ static int retire_same_address(pid_t pid, int number, int fd)
     getsockname(fd, (struct sockaddr *)&address, &length);
     bool same =
         !info.shared && length == info.address_len && memcmp(&address, &info.address, length) == 0;
-    int rc = same ? fs_table_retire(page, fd, true) : -ENOENT;
+    int rc = same ? fs_table_yield(page, fd, true) : -ENOENT;
     close(page);
     return rc;
 }
@@ -321,19 +322,19 @@ int pass_take_over(int fd)
     if (rc == 0 || rc == -ENOENT)
         return rc;
     /* Its owner would get everything, and we nothing. */
-    int retired = visit_pages(fd, retire_same_listener);
-    if (retired == -ENOENT)
-        return retired; /* what was refused was no table of this listener */
+    int refused = visit_pages(fd, yield_same_listener);
+    if (refused == -ENOENT)
+        return refused; /* what was refused was no table of this listener */
     log_line(LOG_ERROR,
              "listener %d: its slots cannot be had from the process it came from (%s): %s", fd,
              strerror(-rc),
-             retired ? "that process gets all connections" : "no local listeners any more");
+             refused ? "that process gets all connections" : "no local listeners any more");
     return rc;
 }
 
 void pass_join(int fd)
 {
-    int rc = visit_pages(fd, retire_same_address);
+    int rc = visit_pages(fd, yield_same_address);
     if (rc == 0)
         log_line(LOG_INFO, "listener %d: shares the address with another process, without slots",
                  fd);
@@ -344,14 +345,10 @@ void pass_join(int fd)
 
 static void received(int fd)
 {
-    int listens = 0, shares = 0;
-    socklen_t length = sizeof listens;
-    if (real_getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listens, &length) < 0 || !listens ||
-        real_getsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &shares, &length) < 0 || !shares)
+    if (!fs_socket_listens(fd) || fs_socket_option(fd, SOL_SOCKET, SO_REUSEPORT) <= 0 ||
+        backend_received(fd))
         return;
-    if (listen_received(fd))
-        return;
-    uint64_t cookie = listener_cookie(fd);
+    uint64_t cookie = fs_socket_cookie(fd);
     sigset_t saved;
     state_lock(&saved);
     int known = -1;

@@ -8,6 +8,8 @@
 
 static const char *const backends[] = {"auto", "device", "reuseport", "off", NULL};
 static const char *const steers[] = {"auto", "cpu", "spread", NULL};
+/* 1 and 0 were the words until 0.1. A program decides where it runs, unless it is asked for. */
+static const char *const pins[] = {"auto", "on", "off", "1", "0", NULL};
 static const char *const switches[] = {"0", "1", NULL};
 static const char *const levels[] = {"off", "error", "info", "debug", NULL};
 
@@ -85,7 +87,7 @@ int settings_read(struct settings *s, char *wrong, size_t size)
     snprintf(slots_right, sizeof slots_right, "a number from 1 to %d", FS_SLOTS_MAX);
     const char *right[] = {"auto, device, reuseport or off",
                            "auto, cpu or spread",
-                           "0 or 1",
+                           "auto, on or off",
                            slots_right,
                            "ports and ranges, as 80,443,8000-8100",
                            "0 or 1",
@@ -100,7 +102,7 @@ int settings_read(struct settings *s, char *wrong, size_t size)
     s->level = got[6] < 0 ? LOG_ERROR : (enum level)got[6];
     got[0] = word(value[0], backends, FS_BACKEND_AUTO);
     got[1] = word(value[1], steers, FS_STEER_AUTO);
-    got[2] = word(value[2], switches, 0);
+    got[2] = word(value[2], pins, PIN_OFF);
     got[3] = value[3] && *value[3] ? (int)strtol(value[3], &end, 10) : 0;
     if (end && (*end || got[3] < 1 || got[3] > FS_SLOTS_MAX || *value[3] < '0' || *value[3] > '9'))
         got[3] = -1;
@@ -115,7 +117,7 @@ int settings_read(struct settings *s, char *wrong, size_t size)
         }
     s->backend = (enum fs_backend)got[0];
     s->steer = (enum fs_steer)got[1];
-    s->pin = got[2];
+    s->pin = (enum pin)(got[2] > PIN_OFF ? got[2] - PIN_OFF : got[2]);
     s->slots = (uint32_t)got[3];
     s->defer_accept = got[5];
     return 0;

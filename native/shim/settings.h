@@ -13,9 +13,9 @@ enum level { LOG_OFF, LOG_ERROR, LOG_INFO, LOG_DEBUG };
 struct settings {
     enum fs_backend backend;
     enum fs_steer steer;
-    bool pin;
+    enum pin { PIN_AUTO, PIN_ON, PIN_OFF } pin;
     bool defer_accept;
-    uint32_t slots;    /* 0: two a core, and at least eight */
+    uint32_t slots;    /* 0: fs_default_slots */
     const char *ports; /* "80,443,8000-8100"; NULL: every port */
     enum level level;
     const char *log_file; /* NULL: standard error */

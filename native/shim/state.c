@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "state.h"
+#include "backend.h"
 #include "log.h"
 #include "pass.h"
 #include "pollset.h"
@@ -53,9 +54,7 @@ static void fork_child(void)
     sigset_t saved = before_fork;
     state.pid = getpid();
     pollset_forked();
-    if (state.device) /* what it waits on it gets a local listener of its own for; helpers wait on
-                         none */
-        fs_channel_spawn_all_listen(state.device);
+    backend_forked();
     state_unlock(&saved);
 }
 

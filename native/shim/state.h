@@ -17,7 +17,6 @@ struct pollset;  /* pollset.h */
 struct state {
     bool on; /* the settings were understood, and the backend is not off */
     struct settings settings;
-    struct fs_channel *device;  /* the kernel module's, if that is the backend */
     pid_t pid;                  /* of the process that all this belongs to */
     struct listener *listeners; /* never freed, used again */
     struct pollset *pollsets;   /* the same */

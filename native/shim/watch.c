@@ -133,6 +133,15 @@ void watch_rest(struct watch *w)
     }
 }
 
+static bool is_to_pin(const struct fs_table *table)
+{
+    struct fs_table_info info;
+    if (state.settings.pin != PIN_AUTO)
+        return state.settings.pin == PIN_ON;
+    fs_table_read(table, &info);
+    return info.steer == FS_STEER_CPU;
+}
+
 static void pin(const struct watch *w, struct fs_table *table)
 {
     struct fs_slot_info slot;
@@ -209,7 +218,7 @@ void watch_take_part(struct watch *w)
     atomic_store(&w->applied, true);
     if (w->slot != before && w->slot != FS_GLOBAL) {
         log_line(LOG_INFO, "%s: thread %d has slot %d", w->listener->name, gettid(), w->slot);
-        if (state.settings.pin)
+        if (is_to_pin(table))
             pin(w, table);
     }
     if (fresh && w->slot == FS_GLOBAL)

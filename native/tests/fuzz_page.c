@@ -151,7 +151,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
     decide(table, data[0]);
     scribble(table, data + 1, size - 1);
     unlock(table);
-    fs_table_retire(fs_table_page_fd(table), fds[table == shared], data[0] & 4);
+    fs_table_yield(fs_table_page_fd(table), fds[table == shared], data[0] & 4);
     return 0;
 }
 

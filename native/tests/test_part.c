@@ -282,8 +282,8 @@ static void nobody_claims(void)
     CHECK_IS(fs_table_freeze(table), -EBUSY);
     CHECK(bind(second, (struct sockaddr *)&address, length) == 0);
     CHECK(listen(second, 512) == 0);
-    CHECK_IS(fs_table_retire(fs_table_page_fd(table), second, true), 0);
-    CHECK(table_info(table).retired);
+    CHECK_IS(fs_table_yield(fs_table_page_fd(table), second, true), 0);
+    CHECK(table_info(table).frozen);
     CHECK_IS(fs_part_sync(part), 0);
     CHECK_IS(fs_part_slot(part), FS_GLOBAL);
     for (int i = 0; i < 4; i++)

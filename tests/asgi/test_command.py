@@ -243,7 +243,7 @@ def test_the_page_for_those_who_come_from_uvicorn(tmp_path: Path) -> None:
 def test_what_is_natural_in_python() -> None:
     said = program(
         "from pathlib import Path\n"
-        "from aiofastsocket.serve.arguments import from_python\n"
+        "from aiofastsocket.server.arguments import from_python\n"
         "config, _ = from_python('app:app', {'workers': 'auto', 'app_dir': Path('.'),\n"
         "    'reload_dirs': '.', 'forwarded_allow_ips': ['10.0.0.1', '::1'],\n"
         "    'headers': {'x-a': '1'}})\n"

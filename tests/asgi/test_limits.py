@@ -143,7 +143,7 @@ def test_who_does_not_read_costs_no_memory(serve: Serve) -> None:
 
 def test_somebody_elses_disconnection_is_an_error(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text(
-        "from aiofastsocket.serve.asgi.response import ClientDisconnected\n"
+        "from aiofastsocket.server.http.response import ClientDisconnected\n"
         "async def app(scope, receive, send):\n"
         "    assert scope['type'] == 'http'\n"
         "    raise ClientDisconnected('of another connection')\n"

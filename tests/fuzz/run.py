@@ -9,7 +9,7 @@ from pathlib import Path
 
 import atheris
 
-with atheris.instrument_imports(include=["aiofastsocket.serve.asgi"]):
+with atheris.instrument_imports(include=["aiofastsocket.server.http"]):
     sys.path.insert(1, str(Path(__file__).parents[1]))
     from support.fuzzing import check
 

@@ -15,7 +15,7 @@ from support.workers import Who, bound, fork, serve_table, shake
 
 import aiofastsocket
 from aiofastsocket import ListenTable
-from aiofastsocket.loop import LOOPS
+from aiofastsocket.choices import LOOPS
 
 
 def ends(pid: int) -> int:

@@ -15,7 +15,7 @@ from support.service import until
 from support.workers import bound, fork, serve_table, shake
 
 from aiofastsocket import ListenTable, new_event_loop
-from aiofastsocket.loop import LOOPS
+from aiofastsocket.choices import LOOPS
 
 WARM, CONNECTIONS = 20_000, 80_000
 # An allocator's arenas come and go; a leak of one small object a connection would be 4 MiB.

@@ -16,8 +16,8 @@ from support.workers import Greeter, Who, Workers, bound, fork, shake
 
 import aiofastsocket
 from aiofastsocket import ListenTable
-from aiofastsocket.acceptor import Acceptor
-from aiofastsocket.loop import LOOPS
+from aiofastsocket.choices import LOOPS
+from aiofastsocket.loop.acceptor import Acceptor
 
 
 @pytest.mark.parametrize("loop", LOOPS)

@@ -19,9 +19,9 @@ from support.workers import Greeter, bound, fork, serve_table
 
 import aiofastsocket
 from aiofastsocket import ListenTable, LocalListener
-from aiofastsocket.acceptor import Acceptor
-from aiofastsocket.listeners import table_of
-from aiofastsocket.loop import LOOPS
+from aiofastsocket.choices import LOOPS
+from aiofastsocket.loop.acceptor import Acceptor
+from aiofastsocket.table.table import table_of
 
 
 @pytest.mark.parametrize("loop", LOOPS)
@@ -62,7 +62,7 @@ class Nobody:
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_table_closed_while_accepting_pauses(loop: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("aiofastsocket.acceptor.RETRY_SECONDS", 0.05)
+    monkeypatch.setattr("aiofastsocket.loop.acceptor.RETRY_SECONDS", 0.05)
     said: list[object] = []
     with bound() as sock, ListenTable(sock, slots=2) as table:
 

@@ -28,7 +28,7 @@ from support.workers import (
 
 import aiofastsocket
 from aiofastsocket import ListenTable
-from aiofastsocket.listeners import table_of
+from aiofastsocket.table.table import table_of
 
 LOOPS = ("uvloop", "asyncio")
 CONNECTIONS = 4000

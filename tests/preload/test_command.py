@@ -20,7 +20,8 @@ from support.workers import fork
 
 from aiofastsocket import SlotInfo
 from aiofastsocket.preload import preload_path
-from aiofastsocket.stats import collect, family, select
+from aiofastsocket.proc import family
+from aiofastsocket.stats.command import collect, select
 
 from .conftest import cc
 
@@ -83,9 +84,10 @@ def server(tmp_path: Path) -> Iterator[tuple[int, int]]:
         yield found
 
 
-def test_pin(tmp_path: Path) -> None:
+@pytest.mark.parametrize("pin", ["on", "auto"])
+def test_pin(tmp_path: Path, pin: str) -> None:
     """Each worker on its slot's core, of those that the program may use."""
-    with started(tmp_path, "--pin", "--steer", "cpu") as (pid, port):
+    with started(tmp_path, "--pin", pin, "--steer", "cpu") as (pid, port):
         for slot in owners(pid):
             until(lambda s=slot: os.sched_getaffinity(s.pid) == {s.cpu}, "it is pinned")  # type: ignore[misc]
         assert len({slot.cpu for slot in owners(pid)}) == min(2, len(os.sched_getaffinity(0)))
@@ -95,6 +97,16 @@ def test_pin(tmp_path: Path) -> None:
             for _ in range(100):
                 ask(("127.0.0.1", port), b"x")
         assert owners(pid)[1].arrived - before.arrived >= 95
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: pinned or not is the same")
+@pytest.mark.parametrize("options", [("--pin", "auto"), ("--pin", "off", "--steer", "cpu"), ()])
+def test_not_pinned(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """Not by default, and auto only while steering is by core: on loopback it is not."""
+    with started(tmp_path, *options) as (pid, port):
+        for _ in range(20):
+            ask(("127.0.0.1", port), b"x")
+        assert all(len(os.sched_getaffinity(slot.pid)) > 1 for slot in owners(pid))
 
 
 def test_defer_accept(tmp_path: Path) -> None:
@@ -238,9 +250,29 @@ def test_exec_keeps_what_was_preloaded(tmp_path: Path) -> None:
     done = run("exec", *settings, "--", "env", cwd=tmp_path, env=env)
     assert done.returncode == 0
     assert f"LD_PRELOAD={preload_path()}:{other}" in done.stdout.splitlines()
-    wanted = {"BACKEND=off", "PIN=1", "DEFER_ACCEPT=1", "PORTS=80"}
+    wanted = {"BACKEND=off", "PIN=on", "DEFER_ACCEPT=1", "PORTS=80"}
     assert {f"FSOCKET_{s}" for s in wanted} <= set(done.stdout.splitlines())
     assert "FSOCKET_STEER" not in done.stdout
+
+
+def test_old_names_of_exec_go_on_working_with_a_line(tmp_path: Path) -> None:
+    settings = ["--pin", "--steer", "cpu", "--log", f"info:{tmp_path}/log"]
+    done = run("exec", *settings, "--", "env", cwd=tmp_path)
+    first, second = done.stderr.splitlines()
+    assert first == "aiofastsocket exec: --pin is an old name: write --pin on"
+    assert second == "aiofastsocket exec: --log is an old name: write --log-level and --log-file"
+    new = ["--pin", "on", "--steer", "cpu", "--log-level", "info", "--log-file", f"{tmp_path}/log"]
+    again = run("exec", *new, "--", "env", cwd=tmp_path)
+    assert again.stderr == ""
+
+    def set_by(out: "subprocess.CompletedProcess[str]") -> set[str]:
+        return {line for line in out.stdout.splitlines() if line.startswith("FSOCKET_")}
+
+    assert len(set_by(done)) == 3
+    assert set_by(again) == set_by(done)
+    # What comes after the program is the program's.
+    ours = run("exec", "echo", "--pin", "--log", "x", cwd=tmp_path)
+    assert (ours.stdout, ours.stderr) == ("--pin --log x\n", "")
 
 
 def test_exec_says_what_cannot_be_helped(tmp_path: Path) -> None:

@@ -126,7 +126,7 @@ def test_forbidden_device(programs: Path) -> None:
     [
         ("BACKEND", "kernel", "auto, device, reuseport or off"),
         ("STEER", "random", "auto, cpu or spread"),
-        ("PIN", "yes", "0 or 1"),
+        ("PIN", "yes", "auto, on or off"),
         ("SLOTS", "0", "a number from 1 to 512"),
         ("SLOTS", "8x", "a number from 1 to 512"),
         ("DEFER_ACCEPT", "on", "0 or 1"),

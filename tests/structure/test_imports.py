@@ -7,64 +7,27 @@ import aiofastsocket
 
 PACKAGE = Path(__file__).parents[2] / "aiofastsocket"
 
-# A module may import from ones further right only (DESIGN: cli -> serve -> ... -> errors).
-ORDER = (
-    "__main__",
-    "cli",
-    "stats",
-    "diag",
-    "preload",
-    "serve",
-    "policy",
-    "loop",
-    "acceptor",
-    "transport",
-    "selector",
-    "table",
-    "listeners",
-    "peer",
-    "channel",
-    "_native",
-    "errors",
-)
-# Within loop, likewise.
-LOOP = ("factory", "on_uvloop", "on_asyncio", "listening", "serving", "shared")
-# Within serve, likewise.
-SERVE = (
-    "arguments",
-    "run",
-    "reload",
-    "supervisor",
-    "summary",
-    "child",
-    "worker",
-    "program",
-    "demo",
-    "config",
-    "asgi",
-    "target",
-    "tls",
-    "bind",
-    "machine",
-    "logs",
-    "systemd",
-)
-# Within serve.asgi, likewise.
-ASGI = (
-    "connection",
-    "incoming",
-    "websocket",
-    "request",
-    "response",
-    "service",
-    "lifespan",
-    "options",
-    "proxies",
-    "access",
-    "deadlines",
-    "scope",
-    "wire",
-)
+# In each folder a module may import from ones further right only: ARCHITECTURE.md has the map.
+ORDER = {
+    "": (
+        "__main__ cli stats preload server policy loop table channel address proc choices private"
+        " _native errors"
+    ),
+    "loop": (
+        "factory on_uvloop on_asyncio listening forks server serving acceptor watching transport"
+        " selector"
+    ),
+    "server": (
+        "arguments run reload supervisor summary child worker program demo config http target tls"
+        " bind options kinds machine logs systemd"
+    ),
+    "server.http": (
+        "connection incoming websocket request response service lifespan config proxies access"
+        " deadlines scope wire"
+    ),
+    "stats": "command kernel",
+    "table": "open part pulse table registry passing view",
+}
 
 
 def imports(path: Path) -> set[str]:
@@ -87,22 +50,23 @@ def imports(path: Path) -> set[str]:
 
 
 def test_arrows_run_one_way() -> None:
-    seen = set()
+    seen = {folder: set[str]() for folder in ORDER}
     for path in sorted(PACKAGE.rglob("*.py")):
         parts = path.relative_to(PACKAGE).with_suffix("").parts
         if parts[-1] == "__init__" and parts[0] != "_native":
             continue
-        seen.add(parts[0])
+        for depth, part in enumerate(parts):
+            if (folder := ".".join(parts[:depth])) in seen:
+                seen[folder].add(part)
         for name in imports(path):
-            target = name.split(".")
-            inner = {"serve": SERVE, "loop": LOOP}.get(parts[0])
-            if parts[:2] == ("serve", "asgi") and target[:2] == ["serve", "asgi"]:
-                assert ASGI.index(parts[2]) < ASGI.index(target[2]), f"{path} imports {name}"
-            elif target[0] == parts[0] and inner:
-                assert inner.index(parts[1]) < inner.index(target[1]), f"{path} imports {name}"
-            elif target[0] != parts[0]:
-                assert ORDER.index(parts[0]) < ORDER.index(target[0]), f"{path} imports {name}"
-    assert seen == set(ORDER)
+            target = tuple(name.split("."))
+            depth = 0  # where their ways part
+            while parts[depth] == target[depth] and depth + 1 < min(len(parts), len(target)):
+                depth += 1
+            if parts[depth] != target[depth] and ".".join(parts[:depth]) in ORDER:
+                order = ORDER[".".join(parts[:depth])].split()
+                assert order.index(parts[depth]) < order.index(target[depth]), (path, name)
+    assert seen == {folder: set(names.split()) for folder, names in ORDER.items()}
 
 
 def test_only_native_imports_compiled_code() -> None:
@@ -128,3 +92,16 @@ def test_extension_does_not_bring_the_preload_library() -> None:
     from aiofastsocket import _native
 
     assert b"libfsocket" not in Path(_native._ffi.__file__).read_bytes()
+
+
+def test_one_place_asks_which_backend() -> None:
+    asked = set()
+    for path in PACKAGE.rglob("*.py"):
+        for node in ast.walk(ast.parse(path.read_text())):
+            if isinstance(node, ast.Compare):
+                sides = [node.left, *node.comparators]
+                names = {side.id for side in sides if isinstance(side, ast.Name)}
+                names |= {side.attr for side in sides if isinstance(side, ast.Attribute)}
+                if "backend" in names and not isinstance(node.ops[0], ast.Is | ast.IsNot):
+                    asked.add(path.relative_to(PACKAGE).as_posix())
+    assert asked == {"table/open.py"}

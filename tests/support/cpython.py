@@ -14,7 +14,8 @@ import unittest
 from typing import Any
 
 import aiofastsocket
-from aiofastsocket.loop import SelectorLoop, listening
+from aiofastsocket.loop import SelectorLoop
+from aiofastsocket.table import open as opening
 
 
 class Counts:
@@ -58,7 +59,7 @@ def main(name: str) -> None:
     module_name, class_name = name.split(".")
     package = "test" if module_name == "test_selectors" else "test.test_asyncio"
     module = importlib.import_module(f"{package}.{module_name}")
-    listening.ListenTable = CountedTable  # type: ignore[attr-defined]
+    opening.ListenTable = CountedTable  # type: ignore[attr-defined]
     asyncio.SelectorEventLoop = make_loop  # type: ignore[assignment]
     asyncio.set_event_loop_policy(Policy())
     case = on_our_loop(module_name, getattr(module, class_name))

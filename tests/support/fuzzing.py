@@ -11,11 +11,11 @@ from typing import Any
 
 from httptools import HttpResponseParser
 
-from aiofastsocket.serve.asgi.connection import Connection
-from aiofastsocket.serve.asgi.options import HttpOptions
-from aiofastsocket.serve.asgi.service import Service
+from aiofastsocket.server.http.config import HttpConfig
+from aiofastsocket.server.http.connection import Connection
+from aiofastsocket.server.http.service import Service
 
-OPTIONS = HttpOptions(
+OPTIONS = HttpConfig(
     access_log=False, date_header=False, limit_request_head=2000, limit_request_line=500
 )
 SPLITTING = frozenset("\r\n\0")

@@ -12,7 +12,8 @@ from contextlib import suppress
 from pathlib import Path
 
 from aiofastsocket.preload import environment
-from aiofastsocket.stats import Table, collect, family
+from aiofastsocket.proc import family
+from aiofastsocket.stats.command import Table, collect
 
 from .service import state_of, until
 

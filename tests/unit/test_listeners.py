@@ -11,7 +11,7 @@ import pytest
 
 from aiofastsocket import ListenTable, UsageError, tables_of
 from aiofastsocket._native import lib, text
-from aiofastsocket.listeners import GLOBAL, TableView
+from aiofastsocket.table.view import GLOBAL, TableView
 
 
 @pytest.fixture

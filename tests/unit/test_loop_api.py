@@ -17,7 +17,8 @@ from support.workers import Who, bound, shake
 
 import aiofastsocket
 from aiofastsocket import ListenTable, SetupError, UsageError, new_event_loop, tables_of
-from aiofastsocket.loop import LOOPS, SelectorLoop, UvloopLoop
+from aiofastsocket.choices import LOOPS
+from aiofastsocket.loop import SelectorLoop, UvloopLoop
 
 FACTORIES = [asyncio.SelectorEventLoop, uvloop.new_event_loop, SelectorLoop, UvloopLoop]
 KINDS = {"uvloop": UvloopLoop, "asyncio": SelectorLoop}

@@ -5,7 +5,7 @@ import struct
 
 import pytest
 
-from aiofastsocket.peer import parse
+from aiofastsocket.address import parse
 
 
 def test_addresses() -> None:

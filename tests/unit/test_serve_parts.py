@@ -9,11 +9,11 @@ from pathlib import Path
 import pytest
 
 from aiofastsocket import UsageError
-from aiofastsocket.serve.asgi.response import ClientDisconnected, has_left
-from aiofastsocket.serve.bind import Bind
-from aiofastsocket.serve.config import Config
-from aiofastsocket.serve.machine import cgroup_cpus, worker_count
-from aiofastsocket.serve.target import kind_of
+from aiofastsocket.server.bind import Bind
+from aiofastsocket.server.config import Config
+from aiofastsocket.server.http.response import ClientDisconnected, has_left
+from aiofastsocket.server.machine import cgroup_cpus, worker_count
+from aiofastsocket.server.target import kind_of
 
 
 @pytest.mark.parametrize(

@@ -38,9 +38,31 @@
 enum fs_backend { FS_BACKEND_AUTO, FS_BACKEND_DEVICE, FS_BACKEND_REUSEPORT, FS_BACKEND_OFF };
 enum fs_steer { FS_STEER_AUTO, FS_STEER_CPU, FS_STEER_SPREAD };
 
+/* ---- sockets ------------------------------------------------------------------------------- */
+
+/* SO_COOKIE, socket(7): which socket it is, as descriptors' numbers are used again; 0: it has none.
+ */
+uint64_t fs_socket_cookie(int fd);
+/* An option whose value is an int, or -errno. */
+int fs_socket_option(int fd, int level, int name);
+bool fs_socket_listens(int fd);
+
+/* The accept queue of each TCP listener of this network namespace, by its cookie: how many there
+ * are, of which `room` are in `out`. */
+struct fs_queue {
+    uint64_t cookie;
+    uint32_t length;
+};
+int fs_queues(struct fs_queue *out, uint32_t room);
+
 /* ---- the listen table ---------------------------------------------------------------------- */
 
 struct fs_table;
+
+/* Slots for a maker who does not know who will serve: two for each core that this process may run
+ * on, for a reload runs two generations, and at least eight: programs start more processes than
+ * there are cores, and a slot that nobody claims costs a descriptor and no time. */
+uint32_t fs_default_slots(void);
 
 struct fs_table_options {
     uint32_t slots;   /* slots to make; 0: none, the listener is shared as it is */
@@ -55,7 +77,7 @@ struct fs_table_info {
     uint32_t slots;       /* records in the page: slots, or plain claims when shared */
     bool shared;          /* no local listeners: everybody accepts from the global one */
     bool stopping;        /* fs_table_stop_arrivals was called */
-    bool retired;         /* fs_table_retire was called */
+    bool frozen;          /* nobody may claim: fs_table_freeze or fs_table_yield was called */
     enum fs_steer wanted; /* as asked for */
     enum fs_steer steer;  /* in force: FS_STEER_CPU or FS_STEER_SPREAD */
     uint64_t generation;  /* moves whenever a claim or the live set changes */
@@ -158,7 +180,7 @@ bool fs_table_frozen(const struct fs_table *table);
 /* Have nobody claim slots of a table any more, for a process that listens beside it: `page_fd` is
  * its page, and `fd` a socket that listens in its group, through which it is steered from now on.
  * stranger: `fd` is a member of its own, which gets its share; else it is the global listener. */
-int fs_table_retire(int page_fd, int fd, bool stranger);
+int fs_table_yield(int page_fd, int fd, bool stranger);
 /* The kernel is to choose among the members of the group as if we were not there: when the table
  * is given up before anybody claimed a slot of it. */
 int fs_table_ungroup(struct fs_table *table);
@@ -294,7 +316,7 @@ struct fs_channel;
 
 struct fs_channel_options {
     const char *device; /* NULL: FSOCKET_DEVICE */
-    uint32_t slots;     /* slots of each listen table; 0: two a core */
+    uint32_t slots;     /* slots of each listen table; 0: fs_default_slots */
     enum fs_steer steer;
 };
 

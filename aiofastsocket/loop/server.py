@@ -1,0 +1,71 @@
+"""asyncio's server, on listen tables: they are made where asyncio would call listen()."""
+
+import asyncio
+import socket
+import sys
+from collections.abc import Callable
+from typing import Any
+
+from ..table.table import table_of
+from .transport import Connections
+
+
+class Server(asyncio.Server):
+    """What create_server of our loops returns; asyncio's own, made one by its class."""
+
+    _loop: Any  # a Listening
+    _sockets: list[socket.socket] | None
+    _backlog: int
+    _serving: bool
+    _protocol_factory: Callable[[], Any]
+    _ssl_context: Any
+    _ssl_handshake_timeout: float | None
+    _ssl_shutdown_timeout: float | None
+    slots: int | None = None  # of tables to be made
+    defer_accept = False
+
+    def _start_serving(self) -> None:
+        if self._serving:
+            return
+        if self._sockets is None:
+            raise RuntimeError(f"server {self!r} is closed")
+        for sock in self._sockets:
+            self._loop.check_free(sock)
+        self._serving = True
+        try:
+            for sock in self._sockets:
+                self._loop.listen(sock, self._backlog, self.slots, self.defer_accept)
+                self._loop._start_serving(
+                    self._protocol_factory,
+                    sock,
+                    self._ssl_context,
+                    self,
+                    self._backlog,
+                    self._ssl_handshake_timeout,
+                    self._ssl_shutdown_timeout,
+                )
+        except BaseException:
+            self.close()
+            raise
+
+    def close(self) -> None:
+        """As asyncio.Server.close. Raises RuntimeError in another thread than the loop's."""
+        self._loop.check_thread("Server.close")
+        if not self._serving and self._sockets is not None:
+            # Never started: a table's socket is the table's, and may be served by another server.
+            self._sockets = [sock for sock in self._sockets if table_of(sock) is None]
+        super().close()
+
+    def attach(self, connections: Connections) -> None:
+        """The first of a table's connections is open: the server is not closed before the last."""
+        self._attach(*_counted(connections))  # type: ignore[attr-defined]
+
+    def detach(self, connections: Connections) -> None:
+        """The last one is over."""
+        self._detach(*_counted(connections))  # type: ignore[attr-defined]
+
+
+def _counted(connections: Connections) -> tuple[Any, ...]:
+    """Arguments of asyncio.Server._attach: until Python 3.12 it counts, then it remembers. All the
+    connections of a table are one client to it, which it can close or abort as well."""
+    return (connections,) if sys.version_info >= (3, 13) else ()

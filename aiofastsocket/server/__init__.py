@@ -1,0 +1,32 @@
+"""`aiofastsocket serve`: a supervisor and one worker a core, each on a slot of its own.
+
+arguments: the command line · config: what was asked for · bind: addresses and their tables ·
+tls: certificates · target: the program to serve · program: what a worker runs of it ·
+http: HTTP and WebSocket · worker: one process that serves · child: how its parent has it ·
+supervisor: that parent · summary: what it says · reload: who watches the program's files ·
+demo: what is served without a target · logs: where lines go · machine: cores and cgroup ·
+systemd: its protocols · run: all of it together.
+"""
+
+from typing import Any
+
+from ..errors import FastsocketError, told
+
+
+def serve(app: Any, **options: Any) -> None:
+    """Serve an application until told to stop.
+
+    app: "module:attribute", or the application itself. options: as on the command line, in
+    Python's spelling: serve(app, port=8000, workers=2); lists are bind=, headers= (pairs) and
+    reload_dirs=; log_config= may be a dict. Call it where the program starts, before threads:
+    workers are forked. Raises SystemExit with the command's exit code, after a line on
+    standard error, if it cannot serve.
+    """
+    from . import arguments, run
+
+    try:
+        code = run.serve(*arguments.from_python(app, options))
+    except (FastsocketError, OSError) as error:
+        code = told("serve", error)
+    if code:
+        raise SystemExit(code)

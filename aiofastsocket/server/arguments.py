@@ -1,0 +1,98 @@
+"""From the command line, or a call from Python, to what was asked for: by the table of options."""
+
+import argparse
+from dataclasses import fields
+from typing import Any
+
+from ..choices import LOOPS
+from ..errors import UsageError
+from .bind import Bind
+from .config import Config
+from .http.config import HttpConfig
+from .kinds import Each, Switch
+from .options import FLAG, OPTIONS, Option, complete
+from .tls import TlsConfig
+
+
+def add(parser: argparse.ArgumentParser) -> None:
+    """Put the options into the parser of `serve`. Values stay text: the table checks them."""
+    groups = dict.fromkeys(option.group for option in OPTIONS)
+    adders = {group: parser.add_argument_group(group) for group in groups}
+    parser.add_argument(
+        "target",
+        nargs="?",
+        metavar="module:attr",
+        help="the program: an ASGI application, an asyncio.Protocol class or factory, an "
+        "async def handle(reader, writer), or a WSGI application; without it, a demo over HTTP",
+    )
+    for option in OPTIONS:
+        adders[option.group].add_argument(option.flag, **_how(option))
+
+
+def _how(option: Option) -> dict[str, Any]:
+    """Arguments of add_argument; what is not given is not there."""
+    how: dict[str, Any] = {
+        "dest": option.name,
+        "default": argparse.SUPPRESS,
+        "help": option.says.replace("%", "%%"),
+    }
+    if option.kind == FLAG:
+        return how | {"action": "store_true"}
+    if isinstance(option.kind, Switch):
+        return how | {"action": argparse.BooleanOptionalAction}
+    words = getattr(option.kind, "words", None)
+    how["metavar"] = "{" + ",".join(words) + "}" if words else option.kind.metavar
+    return how | ({"action": "append"} if isinstance(option.kind, Each) else {})
+
+
+def config(given: dict[str, Any]) -> Config:
+    """What was asked for, from the options that were given. Raises UsageError or SetupError."""
+    target = given.pop("target", None)
+    options = complete(given)
+    binds = _binds(options)
+    del options["http"], options["ws"]  # one of each is all that there is
+    if options["loop"] == "auto":
+        options["loop"] = LOOPS[0]
+    logger = None if options["log_config"] is None else "aiofastsocket.access"
+    http = HttpConfig(**_taken(options, HttpConfig), access_logger=logger)
+    tls = TlsConfig(**_taken(options, TlsConfig))
+    return Config(target=target, binds=binds, http=http, tls=tls, **options)
+
+
+def _taken(options: dict[str, Any], of: type[HttpConfig] | type[TlsConfig]) -> dict[str, Any]:
+    """Those of the options that are for it."""
+    return {field.name: options.pop(field.name) for field in fields(of) if field.name in options}
+
+
+def from_python(app: Any, given: dict[str, Any]) -> tuple[Config, Any]:
+    """The config, and the program unless it is a name, of a call with these options. Raises
+    UsageError or SetupError."""
+    unknown = given.keys() - {option.name for option in OPTIONS}
+    if unknown:
+        raise UsageError(f"serve() has no option {', '.join(sorted(unknown))}")
+    if given.get("reload") and not isinstance(app, str):
+        raise UsageError('serve(reload=True) needs the application by name: "module:attribute"')
+    named = app if hasattr(app, "__qualname__") else type(app)
+    target = app if isinstance(app, str) else f"{named.__module__}:{named.__qualname__}"
+    return config({"target": target} | given), None if isinstance(app, str) else app
+
+
+def _binds(options: dict[str, Any]) -> tuple[Bind, ...]:
+    """The addresses, each however it was written."""
+    texts = options.pop("bind")
+    host, port = options.pop("host"), options.pop("port")
+    path, fd = options.pop("uds"), options.pop("fd")
+    ways = [bool(texts), host is not None or port is not None, path is not None, fd is not None]
+    if sum(ways) > 1:
+        raise UsageError(
+            "--host and --port, --uds, --fd and --bind do not go together: use one or the other"
+        )
+    if ways[1]:
+        host = host if host is not None else "127.0.0.1"
+        port = port if port is not None else 8000
+        texts = [f"[{host}]:{port}" if ":" in host else f"{host}:{port}"]
+    elif path is not None:
+        texts = [f"unix:{path}"]
+    elif fd is not None:
+        texts = [f"fd://{fd}"]
+    return tuple(map(Bind.parse, texts))

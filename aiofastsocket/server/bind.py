@@ -1,0 +1,258 @@
+"""Addresses to serve: from text to a listening socket with its table."""
+
+import errno
+import os
+import socket
+import stat
+from contextlib import suppress
+from dataclasses import dataclass
+
+from ..address import address_text, is_tcp
+from ..channel import Channel
+from ..errors import SetupError, UsageError
+from ..table.open import open_table
+from ..table.table import ListenTable
+
+FORMS = "use HOST:PORT, [IPV6]:PORT, unix:PATH or fd://NUMBER"
+
+
+@dataclass(frozen=True)
+class Bind:
+    """One `--bind`: host and port, or a path, or a descriptor."""
+
+    host: str = ""
+    port: int = 0
+    path: str | None = None
+    fd: int | None = None
+
+    @classmethod
+    def parse(cls, text: str) -> "Bind":
+        """Raises UsageError with the right forms."""
+        if text.startswith("unix:"):
+            if not text[5:]:
+                raise UsageError(f"--bind {text!r} has no path: {FORMS}")
+            return cls(path=text[5:])
+        if text.startswith("fd://"):
+            if not text[5:].isdecimal():
+                raise UsageError(f"--bind {text!r} has no number: {FORMS}")
+            return cls(fd=int(text[5:]))
+        host, colon, port = text.rpartition(":")
+        if host.startswith("[") and host.endswith("]"):
+            host = host[1:-1]
+        elif ":" in host:
+            raise UsageError(f"--bind {text!r}: write IPv6 as [{host}]:{port}")
+        if not colon or not host or not port.isdecimal() or int(port) > 65535:
+            raise UsageError(f"--bind {text!r} is no address: {FORMS}, port 0 to 65535")
+        return cls(host=host, port=int(port))
+
+
+@dataclass
+class Listener:
+    """A served address. foreign: somebody else made it and may go on with it after us."""
+
+    sock: socket.socket
+    table: ListenTable
+    foreign: bool = False
+    path: str | None = None
+
+    @property
+    def address(self) -> str:
+        return self.table.address
+
+    def defer_accept(self, on: bool) -> None:
+        """Have connections wait in the kernel until their first bytes are there: tcp(7).
+
+        A socket that listened already when we got it keeps what it has.
+        """
+        if not self.foreign and is_tcp(self.sock):
+            now = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT)
+            if bool(now) != on:
+                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(on))
+                self.table.copy_options()
+
+    def unlink(self) -> None:
+        """Remove our socket file: nobody new finds us."""
+        if self.path is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(self.path)
+            self.path = None
+
+    def close(self) -> None:
+        self.unlink()
+        self.table.close()
+        self.sock.close()
+
+
+def _bind_error(error: OSError, where: str) -> Exception:
+    if error.errno == errno.EADDRINUSE:
+        return SetupError(f"{where} is in use: another server listens there")
+    if error.errno == errno.EACCES and not where.startswith("unix:"):
+        return SetupError(f"{where} is refused: ports below 1024 need root or CAP_NET_BIND_SERVICE")
+    return SetupError(f"{where} cannot be bound: {error.strerror}")
+
+
+def _tcp_sockets(bind: Bind, channel: Channel, v4_any_ports: set[int]) -> list[socket.socket]:
+    try:
+        found = socket.getaddrinfo(
+            bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
+        )
+    except (socket.gaierror, UnicodeError) as error:  # a label that is empty or too long
+        reason = getattr(error, "strerror", None) or "no valid host name"
+        raise UsageError(f"--bind {bind.host}:{bind.port}: {reason}") from None
+    sockets: list[socket.socket] = []
+    families = {family for family, *_ in found}
+    try:
+        for family, kind, proto, _, address in dict.fromkeys(found):
+            sock = channel.socket(family, kind, proto)
+            sockets.append(sock)
+            sock.setblocking(False)
+            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                # [::] takes IPv4 too (dual stack), unless that is bound by itself.
+                alone = len(families) == 1 and not (bind.port in v4_any_ports and bind.port)
+                dual = bind.host == "::" and alone
+                sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
+            sock.bind(address)
+    except OSError as error:
+        for sock in sockets:
+            sock.close()
+        v6 = ":" in bind.host
+        where = f"[{bind.host}]:{bind.port}" if v6 else f"{bind.host}:{bind.port}"
+        raise _bind_error(error, where) from None
+    return sockets
+
+
+def _unix_socket(path: str) -> socket.socket:
+    """Bind a unix socket; a file that a dead server left is replaced, anything else is kept.
+
+    Everybody may connect who may enter its folder; one that replaces another keeps its mode.
+    """
+    kind: int | None = None
+    try:
+        kind = os.lstat(path).st_mode
+    except FileNotFoundError:
+        pass
+    except OSError as error:
+        raise _bind_error(error, f"unix:{path}") from None
+    if kind is not None:
+        if not stat.S_ISSOCK(kind):
+            raise SetupError(f"unix:{path} is in use: the file is no socket")
+        with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
+            probe.setblocking(False)
+            try:
+                probe.connect(path)
+            except ConnectionRefusedError:
+                os.unlink(path)
+            except BlockingIOError:  # its queue is full
+                raise SetupError(f"unix:{path} is in use: another server listens there") from None
+            except OSError as error:
+                raise _bind_error(error, f"unix:{path}") from None
+            else:
+                raise SetupError(f"unix:{path} is in use: another server listens there")
+    sock = socket.socket(socket.AF_UNIX, socket.SOCK_STREAM | socket.SOCK_CLOEXEC)
+    sock.setblocking(False)
+    mask = os.umask(~(stat.S_IMODE(kind) if kind is not None else 0o666) & 0o777)
+    try:
+        sock.bind(path)
+    except OSError as error:
+        sock.close()
+        if error.strerror is None:  # Python's own: the path is too long
+            raise UsageError(f"--bind unix:{path}: {error}") from None
+        raise _bind_error(error, f"unix:{path}") from None
+    finally:
+        os.umask(mask)
+    return sock
+
+
+def _inherited_socket(fd: int) -> socket.socket:
+    try:
+        sock = socket.socket(fileno=fd)
+    except (OSError, OverflowError) as error:
+        reason = getattr(error, "strerror", None) or error
+        raise UsageError(f"fd://{fd} is no socket: {reason}") from None
+    if sock.type != socket.SOCK_STREAM:
+        sock.detach()
+        raise UsageError(f"fd://{fd} is not a stream socket")
+    bound = sock.getsockname()
+    if not bound or (sock.family in (socket.AF_INET, socket.AF_INET6) and bound[1] == 0):
+        sock.detach()
+        raise UsageError(f"fd://{fd} is not bound to an address")
+    sock.setblocking(False)
+    os.set_inheritable(fd, False)
+    return sock
+
+
+def _listen(
+    sock: socket.socket,
+    channel: Channel,
+    *,
+    slots: int,
+    steer: str,
+    backlog: int,
+    path: str | None,
+) -> Listener:
+    foreign = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    try:
+        if is_tcp(sock) and not foreign:
+            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # for its connections
+        # What listens already is somebody else's, and is served as it is.
+        table = open_table(
+            None if foreign else channel,
+            sock,
+            slots=slots,
+            records=slots,
+            backlog=backlog,
+            steer=steer,
+            first_is_slot=True,
+            supervised=True,
+        )
+    except OSError as error:
+        raise _bind_error(error, address_text(sock)) from None
+    return Listener(sock, table, foreign, path)
+
+
+def open_listeners(
+    binds: tuple[Bind, ...],
+    channel: Channel,
+    *,
+    slots: int,
+    steer: str,
+    backlog: int,
+) -> list[Listener]:
+    """Bind and listen on all of them, or on none.
+
+    Raises SetupError (in use, refused) or UsageError (no such host or descriptor), one line each.
+    """
+    listeners: list[Listener] = []
+    v4_any_ports = {b.port for b in binds if b.host == "0.0.0.0"}
+    try:
+        for bind in binds:
+            if bind.path is not None:
+                sockets = [_unix_socket(bind.path)]
+            elif bind.fd is not None:
+                sockets = [_inherited_socket(bind.fd)]
+            else:
+                sockets = _tcp_sockets(bind, channel, v4_any_ports)
+            try:
+                for sock in sockets:
+                    listeners.append(
+                        _listen(
+                            sock,
+                            channel,
+                            slots=slots,
+                            steer=steer,
+                            backlog=backlog,
+                            path=bind.path,
+                        )
+                    )
+            except BaseException:
+                for sock in sockets:
+                    sock.close()
+                if bind.path is not None:
+                    os.unlink(bind.path)
+                raise
+    except BaseException:
+        for listener in listeners:
+            listener.close()
+        raise
+    return listeners

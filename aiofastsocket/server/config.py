@@ -1,0 +1,102 @@
+"""What `serve` was asked for: frozen, and validated once, here."""
+
+import grp
+import os
+import pwd
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+from ..choices import LOOPS, SLOTS_MAX, check_slots
+from ..errors import SetupError, UsageError
+from .bind import Bind
+from .http.config import HttpConfig
+from .machine import worker_count
+from .options import check, default
+from .target import check_name
+from .tls import TlsConfig
+
+
+def _user(name: str) -> tuple[int, int]:
+    """uid and primary gid of a user, by name or number."""
+    try:
+        entry = pwd.getpwuid(int(name)) if name.isdecimal() else pwd.getpwnam(name)
+    except (KeyError, OverflowError):
+        raise UsageError(f"--user {name}: there is no such user") from None
+    return entry.pw_uid, entry.pw_gid
+
+
+def _group(name: str) -> int:
+    try:
+        entry = grp.getgrgid(int(name)) if name.isdecimal() else grp.getgrnam(name)
+    except (KeyError, OverflowError):
+        raise UsageError(f"--group {name}: there is no such group") from None
+    return entry.gr_gid
+
+
+@dataclass(frozen=True)
+class Config:
+    """Options of `serve`, named as on the command line; seconds are seconds."""
+
+    target: str | None = None
+    interface: str = default("interface")
+    factory: bool = default("factory")
+    app_dir: str = default("app_dir")
+    preload: bool = default("preload")
+    reload: bool = default("reload")
+    reload_dirs: tuple[str, ...] = default("reload_dirs")
+    binds: tuple[Bind, ...] = ()
+    backlog: int = default("backlog")
+    defer_accept: bool | None = default("defer_accept")
+    workers: int | None = default("workers")
+    slots: int | None = default("slots")
+    backend: str | None = default("backend")
+    steer: str = default("steer")
+    pin: str = default("pin")
+    loop: str = LOOPS[0]
+    timeout_graceful_shutdown: float = default("timeout_graceful_shutdown")
+    user: str | None = default("user")
+    group: str | None = default("group")
+    pid_file: str | None = default("pid_file")
+    log_level: str = default("log_level")
+    log_config: str | dict[str, Any] | None = default("log_config")
+    http: HttpConfig = field(default_factory=HttpConfig)
+    tls: TlsConfig = field(default_factory=TlsConfig)
+
+    def __post_init__(self) -> None:
+        check(self)
+        if self.target is not None:
+            check_name(self.target)
+        if self.slots is not None:
+            check_slots(self.slots, self.worker_count, what="--slots", least_is="workers")
+        if not Path(self.app_dir).is_dir():
+            raise UsageError(f"--app-dir {self.app_dir} is not a directory")
+        if self.reload and self.preload:
+            raise UsageError("--reload does not go with --preload: that imports the program once")
+        for folder in self.reload_dirs:
+            if not Path(folder).is_dir():
+                raise UsageError(f"--reload-dir {folder} is not a directory")
+        self.ids()
+
+    @property
+    def worker_count(self) -> int:
+        """Workers to start with."""
+        return self.workers if self.workers is not None else min(worker_count(), SLOTS_MAX)
+
+    @property
+    def slot_count(self) -> int:
+        """Slots of each table, the most workers that TTIN reaches (default: twice the workers)."""
+        return self.slots if self.slots is not None else min(2 * self.worker_count, SLOTS_MAX)
+
+    def ids(self) -> tuple[int, int] | None:
+        """uid and gid that the workers are to have; None: they stay what they are."""
+        if self.user is None and self.group is None:
+            return None
+        uid, gid = os.getuid(), os.getgid()
+        if self.user is not None:
+            uid, gid = _user(self.user)
+        if self.group is not None:
+            gid = _group(self.group)
+        if os.geteuid() != 0 and (uid, gid) != (os.getuid(), os.getgid()):
+            raise SetupError("--user and --group need root: start as root, or leave them out")
+        return uid, gid

@@ -1,0 +1,59 @@
+"""What `serve` was asked for of HTTP, named as on the command line."""
+
+from dataclasses import dataclass
+
+from ...errors import UsageError
+from ..options import check, default
+from .proxies import Proxies
+from .wire import field
+
+
+@dataclass(frozen=True)
+class HttpConfig:
+    """Seconds are seconds, sizes bytes; 0 or None is without a limit where it says so.
+
+    headers: as b"name", b"value". forwarded_allow_ips: addresses and networks, or "*".
+    """
+
+    lifespan: str = default("lifespan")
+    root_path: str = default("root_path")
+    proxy_headers: bool = default("proxy_headers")
+    forwarded_allow_ips: str | None = default("forwarded_allow_ips")
+    access_log: bool = default("access_log")
+    access_logger: str | None = None
+    headers: tuple[tuple[bytes, bytes], ...] = default("headers")
+    server_header: bool = default("server_header")
+    date_header: bool = default("date_header")
+    limit_concurrency: int | None = default("limit_concurrency")
+    limit_max_requests: int | None = default("limit_max_requests")
+    limit_request_line: int = default("limit_request_line")
+    limit_request_fields: int = default("limit_request_fields")
+    limit_request_head: int = default("limit_request_head")
+    timeout_keep_alive: float = default("timeout_keep_alive")
+    timeout_request_head: float = default("timeout_request_head")
+    timeout_request_body: float = default("timeout_request_body")
+    ws_max_size: int = default("ws_max_size")
+    ws_ping_interval: float = default("ws_ping_interval")
+    ws_ping_timeout: float = default("ws_ping_timeout")
+    ws_per_message_deflate: bool = default("ws_per_message_deflate")
+
+    def __post_init__(self) -> None:
+        check(self)
+        Proxies(self.trusted)
+        if self.root_path and not self.root_path.startswith("/"):
+            raise UsageError(f"--root-path {self.root_path!r}: begin it with /")
+        for pair in self.headers:
+            try:
+                field(*pair)
+            except RuntimeError as error:
+                raise UsageError(f"--header: {error}") from None
+
+    @property
+    def trusted(self) -> str:
+        """Whose X-Forwarded headers are believed, as uvicorn has it."""
+        return "127.0.0.1" if self.forwarded_allow_ips is None else self.forwarded_allow_ips
+
+    @property
+    def behind_a_proxy(self) -> bool:
+        """Proxies connect ahead, and would find that nobody accepts."""
+        return self.forwarded_allow_ips is not None

@@ -1,0 +1,180 @@
+"""What the value of an option may be: one class a kind, which reads it from text (the command line,
+the environment) and takes it from Python.
+
+Each has `convert`, which returns the value or raises UsageError: what was given, and what would be
+right. `what` is how the user named it: "--backlog", "$WEB_CONCURRENCY".
+"""
+
+import math
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass
+from typing import Any, Protocol
+
+from ..choices import check_word
+from ..errors import UsageError
+
+
+class Kind(Protocol):
+    """metavar: what stands for the value in a help text."""
+
+    @property
+    def metavar(self) -> str | None: ...
+
+    def convert(self, what: str, value: Any) -> Any: ...
+
+
+def _wrong(what: str, value: Any, right: str) -> UsageError:
+    if isinstance(value, int | float | str):
+        return UsageError(f"{what} {value}: use {right}")
+    return UsageError(f"{what} {value!r} is of another type: use {right}")
+
+
+@dataclass(frozen=True)
+class Text:
+    """Any text; from Python a path too, or, for a list with commas, a list."""
+
+    metavar: str
+
+    def convert(self, what: str, value: Any) -> str:
+        if isinstance(value, os.PathLike):
+            value = os.fspath(value)
+        if isinstance(value, list | tuple):
+            value = ",".join(map(str, value))
+        if not isinstance(value, str):
+            raise _wrong(what, value, "text")
+        return value
+
+
+@dataclass(frozen=True)
+class Word:
+    """One of these."""
+
+    words: tuple[str, ...]
+    metavar = None
+
+    def convert(self, what: str, value: Any) -> str:
+        return check_word(what, value, self.words)
+
+
+@dataclass(frozen=True)
+class Whole:
+    """A whole number, not less than `least`."""
+
+    least: int = 1
+    most: int = 2**31 - 1
+    metavar: str = "N"
+
+    def convert(self, what: str, value: Any) -> int:
+        number = int(value) if isinstance(value, str) and _is_whole(value) else value
+        top = self.most < 2**31 - 1
+        right = f"{self.least} to {self.most}" if top else f"{self.least} or more"
+        if isinstance(number, bool) or not isinstance(number, int):
+            raise _wrong(what, value, f"a whole number, {right}")
+        if not self.least <= number <= self.most:
+            raise _wrong(what, value, right)
+        return number
+
+
+def _is_whole(text: str) -> bool:
+    return text.removeprefix("-").isdecimal() and text.isascii()
+
+
+@dataclass(frozen=True)
+class Auto:
+    """A whole number, or auto, which is None."""
+
+    number: Whole
+    metavar = "N|auto"
+
+    def convert(self, what: str, value: Any) -> int | None:
+        if value == "auto" or value is None:
+            return None
+        if isinstance(value, str) and not _is_whole(value):
+            raise UsageError(f"{what} is {value!r}: use auto or a number")
+        return self.number.convert(what, value)
+
+
+@dataclass(frozen=True)
+class Seconds:
+    """zero: 0 is allowed too."""
+
+    zero: bool = False
+    metavar = "SECONDS"
+
+    def convert(self, what: str, value: Any) -> float:
+        right = "0 or more seconds" if self.zero else "more than 0 seconds"
+        try:
+            seconds = float(value) if isinstance(value, int | float | str) else math.nan
+        except ValueError:
+            seconds = math.nan
+        if isinstance(value, bool) or not (seconds > 0 or (self.zero and seconds == 0)):
+            raise _wrong(what, value, right)
+        return seconds
+
+
+@dataclass(frozen=True)
+class Switch:
+    """Yes or no. flag: on the command line it can only be switched on."""
+
+    flag: bool = False
+    metavar = None
+
+    def convert(self, what: str, value: Any) -> bool:
+        known = {"yes": True, "no": False}
+        value = known.get(value, value) if isinstance(value, str) else value
+        if not isinstance(value, bool):
+            raise _wrong(what, value, "yes or no, True or False from Python")
+        return value
+
+
+@dataclass(frozen=True)
+class Field:
+    """A header field, as bytes: "NAME:VALUE", or a pair."""
+
+    metavar = "NAME:VALUE"
+
+    def convert(self, what: str, value: Any) -> tuple[bytes, bytes]:
+        if isinstance(value, str):
+            name, colon, text = value.partition(":")
+            if not colon:
+                raise UsageError(f"{what} {value!r}: write it as NAME:VALUE")
+            value = name.strip(), text.strip()
+        try:
+            pair = [v if isinstance(v, bytes) else str(v).encode() for v in value]
+            first, second = pair
+        except (TypeError, ValueError):
+            raise _wrong(what, value, "a pair, name and value") from None
+        return first, second
+
+
+@dataclass(frozen=True)
+class Each:
+    """Any number of them; from Python a list, or one, or a dict of pairs."""
+
+    kind: Kind
+
+    @property
+    def metavar(self) -> str | None:
+        return self.kind.metavar
+
+    def convert(self, what: str, value: Any) -> tuple[Any, ...]:
+        if isinstance(value, Mapping):
+            value = value.items()
+        elif isinstance(value, str | os.PathLike):
+            value = [value]
+        try:
+            several = list(value)
+        except TypeError:
+            raise _wrong(what, value, "a list") from None
+        return tuple(self.kind.convert(what, one) for one in several)
+
+
+@dataclass(frozen=True)
+class Anything:
+    """What its user checks itself."""
+
+    metavar: str
+
+    def convert(self, what: str, value: Any) -> Any:
+        return os.fspath(value) if isinstance(value, os.PathLike) else value

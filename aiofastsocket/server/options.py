@@ -1,0 +1,373 @@
+"""The options of `serve`: one table, which the command line, the environment and the call from
+Python are read by, and whose defaults and checks those who use an option have (config.py,
+http/config.py, tls.py). Names are uvicorn's where they mean the same.
+
+A new option is a line here, and a field of the same name where it is used.
+"""
+
+import os
+from collections.abc import Mapping
+from dataclasses import dataclass, is_dataclass
+from typing import Any
+
+from ..choices import BACKENDS, LOOPS, PINS, SLOTS_MAX, STEERINGS
+from .kinds import Anything, Auto, Each, Field, Kind, Seconds, Switch, Text, Whole, Word
+
+INTERFACES = ("auto", "asgi3", "wsgi", "protocol", "stream")
+LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
+LIFESPANS = ("auto", "on", "off")
+# The only ones there are, under the names that uvicorn has for them.
+HTTP = ("auto", "httptools")
+WS = ("auto", "websockets", "websockets-sansio")
+
+YES = Switch()
+FLAG = Switch(flag=True)
+
+
+@dataclass(frozen=True)
+class Option:
+    """name: in Python, and of the field that has it. default: None means what `unset` says.
+    variable: of the environment, for those who do not give the option. written: on the command
+    line, where that is another name. since: the release that brought it."""
+
+    name: str
+    kind: Kind
+    group: str
+    help: str
+    default: Any = None
+    unset: str = ""
+    variable: str = ""
+    written: str = ""
+    since: str = "0.1"
+
+    @property
+    def flag(self) -> str:
+        """As on the command line."""
+        return f"--{self.written or self.name.replace('_', '-')}"
+
+    @property
+    def says(self) -> str:
+        """The help text, with what holds if it is not given."""
+        value = self.default
+        if value is None or value == () or self.kind == FLAG:
+            holds = self.unset
+        elif isinstance(value, bool):
+            holds = "yes" if value else "no"
+        else:
+            holds = f"{value:g}" if isinstance(value, float) else str(value)
+        known = [text for text in (self.variable and f"${self.variable}", holds) if text]
+        return f"{self.help} ({', '.join(known)})" if known else self.help
+
+
+OPTIONS = (
+    # -- program --
+    Option(
+        "interface",
+        Word(INTERFACES),
+        "program",
+        "what kind of program it is; auto: find out by looking at it",
+        "auto",
+    ),
+    Option("factory", FLAG, "program", "the target is a function that returns the program", False),
+    Option("app_dir", Text("DIR"), "program", "directory to import the program from", "."),
+    Option(
+        "preload",
+        FLAG,
+        "program",
+        "import the program once, before the workers start, not in each of them",
+        False,
+    ),
+    Option("reload", FLAG, "program", "renew the workers when a Python file changes", False),
+    Option(
+        "reload_dirs",
+        Each(Text("DIR")),
+        "program",
+        "directory whose Python files --reload watches; may be repeated",
+        (),
+        unset="--app-dir",
+        written="reload-dir",
+    ),
+    Option(
+        "lifespan",
+        Word(LIFESPANS),
+        "program",
+        "tell an ASGI application of its start and end; auto: if it knows the protocol",
+        "auto",
+    ),
+    # -- addresses --
+    Option(
+        "bind",
+        Each(Text("ADDRESS")),
+        "addresses",
+        "serve this address: host:port, [ipv6]:port, unix:path or fd://N; port 0 chooses one; may "
+        "be repeated",
+        (),
+        unset="127.0.0.1:8000",
+    ),
+    Option("host", Text("HOST"), "addresses", "as --bind HOST:PORT", unset="127.0.0.1"),
+    Option("port", Whole(0, 65535), "addresses", "as --bind HOST:PORT", unset="8000"),
+    Option("uds", Text("PATH"), "addresses", "as --bind unix:PATH"),
+    Option("fd", Whole(0), "addresses", "as --bind fd://N, a socket of the starting program's"),
+    Option(
+        "backlog",
+        Whole(),
+        "addresses",
+        "connections that may wait at each listener to be accepted",
+        2048,
+    ),
+    Option(
+        "defer_accept",
+        YES,
+        "addresses",
+        "accept a connection only when its first bytes are there: for protocols in which the "
+        "client speaks first",
+        unset="yes for ASGI, unless --forwarded-allow-ips tells of proxies, which connect ahead",
+    ),
+    # -- TLS --
+    Option(
+        "ssl_certfile", Text("FILE"), "TLS", "serve TLS, with the certificate chain in this file"
+    ),
+    Option(
+        "ssl_keyfile",
+        Text("FILE"),
+        "TLS",
+        "the certificate's key",
+        unset="in the same file",
+    ),
+    Option("ssl_keyfile_password", Text("TEXT"), "TLS", "password of the key, if it is encrypted"),
+    Option(
+        "ssl_cert_reqs",
+        Whole(0),
+        "TLS",
+        "clients' certificates: 0 are not asked for, 1 are optional, 2 are required",
+        0,
+    ),
+    Option(
+        "ssl_ca_certs",
+        Text("FILE"),
+        "TLS",
+        "certificates of the authorities that may have signed clients' certificates",
+    ),
+    Option(
+        "ssl_ciphers",
+        Text("LIST"),
+        "TLS",
+        "ciphers of TLS 1.2, as ciphers(1) writes them",
+        unset="Python's",
+    ),
+    # -- workers --
+    Option(
+        "workers",
+        Auto(Whole(1, SLOTS_MAX)),
+        "workers",
+        "number of worker processes; auto: one for each core, as far as the control group allows",
+        unset="auto",
+        variable="WEB_CONCURRENCY",
+    ),
+    Option(
+        "slots",
+        Whole(1, SLOTS_MAX),
+        "workers",
+        "local listeners of each address: the most workers that TTIN reaches",
+        unset="twice the workers",
+    ),
+    Option(
+        "backend",
+        Word(BACKENDS),
+        "workers",
+        "way to the kernel; auto: the device if its module is loaded, else reuseport",
+        unset="auto",
+        variable="AIOFASTSOCKET_BACKEND",
+    ),
+    Option(
+        "steer",
+        Word(STEERINGS),
+        "workers",
+        "where new connections go: cpu, to the worker of the core that received them; spread, "
+        "evenly to all; auto: what fits the network cards",
+        "auto",
+    ),
+    Option(
+        "pin",
+        Word(PINS),
+        "workers",
+        "bind each worker to its slot's core; auto: while steering is cpu",
+        "auto",
+    ),
+    Option(
+        "loop", Word(("auto", *LOOPS)), "workers", "event loop of the workers; auto: uvloop", "auto"
+    ),
+    # -- HTTP --
+    Option("http", Word(HTTP), "HTTP", "HTTP parser; auto: httptools, the only one", "auto"),
+    Option("ws", Word(WS), "HTTP", "WebSocket library; auto: websockets-sansio", "auto"),
+    Option(
+        "root_path",
+        Text("PATH"),
+        "HTTP",
+        "path at which a proxy has mounted the application",
+        "",
+    ),
+    Option(
+        "proxy_headers",
+        YES,
+        "HTTP",
+        "believe X-Forwarded-For and X-Forwarded-Proto of trusted proxies",
+        True,
+    ),
+    Option(
+        "forwarded_allow_ips",
+        Text("LIST"),
+        "HTTP",
+        "trusted proxies: addresses and networks with commas between, or * for all",
+        unset="127.0.0.1",
+        variable="FORWARDED_ALLOW_IPS",
+    ),
+    Option("access_log", YES, "HTTP", "write a line for each response", True),
+    Option(
+        "headers",
+        Each(Field()),
+        "HTTP",
+        "header field to send with each response; may be repeated",
+        (),
+        written="header",
+    ),
+    Option("server_header", YES, "HTTP", "send the header field Server", True),
+    Option("date_header", YES, "HTTP", "send the header field Date", True),
+    Option(
+        "ws_max_size",
+        Whole(metavar="BYTES"),
+        "HTTP",
+        "largest WebSocket message that is taken from a client",
+        16 * 1024 * 1024,
+    ),
+    Option(
+        "ws_ping_interval",
+        Seconds(),
+        "HTTP",
+        "send a ping to a WebSocket client that was silent for so long",
+        20.0,
+    ),
+    Option(
+        "ws_ping_timeout",
+        Seconds(),
+        "HTTP",
+        "close a WebSocket whose client has not answered a ping for so long",
+        20.0,
+    ),
+    Option(
+        "ws_per_message_deflate",
+        YES,
+        "HTTP",
+        "compress WebSocket messages, if the client can",
+        True,
+    ),
+    # -- limits --
+    Option(
+        "limit_concurrency",
+        Whole(),
+        "limits",
+        "connections, or requests under way, of one worker: more are answered 503",
+        unset="no limit",
+    ),
+    Option(
+        "limit_max_requests",
+        Whole(),
+        "limits",
+        "requests after which a worker is replaced by a new one",
+        unset="no limit",
+    ),
+    Option(
+        "limit_request_line",
+        Whole(metavar="BYTES"),
+        "limits",
+        "longest target of a request: a longer one is answered 414",
+        8192,
+    ),
+    Option(
+        "limit_request_fields",
+        Whole(),
+        "limits",
+        "header fields of a request: more are answered 431",
+        100,
+    ),
+    Option(
+        "limit_request_head",
+        Whole(metavar="BYTES"),
+        "limits",
+        "size of all header fields of a request: more is answered 431",
+        65536,
+    ),
+    Option(
+        "timeout_keep_alive",
+        Seconds(),
+        "limits",
+        "close a connection that has been idle for so long",
+        5.0,
+    ),
+    Option(
+        "timeout_request_head",
+        Seconds(),
+        "limits",
+        "time for a client to send the head of a request: else it is answered 408",
+        30.0,
+    ),
+    Option(
+        "timeout_request_body",
+        Seconds(),
+        "limits",
+        "time in which more of a request's body has to come: else it is answered 408",
+        60.0,
+    ),
+    # -- service --
+    Option(
+        "timeout_graceful_shutdown",
+        Seconds(zero=True),
+        "service",
+        "time that open connections get to end by themselves after TERM or HUP",
+        30.0,
+    ),
+    Option("user", Text("USER"), "service", "run the workers as this user, after binding"),
+    Option("group", Text("GROUP"), "service", "run the workers as this group, after binding"),
+    Option("pid_file", Text("FILE"), "service", "write the supervisor's process id to this file"),
+    Option("log_level", Word(LOG_LEVELS), "service", "least important lines of the log", "info"),
+    Option(
+        "log_config",
+        Anything("FILE"),
+        "service",
+        "configuration of Python's logging, .json or .ini, for all lines",
+        unset="lines go to standard error, the access log to standard output",
+    ),
+)
+
+BY_NAME = {option.name: option for option in OPTIONS}
+
+
+def default(name: str) -> Any:
+    """What holds if the option is not given: for the field that has it."""
+    return BY_NAME[name].default
+
+
+def check(config: Any) -> None:
+    """Raise UsageError if a field of a config is not what its option allows; None is what it says
+    if it is not given."""
+    for name, value in vars(config).items():
+        option = BY_NAME.get(name)
+        if option is not None and value is not None and not is_dataclass(value):
+            option.kind.convert(option.flag, value)
+
+
+def complete(given: Mapping[str, Any]) -> dict[str, Any]:
+    """All options: the given ones, those of the environment, defaults; from text or Python.
+
+    Raises UsageError, which names what was wrong.
+    """
+    values = {}
+    for option in OPTIONS:
+        value = option.default
+        if option.name in given:
+            value = option.kind.convert(option.flag, given[option.name])
+        elif option.variable in os.environ:
+            what = f"${option.variable}"
+            value = option.kind.convert(what, os.environ[option.variable])
+        values[option.name] = value
+    return values

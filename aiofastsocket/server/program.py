@@ -1,0 +1,133 @@
+"""What a worker runs: the target as a program that starts, serves connections, drains and ends."""
+
+import asyncio
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from ..address import common_name
+from ..errors import SetupError
+from . import target as targets
+from .bind import Listener
+from .config import Config
+from .demo import Demo
+
+
+class Program(Protocol):
+    """Made in the worker; its methods are called in the worker's loop.
+
+    client_first: its connections can wait for their client's first bytes.
+    """
+
+    client_first: bool
+
+    async def startup(self, enough: Callable[[], object]) -> None:
+        """Before the first connection; `enough` asks for another worker. Raises SetupError."""
+
+    def protocol(self, listener: Listener) -> targets.ProtocolFactory:
+        """What makes the protocols of a listener's connections."""
+
+    def drain(self) -> None:
+        """The worker stops: connections end when what is under way is done."""
+
+    def busy(self) -> bool:
+        """Whether something goes on that no connection stands for."""
+
+    async def shutdown(self) -> None:
+        """After the last connection, or in spite of those that are left."""
+
+
+class Plain:
+    """Protocols that are connections' whole story."""
+
+    client_first = False
+
+    def __init__(self, protocol: Callable[[Listener], targets.ProtocolFactory]) -> None:
+        self.protocol = protocol
+
+    async def startup(self, enough: Callable[[], object]) -> None:
+        """See Program."""
+
+    def drain(self) -> None:
+        """See Program."""
+
+    def busy(self) -> bool:
+        """See Program."""
+        return False
+
+    async def shutdown(self) -> None:
+        """See Program."""
+
+
+def _server_of(listener: Listener) -> tuple[str, int | None] | None:
+    """The scope's "server" of all its connections; None if each has its own."""
+    name = common_name(listener.sock)
+    if isinstance(name, str):
+        return name, None
+    return None if name is None else name[:2]
+
+
+class Asgi:
+    """An ASGI application."""
+
+    def __init__(self, app: Any, config: Config, slot: int) -> None:
+        # Not needed, and not loaded, for the other kinds.
+        from .http import connection, lifespan, service
+
+        self._app = app
+        self._first = slot == 0
+        self._options = config.http
+        self._scheme = "https" if config.tls.ssl_certfile else "http"
+        self.client_first = not config.http.behind_a_proxy
+        self._service_type = service.Service
+        self._connection_type = connection.Connection
+        self._lifespan_type = lifespan.Lifespan
+
+    async def startup(self, enough: Callable[[], object]) -> None:
+        """See Program."""
+        loop = asyncio.get_running_loop()
+        self._service = self._service_type(loop, self._app, self._options, enough)
+        self._lifespan = self._lifespan_type(
+            self._app, self._options.lifespan, self._service.state, says=self._first
+        )
+        await self._lifespan.startup()
+
+    def protocol(self, listener: Listener) -> targets.ProtocolFactory:
+        """See Program."""
+        service, connection = self._service, self._connection_type
+        scheme, server = self._scheme, _server_of(listener)
+        return lambda: connection(service, scheme, server)
+
+    def drain(self) -> None:
+        """See Program."""
+        self._service.drain()
+
+    def busy(self) -> bool:
+        """See Program."""
+        return bool(self._service.tasks)
+
+    async def shutdown(self) -> None:
+        """See Program."""
+        await self._service.close()
+        await self._lifespan.shutdown()
+
+
+def _from_wsgi(found: Any) -> Any:
+    """An ASGI application that runs it in threads."""
+    try:
+        from a2wsgi import WSGIMiddleware
+    except ImportError:
+        raise SetupError("a WSGI application needs a2wsgi: pip install a2wsgi") from None
+    return WSGIMiddleware(found)
+
+
+def program(config: Config, found: Any, slot: int) -> Program:
+    """The program that a loaded target is; without a target, the demo. UsageError if it is none."""
+    if config.target is None:
+        return Plain(lambda listener: lambda: Demo(listener.table, slot))
+    kind = targets.kind_of(found, config.interface)
+    if kind == "wsgi":
+        found, kind = _from_wsgi(found), "asgi3"
+    if kind == "asgi3":
+        return Asgi(found, config, slot)
+    factory = targets.protocol_factory(found, kind)
+    return Plain(lambda listener: factory)

@@ -1,0 +1,101 @@
+"""From a validated config to a running service and its exit code."""
+
+import os
+import signal
+import sys
+from collections.abc import Iterator
+from contextlib import ExitStack, contextmanager, suppress
+from dataclasses import replace
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+from ..channel import Channel
+from ..errors import SetupError
+from ..loop import SelectorLoop
+from . import systemd, target
+from .bind import Bind, open_listeners
+from .child import SIGNALS
+from .config import Config
+from .logs import configure
+from .reload import check_watcher, watching
+from .supervisor import Supervisor
+from .worker import LoopFactory, Setup
+
+DEFAULT_BIND = Bind(host="127.0.0.1", port=8000)
+
+
+def serve(config: Config, program: Any = None) -> int:
+    """Serve until told to stop; returns the exit code. Raises UsageError or SetupError.
+
+    program: the target itself, where config.target only names it.
+    """
+    configure(config.log_level, config.log_config)
+    binds = config.binds + tuple(Bind(fd=fd) for fd in systemd.take_listen_fds())
+    config = replace(config, binds=binds or (DEFAULT_BIND,))
+    with ExitStack() as stack:
+        stack.enter_context(_ended_by_signals())
+        channel = stack.enter_context(Channel(config.backend))
+        listeners = open_listeners(
+            config.binds,
+            channel,
+            slots=config.slot_count,
+            steer=config.steer,
+            backlog=config.backlog,
+        )
+        for listener in listeners:
+            stack.callback(listener.close)
+        if config.pid_file is not None:
+            _write_pid_file(Path(config.pid_file), stack)
+        preloaded = program
+        if preloaded is None and config.preload and config.target is not None:
+            sys.path.insert(0, os.path.abspath(config.app_dir))
+            preloaded = target.load(config.target, factory=config.factory)
+        if config.reload:
+            check_watcher()
+            folders = list(config.reload_dirs) or [config.app_dir]
+            stack.enter_context(watching(folders))
+        factory = _loop_factory(config.loop, channel.backend)
+        return Supervisor(Setup(config, channel, listeners, factory, preloaded)).run()
+
+
+def _loop_factory(name: str, backend: str) -> LoopFactory:
+    """Imported here, before anybody forks: a worker that dropped root may not read the package."""
+    options: dict[str, Any] = {"backend": backend}
+    if name == "asyncio":
+        return partial(SelectorLoop, **options)
+    from ..loop.on_uvloop import UvloopLoop  # not needed where asyncio was asked for
+
+    return partial(UvloopLoop, **options)
+
+
+@contextmanager
+def _ended_by_signals() -> Iterator[None]:
+    """Until the supervisor has its own handlers, a signal that ends also unmakes what was made."""
+
+    def end(*_: object) -> None:
+        for number in SIGNALS:  # no further one interrupts the cleaning up
+            signal.signal(number, signal.SIG_IGN)
+        raise SystemExit(0)
+
+    before = {number: signal.getsignal(number) for number in SIGNALS}
+    for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        signal.signal(number, end)
+    try:
+        yield
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
+
+
+def _write_pid_file(path: Path, stack: ExitStack) -> None:
+    with suppress(OSError, ValueError):
+        other = int(path.read_text())
+        if other != os.getpid() and Path(f"/proc/{other}").exists():
+            raise SetupError(f"pid file {path} names process {other}, which runs")
+    try:
+        with path.open("w") as file:
+            stack.callback(path.unlink, missing_ok=True)
+            file.write(f"{os.getpid()}\n")
+    except OSError as error:
+        raise SetupError(f"pid file {path} cannot be written: {error.strerror}") from None

@@ -1,0 +1,28 @@
+"""What a service says of itself when it serves: where, how many, on what, steered how and why."""
+
+from ..table.open import how_steered
+from .bind import Listener
+from .worker import Setup
+
+
+def start_line(setup: Setup, workers: int, *, pinned: bool) -> str:
+    """All of it, for the log."""
+    config, channel = setup.config, setup.channel
+    scheme = "TLS " if config.tls.ssl_certfile else ""
+    addresses = ", ".join(listener.address for listener in setup.listeners)
+    table = setup.listeners[0].table
+    cores = sorted({table.slot(number).cpu for number in range(workers)})
+    ways = dict.fromkeys(steering(setup, listener) for listener in setup.listeners)
+    return (
+        f"serving {config.target or 'the built-in demo'} on {scheme}{addresses}: "
+        f"{workers} {'worker' if workers == 1 else 'workers'} "
+        f"{'pinned to' if pinned else 'for'} cores {', '.join(map(str, cores))}; "
+        f"backend {channel.backend} ({channel.why}); steering {'; '.join(ways)}; loop {config.loop}"
+    )
+
+
+def steering(setup: Setup, listener: Listener) -> str:
+    """Where its new connections go, and why."""
+    if listener.foreign:
+        return f"shared at {listener.address} (somebody else listens on this socket)"
+    return how_steered(setup.channel, listener.table)

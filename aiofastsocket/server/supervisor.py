@@ -1,0 +1,425 @@
+"""The parent of the workers: synchronous, one thread, no event loop, never the target's code.
+
+It holds every slot open for the life of the service, so a slot's queue survives its worker. What
+it wants is state (how many workers, of which generation); after each event `_reconcile` starts and
+retires workers until that is so.
+"""
+
+import logging
+import os
+import select
+import signal
+import time
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass, field
+
+from ..table.table import ListenTable
+from . import systemd
+from .child import FOREVER, SIGNALS, Child, fork
+from .summary import start_line, steering
+from .worker import Setup
+
+logger = logging.getLogger("aiofastsocket")
+
+FAILED_STARTS = 5
+QUICK_SECONDS = 3.0  # what a worker gets after INT or QUIT
+MARGIN_SECONDS = 2.0  # what it gets over its grace time, before SIGKILL
+REVIEW_SECONDS = 1.0
+QUIET_SECONDS = 60.0  # between two lines on a page that somebody scribbles over
+RETRY_SECONDS = 5.0  # the longest pause between starts that fail
+LONGEST_WAIT = 3600.0  # poll(2) takes milliseconds in an int
+
+
+@dataclass
+class Slot:
+    """What the supervisor remembers of a slot beyond its workers."""
+
+    failures: int = 0
+    not_before: float = 0.0
+
+
+@dataclass
+class Supervisor:
+    """Runs until it is told to stop; `run` returns the exit code."""
+
+    setup: Setup
+
+    _workers: dict[int, Child] = field(default_factory=dict)
+    _slots: list[Slot] = field(default_factory=list)
+    _generation: int = 1  # what new workers are
+    _serving: int = 0  # the last generation that was complete
+    _newest: int = 1
+    _exit_code: int | None = None  # not None: stopping
+    _quick: bool = False
+    _last_complaint: str = ""
+    # By address: how many times were told, and when the next may be.
+    _restored: dict[str, tuple[int, float]] = field(default_factory=dict)
+    _refused: dict[str, float] = field(default_factory=dict)  # the same of what the kernel refused
+
+    def run(self) -> int:
+        self._wanted = self.setup.config.worker_count
+        self._slots = [Slot() for _ in range(self.setup.config.slot_count)]
+        self._next_review = time.monotonic() + REVIEW_SECONDS
+        wake_in, wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
+        self._own_fds = (wake_in, wake_out)
+        signal.set_wakeup_fd(wake_out, warn_on_full_buffer=False)
+        for number in SIGNALS:
+            signal.signal(number, lambda *_: None)
+        try:
+            while self._exit_code is None or self._workers:
+                self._reconcile()
+                self._wait(wake_in)
+                self._tell_restored()
+        finally:
+            for child in self._workers.values():  # only if something above went wrong
+                with suppress(ProcessLookupError, ChildProcessError):
+                    os.kill(child.pid, signal.SIGKILL)
+                    os.waitpid(child.pid, 0)
+            signal.set_wakeup_fd(-1)
+            for number in SIGNALS:  # what is left is cleaning up, and that is not interrupted
+                signal.signal(number, signal.SIG_IGN)
+            os.close(wake_in)
+            os.close(wake_out)
+        return self._exit_code if self._exit_code is not None else 1
+
+    @property
+    def _tables(self) -> list[ListenTable]:
+        return [listener.table for listener in self.setup.listeners]
+
+    # -- what is to be --
+
+    def _reconcile(self) -> None:
+        now = time.monotonic()
+        for child in self._workers.values():
+            if now >= child.kill_at:
+                busy = child.page.busy_seconds()
+                why = f" (its loop has not turned for {busy:.0f} s)" if busy >= 1 else ""
+                logger.error("worker %d does not stop%s: killed", child.pid, why)
+                child.kill_at = FOREVER
+                os.kill(child.pid, signal.SIGKILL)
+        if self._exit_code is not None:
+            return
+        for number in range(self._wanted):
+            if not self._serves(number, self._generation) and self._slots[number].not_before <= now:
+                self._start(number)
+        for child in list(self._workers.values()):
+            if child.slot >= self._wanted:
+                self._retire(child)
+        if self._generation != self._serving and all(
+            self._is_served(number) for number in range(self._wanted)
+        ):
+            self._complete()
+        if now >= self._next_review:
+            self._next_review = now + REVIEW_SECONDS
+            self._review()
+
+    def _serves(self, slot: int, generation: int) -> list[Child]:
+        return [
+            c
+            for c in self._workers.values()
+            if c.slot == slot and c.generation == generation and not (c.leaving or c.stopping)
+        ]
+
+    def _is_served(self, slot: int) -> bool:
+        """By the present generation; by one that leaves, too."""
+        return any(
+            c.slot == slot and c.generation == self._generation and c.ready and not c.stopping
+            for c in self._workers.values()
+        )
+
+    def _complete(self) -> None:
+        """A whole generation is ready: the one before may go."""
+        first = self._serving == 0
+        self._serving = self._generation
+        for child in list(self._workers.values()):
+            if child.generation != self._generation:
+                self._retire(child)
+        if first:
+            logger.info("%s", start_line(self.setup, self._wanted, pinned=self._pinned()))
+            systemd.notify("READY=1")
+        else:
+            serve = "worker serves" if self._wanted == 1 else "workers serve"
+            logger.info("reloaded: %d new %s", self._wanted, serve)
+
+    def _pinned(self) -> bool:
+        if self.setup.config.pin != "auto":
+            return self.setup.config.pin == "on"
+        return any(not t.info().shared and t.info().steer == "cpu" for t in self._tables)
+
+    def _review(self) -> None:
+        for listener in self.setup.listeners:
+            if self._each(ListenTable.review, listener.table):
+                now = steering(self.setup, listener)
+                logger.warning("%s: steering is now %s", listener.address, now)
+                if not self._pinned():
+                    for child in self._workers.values():
+                        with suppress(ProcessLookupError):
+                            os.sched_setaffinity(child.pid, os.sched_getaffinity(0))
+
+    def _tell_restored(self) -> None:
+        for table in self._tables:
+            times = table.info().restored
+            told, again = self._restored.get(table.address, (0, 0.0))
+            if times > told and time.monotonic() >= again:
+                self._restored[table.address] = times, time.monotonic() + QUIET_SECONDS
+                logger.error(
+                    "%s: the page that all workers share made no sense, a worker has written to it:"
+                    " restored; counters go on from what was read last",
+                    table.address,
+                )
+
+    def _each(self, do: Callable[[ListenTable], object], *only: ListenTable) -> bool:
+        """Do it to the tables; whether it was anything to one of them. Workers hold the listeners
+        too, and could have the kernel refuse what we want: the service goes on."""
+        done = False
+        for table in only or self._tables:
+            try:
+                done = bool(do(table)) or done
+            except OSError as error:
+                if time.monotonic() >= self._refused.get(table.address, 0.0):
+                    self._refused[table.address] = time.monotonic() + QUIET_SECONDS
+                    logger.error("%s: refused, but the service goes on: %s", table.address, error)
+        return done
+
+    # -- workers --
+
+    def _start(self, slot: int) -> None:
+        if self._exit_code is not None:  # the start of the slot before ended it all
+            return
+        try:
+            child = fork(
+                self.setup,
+                slot,
+                self._generation,
+                pin=self._pinned(),
+                close=self._own_fds,
+                others=self._workers.values(),
+            )
+        except OSError as error:  # the others serve on meanwhile
+            self._failed_start(slot, self._generation, "setup", f"fork: {error}")
+        else:
+            self._workers[child.pid] = child
+
+    def _retire(self, child: Child) -> None:
+        """Let it finish: away from new connections, unless its slot has a successor."""
+        if child.stopping:
+            return
+        child.stopping = True
+        child.kill_at = self._deadline()
+        if not self._successor(child):
+            self._each(lambda table: table.activate(child.slot, False))
+        child.end(quick=False)
+
+    def _deadline(self) -> float:
+        """When a worker that is told to stop now has had its grace time."""
+        grace = QUICK_SECONDS if self._quick else self.setup.config.timeout_graceful_shutdown
+        return time.monotonic() + grace + MARGIN_SECONDS
+
+    def _successor(self, child: Child) -> bool:
+        return any(
+            c.slot == child.slot and c.ready and not c.stopping and c is not child
+            for c in self._workers.values()
+        )
+
+    def _overtaken(self, child: Child) -> bool:
+        """A newer generation serves its slot already: it replaced a dead one, and a reload came."""
+        return any(
+            c.slot == child.slot and c.ready and not c.stopping and c.generation > child.generation
+            for c in self._workers.values()
+        )
+
+    def _relieve(self, child: Child) -> None:
+        """Whoever was waiting to leave its slot. One of another generation may be needed yet."""
+        for other in self._workers.values():
+            if other.leaving and (other.slot, other.generation) == (child.slot, child.generation):
+                self._retire(other)
+
+    def _put_in_charge(self, child: Child) -> None:
+        def put(table: ListenTable) -> None:
+            with suppress(ProcessLookupError):  # it died already; its exit will be noticed
+                table.hand_over(child.slot, child.pid)
+                table.activate(child.slot, True)
+
+        self._each(put)
+
+    # -- events --
+
+    def _wait(self, wake_in: int) -> None:
+        poller = select.poll()
+        poller.register(wake_in, select.POLLIN)
+        by_fd = {child.status: child for child in self._workers.values()}
+        for fd, child in by_fd.items():
+            if child.status >= 0:
+                poller.register(fd, select.POLLIN)
+        for fd, _ in poller.poll(self._timeout()):
+            if fd == wake_in:
+                with suppress(BlockingIOError):
+                    for number in os.read(wake_in, 65536):
+                        self._signalled(signal.Signals(number))
+            else:
+                self._heard(by_fd[fd])
+        # A killed worker's pipe ends before SIGCHLD comes, or after: look at both.
+        self._reap()
+
+    def _timeout(self) -> float | None:
+        """Milliseconds until there is something to do unasked."""
+        now = time.monotonic()
+        due = [child.kill_at for child in self._workers.values()]
+        if self._exit_code is None:
+            due += [s.not_before for s in self._slots[: self._wanted] if s.not_before > now]
+            if any(t.info().wanted == "auto" and t.info().steer == "cpu" for t in self._tables):
+                due.append(self._next_review)
+        first = min(due, default=FOREVER)
+        return None if first == FOREVER else min(max(0.0, first - now), LONGEST_WAIT) * 1000 + 1
+
+    def _signalled(self, number: signal.Signals) -> None:
+        if number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
+            self._stop(0, quick=number != signal.SIGTERM)
+        elif self._exit_code is not None:
+            return
+        elif number == signal.SIGHUP:
+            self._reload()
+        elif number == signal.SIGTTIN:
+            if self._wanted == len(self._slots):
+                logger.warning("TTIN: all %d slots have a worker (--slots)", len(self._slots))
+            else:
+                self._wanted += 1
+                self._slots[self._wanted - 1] = Slot()
+                logger.info("TTIN: %d workers", self._wanted)
+        elif number == signal.SIGTTOU:
+            if self._wanted == 1:
+                logger.warning("TTOU: one worker is left, it stays")
+            else:
+                self._wanted -= 1
+                logger.info("TTOU: %d workers", self._wanted)
+        else:
+            return
+        # One signal, one step: two of them must not cancel out unseen.
+        self._reconcile()
+
+    def _reload(self) -> None:
+        if self.setup.preloaded is not None:
+            why = "--preload" if self.setup.config.preload else "it was given, not named"
+            logger.warning("HUP: new workers, but the code is not reloaded (%s)", why)
+        else:
+            logger.info("HUP: starting new workers")
+        self._each(lambda table: table.steer(self.setup.config.steer))
+        self._fall_back()
+        self._last_complaint = ""
+        self._newest += 1
+        self._generation = self._newest
+        for slot in self._slots:
+            slot.failures, slot.not_before = 0, 0.0
+
+    def _heard(self, child: Child) -> None:
+        child.hear()
+        if not child.ready and child.said(b"ready"):
+            child.ready = True
+            self._slots[child.slot] = Slot()
+            if self._exit_code is not None:
+                # It started into a stop: it answers what waits, and ends.
+                child.end(quick=self._quick)
+            elif not child.stopping:
+                if not self._overtaken(child):
+                    self._put_in_charge(child)
+                self._relieve(child)
+        if child.ready and not (child.leaving or child.stopping) and child.said(b"enough"):
+            child.leaving = True
+            logger.info("worker %d (slot %d) has answered enough", child.pid, child.slot)
+        if child.ready and not child.drained and child.said(b"stopping"):
+            child.drained = True
+            if not child.stopping:
+                logger.info("worker %d (slot %d) stops: replaced", child.pid, child.slot)
+            child.stopping = True
+            child.kill_at = min(child.kill_at, self._deadline())
+            self._shut_down()
+
+    def _reap(self) -> None:
+        for child in list(self._workers.values()):
+            pid, status = os.waitpid(child.pid, os.WNOHANG)
+            if pid:
+                del self._workers[pid]
+                self._heard(child)  # all it wrote is there, and fits one read
+                self._gone(child, os.waitstatus_to_exitcode(status))
+
+    def _gone(self, child: Child, code: int) -> None:
+        child.close()
+        self._each(ListenTable.reap)
+        if self._exit_code is not None or child.stopping:
+            logger.debug("worker %d stopped", child.pid)
+            self._shut_down()
+        elif child.ready:
+            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+            logger.warning("worker %d (slot %d) %s: replaced", child.pid, child.slot, how)
+        else:
+            self._failed_start(child.slot, child.generation, *child.complaint(code))
+
+    def _failed_start(self, number: int, generation: int, kind: str, text: str) -> None:
+        if text != self._last_complaint:
+            self._last_complaint = text
+            logger.error("worker cannot start: %s", text.rstrip())
+        slot = self._slots[number]
+        slot.failures += 1
+        pause = min(0.1 * 2 ** min(slot.failures, 10), RETRY_SECONDS)
+        if self._serving == 0 and self.setup.config.reload:
+            wait = kind in ("usage", "trace")  # until a file changes
+            slot.not_before = FOREVER if wait else time.monotonic() + pause
+        elif self._serving == 0:
+            if kind == "usage":
+                self._stop(2, quick=True)
+            elif slot.failures >= FAILED_STARTS:
+                logger.error("%d starts failed and none succeeded: giving up", slot.failures)
+                self._stop(1, quick=True)
+        elif generation == self._generation != self._serving:
+            self._abort_reload()
+        else:
+            slot.not_before = time.monotonic() + pause
+
+    def _abort_reload(self) -> None:
+        logger.error("reload given up: the old workers go on serving")
+        self._generation = self._serving
+        self._fall_back()
+
+    def _fall_back(self) -> None:
+        """Put the generation that serves in charge of every slot, and retire any newer one."""
+        for child in self._workers.values():
+            if child.generation == self._serving and child.ready and not child.stopping:
+                self._put_in_charge(child)
+        for child in self._workers.values():
+            if child.generation != self._serving:
+                self._retire(child)
+
+    def _shut_down(self) -> None:
+        """At a full stop, when all queues are empty: newcomers are refused, the port is free."""
+        if self._exit_code is None or not all(c.drained for c in self._workers.values()):
+            return
+        for listener in self.setup.listeners:
+            if not listener.foreign:
+                with suppress(OSError):  # ENOTCONN: the one before did it
+                    listener.table.shutdown()
+
+    def _stop(self, code: int, *, quick: bool) -> None:
+        if self._exit_code is None:
+            systemd.notify("STOPPING=1")
+            if code == 0:
+                logger.info("stopping%s", " at once" if quick else "")
+        elif not quick:
+            return  # TERM again changes nothing, INT or QUIT make haste
+        self._exit_code = code if self._exit_code is None else self._exit_code
+        self._quick = quick
+        for listener in self.setup.listeners:
+            # Somebody else's socket is not ours to end; its queue is the next server's.
+            if not listener.foreign:
+                try:
+                    listener.unlink()
+                    listener.table.stop_arrivals()
+                except OSError as error:
+                    logger.warning("%s: %s", listener.address, error)
+        served = {child.slot for child in self._workers.values() if child.ready}
+        for child in self._workers.values():
+            child.stopping = True
+            child.kill_at = self._deadline()
+            # One that still starts, alone on its slot, has its queue to answer first.
+            if child.ready or quick or child.slot in served or self._serving == 0:
+                child.end(quick=self._quick)

@@ -1,0 +1,267 @@
+"""One worker process: from the fork to its exit code.
+
+It tells its supervisor through a pipe, one line each: "ready", "enough" when it wants a successor,
+"stopping"; or why it cannot start ("usage", "setup" or "trace", and the text). The supervisor's
+pipe to it brings nothing, and ends when the supervisor is gone.
+"""
+
+import asyncio
+import errno
+import logging
+import os
+import signal
+import ssl
+import sys
+import time
+import traceback
+from collections.abc import Callable
+from contextlib import suppress
+from dataclasses import dataclass
+from types import FrameType
+from typing import Any, cast
+
+from .._native import check, lib
+from ..channel import Channel
+from ..errors import SetupError, UsageError
+from ..loop.acceptor import Acceptor
+from ..loop.transport import Connections, connections_of, over_tls
+from ..table.part import LocalListener
+from ..table.pulse import PulsePage
+from . import target
+from .bind import Listener
+from .config import Config
+from .program import Program, program
+
+logger = logging.getLogger("aiofastsocket")
+
+LoopFactory = Callable[[], asyncio.AbstractEventLoop]
+
+POLL_SECONDS = 0.02
+# Where the kernel will not tell of handshakes under way: its first SYN|ACK retransmission comes
+# after one second, and then a client that connected under deferred accept is handed over.
+UNTOLD_HANDSHAKE_SECONDS = 1.2
+
+
+@dataclass(frozen=True)
+class Setup:
+    """What was set up before the first worker: all of them have it."""
+
+    config: Config
+    channel: Channel
+    listeners: list[Listener]
+    loop_factory: LoopFactory
+    preloaded: Any = None  # the target, if the supervisor imported it
+
+
+@dataclass(frozen=True)
+class Assignment:
+    """What the supervisor gives a new worker."""
+
+    setup: Setup
+    slot: int
+    pin: bool
+    status: int  # descriptor: what we tell
+    control: int  # descriptor: what we are told
+    supervisor: int  # pid
+    page: PulsePage  # where the supervisor sees whether our loop turns
+
+
+def main(job: Assignment) -> int:
+    """Run the worker in this forked process; returns its exit code."""
+    try:
+        _settle(job)
+        context = job.setup.config.tls.context()  # before the key may become unreadable
+        _drop_privileges(job)
+        for listener in job.setup.listeners:
+            _claim(job, listener)
+        served = _program(job)
+        runner = asyncio.Runner(loop_factory=job.setup.loop_factory)
+        runner.get_loop()  # made here, where a failure is told
+    except UsageError as error:
+        return _failed(job, "usage", str(error))
+    except (SetupError, OSError) as error:
+        return _failed(job, "setup", str(error))
+    except BaseException as error:
+        return _failed(job, "trace", _trace(error))
+    with runner:
+        return runner.run(_Worker(job, served, context).run())
+
+
+def _trace(error: BaseException) -> str:
+    """As Python shows it, but without the frames before the program's own."""
+    frames = error.__traceback__
+    while frames is not None and frames.tb_next is not None and _is_ours(frames.tb_frame):
+        frames = frames.tb_next
+    text = "".join(traceback.format_exception(type(error), error, frames))
+    if not os.access(os.__file__, os.R_OK):  # whoever became another user may not read Python
+        text += f"(this user may not read {os.path.dirname(os.__file__)})"
+    return text
+
+
+def _is_ours(frame: FrameType) -> bool:
+    name = frame.f_globals.get("__name__", "")
+    return name.partition(".")[0] in ("aiofastsocket", "importlib")
+
+
+def _failed(job: Assignment, kind: str, text: str) -> int:
+    with suppress(BrokenPipeError):  # the supervisor is gone
+        os.write(job.status, f"{kind}\n{text}".encode()[:32768])
+    return 1
+
+
+def _settle(job: Assignment) -> None:
+    """Become a process of its own: signals as at exec, the supervisor's death noticed."""
+    for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGCHLD):
+        signal.signal(number, signal.SIG_DFL)
+    # A terminal sends INT to the whole group, and HUP when it closes: the supervisor decides.
+    for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU):
+        signal.signal(number, signal.SIG_IGN)
+    signal.pthread_sigmask(signal.SIG_SETMASK, ())
+    os.environ.pop("NOTIFY_SOCKET", None)
+    if job.pin:
+        os.sched_setaffinity(0, {job.setup.listeners[0].table.core(job.slot)})
+
+
+def _drop_privileges(job: Assignment) -> None:
+    ids = job.setup.config.ids()
+    if ids is not None and os.geteuid() == 0:
+        uid, gid = ids
+        if job.setup.config.user is not None and not job.setup.config.user.isdecimal():
+            os.initgroups(job.setup.config.user, gid)
+        else:
+            os.setgroups([gid])
+        os.setgid(gid)
+        os.setuid(uid)
+    # After the change of credentials, which would clear it: prctl(2).
+    check(lib.fs_parent_death_signal(signal.SIGTERM, job.supervisor), "supervisor is gone")
+
+
+def _claim(job: Assignment, listener: Listener) -> None:
+    table = listener.table
+    try:
+        table.claim(job.slot)
+    except OSError as error:
+        # In a rolling restart the slot's owner still serves it; the supervisor hands it over.
+        if error.errno != errno.EBUSY:
+            raise
+    table.spawn(table.core(job.slot))
+
+
+def _program(job: Assignment) -> Program:
+    config, found = job.setup.config, job.setup.preloaded
+    if found is None and config.target is not None:
+        sys.path.insert(0, os.path.abspath(config.app_dir))
+        found = target.load(config.target, factory=config.factory)
+    return program(config, found, job.slot)
+
+
+def _but_cancellation(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
+    """At the end all tasks are cancelled; CPython 3.11's and 3.12's streams take that for an error
+    of their callback."""
+    if not isinstance(context.get("exception"), asyncio.CancelledError):
+        loop.default_exception_handler(context)
+
+
+class _Worker:
+    def __init__(
+        self,
+        job: Assignment,
+        served: Program,
+        context: ssl.SSLContext | None,
+    ) -> None:
+        self._job = job
+        self._program = served
+        self._context = context
+        self._stop = asyncio.Event()
+        self._quit = False
+        self._acceptors: list[Acceptor] = []
+        self._served: list[Connections] = []
+
+    async def run(self) -> int:
+        loop = cast(Any, asyncio.get_running_loop())
+        loop.add_signal_handler(signal.SIGTERM, self._stop.set)
+        loop.add_signal_handler(signal.SIGQUIT, self._quick)
+        loop.add_reader(self._job.control, self._orphaned)
+        loop.pulse.show(self._job.page)
+        try:
+            await self._program.startup(lambda: self._tell("enough"))
+        except SetupError as error:
+            return _failed(self._job, "setup", str(error))
+        wanted = self._job.setup.config.defer_accept
+        for listener in self._job.setup.listeners:
+            listener.defer_accept(self._program.client_first if wanted is None else wanted)
+            factory = self._program.protocol(listener)
+            if self._context is not None:
+                factory = over_tls(loop, factory, self._context)
+            connections = connections_of(loop.pump(), listener.table, factory)
+            local = LocalListener(listener.table, self._job.slot)
+            acceptor = Acceptor(loop, local, connections)
+            acceptor.start()
+            self._served.append(connections)
+            self._acceptors.append(acceptor)
+        loop.when_listening(lambda: self._tell("ready"))
+        await self._stop.wait()
+        deadline = time.monotonic() + self._job.setup.config.timeout_graceful_shutdown
+        self._program.drain()
+        await self._stop_accepting(deadline)
+        self._tell("stopping")
+        while (self._connections() or self._program.busy()) and not self._over(deadline):
+            await asyncio.sleep(POLL_SECONDS)
+        if self._connections() and not self._quit:
+            logger.warning("connections cut off after the grace time: %d", self._connections())
+        loop.set_exception_handler(_but_cancellation)
+        await self._program.shutdown()
+        loop.remove_reader(self._job.control)
+        return 0
+
+    def _connections(self) -> int:
+        return sum(len(connections.open) for connections in self._served)
+
+    def _over(self, deadline: float) -> bool:
+        return self._quit or time.monotonic() >= deadline
+
+    def _quick(self) -> None:
+        self._quit = True
+        self._stop.set()
+
+    def _tell(self, what: str) -> None:
+        with suppress(BrokenPipeError):  # nobody is left to tell: the control pipe ends, too
+            os.write(self._job.status, f"{what}\n".encode())
+
+    def _orphaned(self) -> None:
+        """The supervisor is gone, and with us the last who hold the slots: a full stop."""
+        asyncio.get_running_loop().remove_reader(self._job.control)
+        for listener in self._job.setup.listeners:
+            if not listener.foreign:
+                listener.table.stop_arrivals()
+        self._stop.set()
+
+    async def _stop_accepting(self, deadline: float) -> None:
+        """Leave nobody behind: at a full stop the queues end with us, else somebody goes on."""
+        draining = [a for a in self._acceptors if a.local.table.info().stopping]
+        for acceptor in self._acceptors:
+            if acceptor not in draining:
+                self._leave(acceptor)
+        began = time.monotonic()
+        while not self._over(deadline) and not self._drained(draining, began):
+            await asyncio.sleep(POLL_SECONDS)
+        for acceptor in draining:
+            acceptor.stop()
+
+    def _drained(self, acceptors: list[Acceptor], began: float) -> bool:
+        # Handshakes first: one that ends after the look at the queues would be missed.
+        for acceptor in acceptors:
+            try:
+                under_way = acceptor.local.table.half_open() > 0
+            except OSError:
+                under_way = time.monotonic() - began < UNTOLD_HANDSHAKE_SECONDS
+            if under_way:
+                return False
+        return all(acceptor.idle() for acceptor in acceptors)
+
+    def _leave(self, acceptor: Acceptor) -> None:
+        """Give the slot up; whoever serves it next, or the siblings, take what comes late."""
+        with suppress(PermissionError):  # a successor has it
+            acceptor.local.table.release(self._job.slot)
+            acceptor.sweep()
+        acceptor.stop()

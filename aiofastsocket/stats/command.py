@@ -1,0 +1,261 @@
+"""`aiofastsocket stats`: what the listen tables of running programs say, for people and machines.
+
+It reads the pages that the programs share, without disturbing them; any program's: one with the
+preload library, `serve`, or a loop of ours. Of listeners on the device the kernel module tells.
+"""
+
+import json
+import os
+import sys
+import time
+from collections.abc import Iterable
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from .. import proc
+from ..errors import SetupError, UsageError
+from ..table.view import SlotInfo, TableInfo, tables_of
+from .kernel import DeviceCore, device_cores, listen_queues
+
+
+@dataclass(frozen=True)
+class Table:
+    """One table at one moment, and the first of the processes that hold it."""
+
+    pid: int
+    info: TableInfo
+    slots: list[SlotInfo]
+    queue: int | None
+    """Connections waiting at the global listener; None where that cannot be seen."""
+    queues: list[int | None]
+    """The same at each slot."""
+
+
+def _of_process(pid: int, queues: dict[int, int]) -> Iterable[Table]:
+    for view in tables_of(pid):
+        with view:
+            info, slots = view.info(), view.slots()
+        yield Table(
+            pid, info, slots, queues.get(info.cookie), [queues.get(s.cookie) for s in slots]
+        )
+
+
+def collect(pids: Iterable[int]) -> list[Table]:
+    """The tables that these processes hold, each once. Who may not be looked at is passed over."""
+    queues: dict[int, int] = {}
+    with suppress(OSError):
+        queues = listen_queues()
+    found: dict[int, Table] = {}
+    for pid in pids:
+        with suppress(OSError):
+            for table in _of_process(pid, queues):
+                found.setdefault(table.info.cookie, table)
+    return sorted(found.values(), key=lambda table: (table.pid, table.info.address))
+
+
+@dataclass(frozen=True)
+class Found:
+    """What was asked for: tables, and listeners on the device by their sockets' inodes."""
+
+    tables: list[Table]
+    devices: dict[int, list[DeviceCore]]
+
+    def __bool__(self) -> bool:
+        return bool(self.tables or self.devices)
+
+
+def _device_listeners() -> dict[int, list[DeviceCore]]:
+    found: dict[int, list[DeviceCore]] = {}
+    with suppress(FileNotFoundError):  # the module is not loaded
+        for core in device_cores():
+            found.setdefault(core.inode, []).append(core)
+    return found
+
+
+def _sockets(pids: Iterable[int]) -> set[int]:
+    """Inodes of the sockets that these processes hold."""
+    found: set[int] = set()
+    for pid in pids:
+        with suppress(OSError):  # gone, or not ours to look at
+            found |= proc.sockets(pid)
+    return found
+
+
+def select(which: str | None) -> Found:
+    """The listeners of an address, a port or a process id; None: all that may be seen.
+
+    Raises UsageError or, if there are none, SetupError.
+    """
+    if which is None:
+        found = Found(collect(proc.all_pids()), _device_listeners())
+        if not found:
+            raise SetupError("no process that you may look at has a listen table")
+        return found
+    devices = _device_listeners()
+    if ":" in which or (which.isdecimal() and int(which) > 0):
+        end = which if ":" in which else f":{which}"
+        found = Found(
+            [t for t in collect(proc.all_pids()) if _named(t.info.address, end)],
+            {inode: cores for inode, cores in devices.items() if _named(cores[0].address, end)},
+        )
+    else:
+        raise UsageError(f"{which!r} is neither a port, a process id nor host:port")
+    if not found and which.isdecimal():
+        pids = proc.family(int(which))
+        held = _sockets(pids) if devices else set()
+        found = Found(collect(pids), {i: cores for i, cores in devices.items() if i in held})
+    if not found:
+        raise SetupError(f"{which} is nothing with a listen table that you may look at")
+    return found
+
+
+def _named(address: str, end: str) -> bool:
+    """The address itself, or `:port` at its end."""
+    return address.endswith(end) if end.startswith(":") else address == end
+
+
+def as_json(found: Found) -> str:
+    """A list of objects, one a table, and one a listener on the device."""
+
+    def slot(table: Table, s: SlotInfo) -> dict[str, Any]:
+        return {
+            "slot": s.slot,
+            "pid": s.pid or None,
+            "thread": s.tid if s.pid else None,
+            "program": proc.program_name(s.pid) if s.pid else None,
+            "core": s.cpu,
+            "live": s.live,
+            "own": s.own,
+            "stolen": s.stolen,
+            "orphan": s.orphan,
+            "global": s.global_,
+            "queue": table.queues[s.slot],
+            "open": s.open,
+            "busy": None if s.busy is None else round(s.busy, 4),
+            "late": s.late,
+        }
+
+    return json.dumps(
+        [
+            {
+                "address": t.info.address,
+                "pid": t.pid,
+                "program": proc.program_name(t.pid),
+                "shared": t.info.shared,
+                "steer": t.info.steer,
+                "steering": t.info.steer,  # its name until 0.1
+                "why": t.info.why,
+                "queue": t.queue,
+                "without_slot": t.info.others,
+                "slots": [slot(t, s) for s in t.slots],
+            }
+            for t in found.tables
+        ]
+        + [
+            {
+                "address": cores[0].address,
+                "backend": "device",
+                "inode": inode,
+                "queue": sum(c.queue for c in cores if c.core is None),
+                "cores": [
+                    {
+                        "core": c.core,
+                        "live": c.live,
+                        "pids": c.owners,
+                        "own": c.own,
+                        "global": c.global_,
+                        "adopted": c.adopted,
+                        "queue": c.queue,
+                    }
+                    for c in cores
+                ],
+            }
+            for inode, cores in found.devices.items()
+        ]
+    )
+
+
+def _number(value: int | None) -> str:
+    return "?" if value is None else str(value)
+
+
+def _aligned(rows: list[tuple[str, ...]], left: int) -> Iterable[str]:
+    """Lines of a table, the column `left` flush left; none for its head alone."""
+    widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
+    for row in rows if len(rows) > 1 else ():
+        cells = (
+            cell.ljust(width) if i == left else cell.rjust(width)
+            for i, (cell, width) in enumerate(zip(row, widths, strict=True))
+        )
+        yield "  " + "  ".join(cells).rstrip()
+
+
+def _device_text(cores: list[DeviceCore]) -> Iterable[str]:
+    """A paragraph for a listener on the device."""
+    yield f"{cores[0].address}  on the device"
+    rows: list[tuple[str, ...]] = [("core", "owner", "own", "global", "adopted", "queue")]
+    for c in cores:
+        if c.core is not None:
+            owner = ", ".join(f"{proc.program_name(pid)} {pid}" for pid in c.owners) or "nobody"
+            rows.append((str(c.core), owner, *map(str, (c.own, c.global_, c.adopted, c.queue))))
+    yield from _aligned(rows, left=1)
+    for c in cores:
+        if c.core is None:
+            yield (
+                f"  {c.global_ + c.adopted} accepted without a local listener;"
+                f" {c.queue} waiting at the program's own socket"
+            )
+
+
+def as_text(found: Found) -> str:
+    """A paragraph for each table, and for each listener on the device."""
+    lines: list[str] = []
+    for t in found.tables:
+        kind = "shared" if t.info.shared else f"{len(t.slots)} slots, steering {t.info.steer}"
+        lines.append(f"{t.info.address}  {proc.program_name(t.pid)} (process {t.pid})")
+        lines.append(f"  {kind}: {t.info.why}")
+        rows: list[tuple[str, ...]] = [
+            (
+                *("slot", "core", "owner", "own", "stolen", "orphan", "global", "queue"),
+                *("open", "busy", "late"),
+            )
+        ]
+        for s in t.slots:
+            if not s.used and not s.accepted:
+                continue
+            thread = "" if s.tid == s.pid else f"/{s.tid}"
+            owner = f"{proc.program_name(s.pid)} {s.pid}{thread}" if s.alive else "nobody"
+            core = str(s.cpu) if s.cpu >= 0 else "-"
+            counts = (s.own, s.stolen, s.orphan, s.global_)
+            busy = "?" if s.busy is None else f"{s.busy:.0%}"
+            shown = (_number(t.queues[s.slot]), _number(s.open), busy, str(s.late))
+            rows.append((str(s.slot), core, owner, *map(str, counts), *shown))
+        lines += _aligned(rows, left=2)
+        unused = sum(not s.used for s in t.slots)
+        rest = f"{unused} slots not used yet; " if unused and not t.info.shared else ""
+        lines.append(
+            f"  {rest}{t.info.others} accepted without a slot;"
+            f" {_number(t.queue)} waiting at the program's own socket"
+        )
+    for cores in found.devices.values():
+        lines += _device_text(cores)
+    return "\n".join(lines)
+
+
+def show(which: str | None, *, as_machine: bool, watch: bool) -> int:
+    """Print them once, or every second until interrupted. Returns the exit code."""
+    clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() and not as_machine else ""
+    try:
+        while True:
+            found = select(which)
+            body = as_json(found) if as_machine else as_text(found)
+            print((clear if watch else "") + body, flush=True)
+            if not watch:
+                return 0
+            time.sleep(1)
+    except KeyboardInterrupt:
+        return 0
+    except BrokenPipeError:  # `| head`: nobody reads on, and Python need not flush at the end
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return 0

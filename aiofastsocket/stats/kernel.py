@@ -1,0 +1,64 @@
+"""Listening sockets as the kernel tells everybody: accept queues by sock_diag(7), and what the
+kernel module says in /proc/net/fastsocket (native/module/proc.c).
+
+Of the network namespace that it runs in; it does not know tables.
+"""
+
+from dataclasses import dataclass
+from pathlib import Path
+
+from .._native import check, ffi, lib
+
+
+def listen_queues() -> dict[int, int]:
+    """Connections that wait to be accepted, of each TCP listener, by its SO_COOKIE.
+
+    Raises OSError if the kernel has no inet_diag, or a filter refuses netlink.
+    """
+    room = 1024
+    while True:
+        queues = ffi.new("struct fs_queue[]", room)
+        count = check(lib.fs_queues(queues, room), "sock_diag")
+        if count <= room:
+            return {queues[i].cookie: queues[i].length for i in range(count)}
+        room = 2 * count
+
+
+@dataclass(frozen=True)
+class DeviceCore:
+    """What the module counts of a listener for one core; core None: for who has no local listener.
+
+    inode: of the program's socket. own, global_, adopted: connections that the core's owners
+    accepted from their own local listener, from the global one, and from others'. queue: waiting.
+    """
+
+    address: str
+    inode: int
+    core: int | None
+    live: bool
+    own: int
+    global_: int
+    adopted: int
+    queue: int
+    owners: tuple[int, ...]
+
+
+def device_cores(path: Path = Path("/proc/net/fastsocket")) -> list[DeviceCore]:
+    """Every line of it, those of one listener together. Raises OSError without the module."""
+    found = []
+    for line in path.read_text().splitlines()[1:]:
+        address, inode, core, live, own, taken, adopted, queue, owners = line.split()
+        found.append(
+            DeviceCore(
+                address,
+                int(inode),
+                None if core == "-" else int(core),
+                live == "1",
+                int(own),
+                int(taken),
+                int(adopted),
+                int(queue),
+                () if owners == "-" else tuple(map(int, owners.split(","))),
+            )
+        )
+    return found

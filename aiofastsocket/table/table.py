@@ -1,0 +1,239 @@
+"""The listen table: one address, bound once, with a local listener (slot) for every worker.
+
+The process that listens makes the table; its forked children inherit it and claim slots. What they
+share (who serves what, counters) is in a page of shared memory, which any process that may read
+this one's /proc entry can look at: see `tables_of`.
+
+Source: native/include/fastsocket/fs.h.
+"""
+
+import socket
+import weakref
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from .._native import check, ffi, lib
+from ..address import Peer, address_text
+from ..channel import Channel
+from ..choices import STEERINGS, check_slots, check_steering, default_slots
+from ..private import keep_open, let_close
+from .passing import pack, unpack
+from .registry import Registry
+from .view import GLOBAL, Readable
+
+_FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
+
+
+class _Watcher(Protocol):
+    """Who has the table's descriptors registered somewhere."""
+
+    before_close: Callable[[], None]
+
+
+class ListenTable(Readable):
+    """Listen on a bound socket, with `slots` local listeners beside it.
+
+    sock: a bound stream socket. One that listens already is converted if the kernel allows it and
+        served shared otherwise, and so is one that is not TCP; `info()` says which and why.
+    slots: None makes two a core; 0 none: everybody accepts from `sock`, and `records` limits the
+        claims.
+    first_is_slot: slot 0 is `sock` itself, for programs in which nobody accepts from it otherwise.
+    supervised: this process alone decides on steering, and restores the shared page from what it
+        knows, should one of those that serve the table have written nonsense there.
+
+    A context manager. The socket stays the caller's, becomes non-blocking, and is really closed
+    when the table is too. Raises OSError naming the call and address.
+    Forked children have it; for a spawned one it is an argument of multiprocessing.Process, which
+    pickles it with its descriptors.
+    """
+
+    def __init__(
+        self,
+        sock: socket.socket,
+        *,
+        slots: int | None = None,
+        records: int = 0,
+        backlog: int = 2048,
+        steer: str = "auto",
+        first_is_slot: bool = False,
+        supervised: bool = False,
+    ) -> None:
+        check_steering(steer)
+        self._hold(sock, owned=False)
+        options = ffi.new(
+            "struct fs_table_options *",
+            {
+                "slots": default_slots() if slots is None else check_slots(slots, 0),
+                "records": records,
+                "backlog": backlog,
+                "steer": STEERINGS.index(steer),
+                "flags": (lib.FS_FIRST_IS_SLOT if first_is_slot else 0)
+                | (lib.FS_SUPERVISED if supervised else 0),
+            },
+        )
+        out = ffi.new("struct fs_table **")
+        check(lib.fs_table_create(out, sock.fileno(), options), "listen", self.address)
+        self._found(out[0])
+
+    def _hold(self, sock: socket.socket, *, owned: bool) -> None:
+        if not isinstance(sock, socket.socket):
+            raise TypeError(f"a bound socket.socket is needed, not {sock!r}")
+        self._table = None
+        self._channel: Channel | None = None
+        self.sock = sock
+        self.address = address_text(sock)
+        self.watchers: weakref.WeakSet[_Watcher] = weakref.WeakSet()
+        self._owns_sock = owned
+
+    def _found(self, table: Any) -> None:
+        self._table = table
+        self.address = address_text(self.sock)  # listen(2) binds what was not bound
+        # As file objects made of a socket do: it stays open until both are closed.
+        keep_open(self.sock)
+        # accept(2) on a blocking one would wait there, with connections at other listeners.
+        self.sock.setblocking(False)
+        self.first_is_slot = lib.fs_table_fd(table, 0) == self.sock.fileno()
+        _tables.add(self.sock, self)
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        info = self.info()
+        count = 0 if info.shared else info.slots
+        slots = [self.fileno(i) for i in range(count)]
+        return _unpickled, (type(self), count, pack(self._table, self.sock, slots))
+
+    def close(self) -> None:
+        """Give up this process's hold. May be called twice.
+
+        Raises RuntimeError while a server of a running loop serves it.
+        """
+        if self._table is None:
+            return
+        # An epoll registration outlives the descriptor while another process holds the socket.
+        for watcher in list(self.watchers):
+            watcher.before_close()
+        super().close()
+        _tables.discard(self)
+        let_close(self.sock)
+        if self._owns_sock:
+            self.sock.close()
+
+    def bell(self) -> int:
+        """A timerfd(2) that expires whenever claims change, and is never read: to be watched
+        edge-triggered, by every process that wants to know."""
+        return int(lib.fs_table_bell(self._open()))
+
+    def __repr__(self) -> str:
+        return f"<ListenTable {self.address}>"
+
+    def fileno(self, slot: int = GLOBAL) -> int:
+        """Descriptor of a slot's listener; of the global one for GLOBAL or a shared table."""
+        return check(lib.fs_table_fd(self._open(), slot), "slot", slot)
+
+    def core(self, slot: int) -> int:
+        """The core that a slot of a supervised table is for, as its maker knows; -1: none."""
+        return lib.fs_table_core(self._open(), slot)
+
+    def handle(self) -> Any:
+        """The C table, struct fs_table *; good until close()."""
+        return self._open()
+
+    def pointer(self) -> int:
+        """Its address, for who is compiled."""
+        return int(ffi.cast("uintptr_t", self._open()))
+
+    def accept_through(self, channel: Channel) -> None:
+        """Accept by the channel's call, not accept4(2); the channel stays the caller's to keep."""
+        lib.fs_table_set_channel(self._open(), channel.handle())
+        self._channel = channel
+
+    def spawn(self, cpu: int = -1) -> None:
+        """If it accepts through a channel: that gives this process a local listener. Else claims
+        are all there is."""
+        if self._channel is not None:
+            self._channel.spawn_listen(self.sock, cpu)
+
+    def claim(self, slot: int | None = None, cpu: int = -1) -> int:
+        """Claim a slot (None: any free one) for this thread; returns its number.
+
+        The claim of a dead owner is taken over. Raises OSError EBUSY while a
+        living owner has it, or all have owners.
+        """
+        wanted = lib.FS_ANY_SLOT if slot is None else slot
+        return check(lib.fs_table_claim(self._open(), wanted, cpu), "claim slot", self.address)
+
+    def hand_over(self, slot: int, pid: int) -> None:
+        """Make process `pid` the slot's owner, whoever is. OSError ESRCH if it does not run."""
+        check(lib.fs_table_hand_over(self._open(), slot, pid), "hand over slot", self.address)
+
+    def release(self, slot: int) -> None:
+        """Give up this thread's claim and steer away. OSError EPERM if it is somebody else's."""
+        check(lib.fs_table_release(self._open(), slot), "release slot", self.address)
+
+    def reap(self) -> int:
+        """Clear the claims of dead owners, steer away from them; how many there were."""
+        return check(lib.fs_table_reap(self._open()), "reap", self.address)
+
+    def activate(self, slot: int, live: bool = True) -> None:
+        """Let new connections arrive at the slot, or no longer."""
+        check(lib.fs_table_activate(self._open(), slot, live), "steer", self.address)
+
+    def steer(self, wanted: str) -> None:
+        """Choose "cpu", "spread" or "auto" (which decides, and says why in the info)."""
+        check(lib.fs_table_steer(self._open(), STEERINGS.index(wanted)), "steer", self.address)
+
+    def review(self) -> bool:
+        """Under "auto", leave `cpu` if the cores' shares turn out uneven. True: it changed."""
+        return check(lib.fs_table_review(self._open()), "steer", self.address) == 1
+
+    def accept(self, slot: int, source: int, peer: Peer | None = None) -> int:
+        """Accept from slot `source` (or GLOBAL) for the owner of `slot`, counted in the page.
+
+        Returns the connection's descriptor, non-blocking and close-on-exec, and leaves the client's
+        address in `peer`. Raises OSError as accept4(2); BlockingIOError if none waits.
+        """
+        rc = self.try_accept(slot, source, peer)
+        return rc if rc >= 0 else check(rc, "accept", self.address)
+
+    def try_accept(self, slot: int, source: int, peer: Peer | None = None) -> int:
+        """As accept, but returns -errno: most calls in a loop end with -EAGAIN."""
+        if peer is None:
+            return lib.fs_table_accept(self._open(), slot, source, ffi.NULL, ffi.NULL, _FLAGS)
+        peer.clear()
+        return lib.fs_table_accept(self._open(), slot, source, peer.pointer, peer.length, _FLAGS)
+
+    def copy_options(self) -> None:
+        """Copy the global listener's socket options to every slot, again."""
+        check(lib.fs_table_copy_options(self._open()), "setsockopt", self.address)
+
+    def stop_arrivals(self) -> None:
+        """Full stop, first half: no new handshake starts; those under way may finish."""
+        check(lib.fs_table_stop_arrivals(self._open()), "stop", self.address)
+
+    def shutdown(self) -> None:
+        """Full stop, second half, with the queues empty: shutdown(2) of all, for all processes."""
+        check(lib.fs_table_shutdown(self._open()), "shutdown", self.address)
+
+    def queued(self, slot: int) -> int:
+        """Connections that wait to be accepted at a slot (or GLOBAL)."""
+        return check(lib.fs_table_queued(self._open(), slot), "queue", self.address)
+
+    def half_open(self) -> int:
+        """Handshakes under way at the table's port, whichever slot they belong to."""
+        return check(lib.fs_table_half_open(self._open()), "half open", self.address)
+
+
+# Whoever has kept only the socket still has the table, until it is closed.
+_tables: Registry[ListenTable] = Registry()
+
+
+def table_of(sock: socket.socket) -> ListenTable | None:
+    """The table whose global listener `sock` is, made or inherited by this process."""
+    return _tables.find(sock)
+
+
+def _unpickled(kind: type[ListenTable], count: int, packed: list[Any]) -> ListenTable:
+    handle, sock = unpack(count, packed)
+    table = kind.__new__(kind)
+    table._hold(sock, owned=True)
+    table._found(handle)
+    return table

@@ -1,0 +1,188 @@
+"""Reading a listen table: what holds for it and for each slot, for those who have it and for
+strangers, who map its page read-only (any process that may read the owner's /proc entry).
+
+Source: native/include/fastsocket/fs.h.
+"""
+
+import errno
+import os
+import stat
+from collections.abc import Iterator
+from contextlib import suppress
+from dataclasses import dataclass
+from typing import Any
+
+from .._native import Handle, check, ffi, lib, text
+from ..address import host_port, parse
+from ..choices import STEERINGS
+from ..proc import descriptors
+
+GLOBAL: int = lib.FS_GLOBAL
+"""In the place of a slot number: the global listener, or a process without a slot."""
+
+PAGE_NAME = "/memfd:fastsocket-table"
+
+_ADDRESS = ffi.offsetof("struct fs_table_info", "address")
+
+
+@dataclass(frozen=True)
+class TableInfo:
+    """What holds for the whole table at one moment. others: connections accepted by processes
+    without a slot. restored: times that the supervisor found that the page made no sense, and
+    restored it. cookie: SO_COOKIE of the global listener."""
+
+    address: str
+    slots: int
+    shared: bool
+    stopping: bool
+    wanted: str
+    steer: str
+    generation: int
+    others: int
+    restored: int
+    cookie: int
+    why: str
+
+
+@dataclass(frozen=True)
+class SlotInfo:
+    """One slot at one moment. Counters are connections since the table was made.
+
+    claims: times it changed hands. epoch: moves whenever its owner or `live` changes, and back.
+    own, stolen, orphan, global_: accepted by this slot's owner, by where from. arrived: taken out
+    of this slot's queue, by whomever. cookie: SO_COOKIE of its socket. What its owner shows of
+    itself: open, connections that it holds (None: it does not count); busy, the share of its time
+    that it worked (None: it does not tell); late, connections that it took because a sibling was.
+    """
+
+    slot: int
+    pid: int
+    tid: int
+    cpu: int
+    live: bool
+    alive: bool
+    used: bool
+    claims: int
+    epoch: int
+    own: int
+    stolen: int
+    orphan: int
+    global_: int
+    cookie: int
+    arrived: int
+    open: int | None
+    busy: float | None
+    late: int
+
+    @property
+    def accepted(self) -> int:
+        """All connections that this slot's owners accepted."""
+        return self.own + self.stolen + self.orphan + self.global_
+
+
+class Readable(Handle):
+    """A table that can be read: what its maker, its heirs and strangers have in common."""
+
+    _table: Any
+
+    def _open(self) -> Any:
+        if self._table is None:
+            raise ValueError("the listen table is closed")
+        return self._table
+
+    @property
+    def closed(self) -> bool:
+        """close() was called."""
+        return self._table is None
+
+    def info(self) -> TableInfo:
+        """The table's state now."""
+        i = ffi.new("struct fs_table_info *")
+        lib.fs_table_read(self._open(), i)
+        name = parse(bytes(ffi.buffer(i))[_ADDRESS : _ADDRESS + i.address_len])
+        return TableInfo(
+            host_port(name) if isinstance(name, tuple) else "unix",
+            i.slots,
+            i.shared,
+            i.stopping,
+            STEERINGS[i.wanted],
+            STEERINGS[i.steer],
+            i.generation,
+            i.others,
+            i.restored,
+            i.cookie,
+            text(i.why),
+        )
+
+    def slot(self, slot: int) -> SlotInfo:
+        """One slot's state now. Raises OSError (EINVAL) if there is no such slot."""
+        i = ffi.new("struct fs_slot_info *")
+        check(lib.fs_table_read_slot(self._open(), slot, i), "read slot", slot)
+        return SlotInfo(
+            slot,
+            i.pid,
+            i.tid,
+            i.cpu,
+            i.live,
+            i.alive,
+            i.used,
+            i.claims,
+            i.epoch,
+            i.own,
+            i.stolen,
+            i.orphan,
+            getattr(i, "global"),
+            i.cookie,
+            i.arrived,
+            i.open if i.open >= 0 else None,
+            i.worked / i.lived if i.lived else None,
+            i.late,
+        )
+
+    def slots(self) -> list[SlotInfo]:
+        """All slots' states now, by number."""
+        return [self.slot(i) for i in range(self.info().slots)]
+
+    def close(self) -> None:
+        """Give up this process's hold. May be called twice."""
+        if self._table is not None:
+            table, self._table = self._table, None
+            lib.fs_table_free(table)
+
+
+class TableView(Readable):
+    """A read-only look at another process's table."""
+
+    def __init__(self, page_fd: int) -> None:
+        self._table = None
+        out = ffi.new("struct fs_table **")
+        check(lib.fs_table_attach(out, page_fd), "attach")
+        self._table = out[0]
+
+
+def tables_of(pid: int) -> Iterator[TableView]:
+    """Views of the tables that process `pid` holds, in the order it made them.
+
+    Raises OSError if the process is gone or may not be looked at (proc(5), /proc/pid/fd).
+    """
+    for path, meaning in descriptors(pid):
+        if meaning.startswith(PAGE_NAME):
+            with suppress(FileNotFoundError):  # closed meanwhile
+                yield _view(path)
+
+
+def _view(path: str) -> TableView:
+    """What the name stands for now may be another file, whose opening has effects (a terminal, a
+    fifo): it is looked at before it is opened."""
+    seen = os.open(path, os.O_PATH | os.O_CLOEXEC)
+    try:
+        if not stat.S_ISREG(os.fstat(seen).st_mode):
+            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+        # Somebody may hold a lease on it, fcntl(2): nobody is to wait for that.
+        fd = os.open(f"/proc/self/fd/{seen}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+    finally:
+        os.close(seen)
+    try:
+        return TableView(fd)
+    finally:
+        os.close(fd)  # the mapping stays

@@ -1,0 +1,16 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * TCP sockets as the kernel lists them, sock_diag(7): of the network namespace of this process.
+ */
+#ifndef FS_CORE_DIAG_H
+#define FS_CORE_DIAG_H
+
+#include <linux/inet_diag.h>
+#include <stdint.h>
+
+/* Call `each` for every TCP socket of a family (AF_INET, AF_INET6) in one of the states, a set of
+ * bits `1 << TCP_...`. 0, or -errno: no inet_diag in this kernel, or a filter refuses netlink. */
+int diag_sockets(int family, uint32_t states,
+                 void (*each)(void *context, const struct inet_diag_msg *socket), void *context);
+
+#endif
