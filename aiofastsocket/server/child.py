@@ -7,6 +7,7 @@ import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
+from enum import IntEnum
 
 from ..table.pulse import PulsePage
 from . import worker
@@ -29,6 +30,21 @@ MOST_TOLD = 128 * 1024  # bytes: a complaint has 32 KiB at most
 COMPLAINTS = (b"usage", b"setup", b"trace")
 
 
+class State(IntEnum):
+    """Of a worker, as its supervisor knows it.
+
+    STARTING -> SERVING -> LEAVING -> STOPPING -> DRAINED
+    STARTING -> CANCELLED -> STOPPING
+    """
+
+    STARTING = 0
+    CANCELLED = 1  # told to stop before it was ready
+    SERVING = 2
+    LEAVING = 3  # it serves until a successor does
+    STOPPING = 4  # it was told to, or said so
+    DRAINED = 5  # it accepts no more
+
+
 @dataclass
 class Child:
     """A worker process and the supervisor's ends of its pipes."""
@@ -39,12 +55,34 @@ class Child:
     status: int  # -1 once it has ended
     control: int
     page: PulsePage
-    ready: bool = False
-    leaving: bool = False  # it serves until a successor does
-    stopping: bool = False  # it was told to, or said so
-    drained: bool = False  # it accepts no more
+    state: State = State.STARTING
     kill_at: float = FOREVER  # time.monotonic
     told: bytes = b""
+
+    @property
+    def ready(self) -> bool:
+        """It was, at least."""
+        return self.state >= State.SERVING
+
+    @property
+    def serves(self) -> bool:
+        """It is ready, and nobody told it to stop."""
+        return self.state in (State.SERVING, State.LEAVING)
+
+    @property
+    def stopping(self) -> bool:
+        """It is to end, or is about to."""
+        return self.state is State.CANCELLED or self.state >= State.STOPPING
+
+    def begin_serving(self) -> None:
+        """It is ready."""
+        cancelled = self.state is State.CANCELLED
+        self.state = State.STOPPING if cancelled else State.SERVING
+
+    def begin_stopping(self) -> None:
+        """It was told to stop; once more changes nothing."""
+        if not self.stopping:
+            self.state = State.STOPPING if self.ready else State.CANCELLED
 
     def hear(self) -> None:
         """Take what it has told since the last time into `told`."""

@@ -16,7 +16,7 @@ from dataclasses import dataclass, field
 
 from ..table.table import ListenTable
 from . import systemd
-from .child import FOREVER, SIGNALS, Child, fork
+from .child import FOREVER, SIGNALS, Child, State, fork
 from .summary import start_line, steering
 from .worker import Setup
 
@@ -118,13 +118,14 @@ class Supervisor:
         return [
             c
             for c in self._workers.values()
-            if c.slot == slot and c.generation == generation and not (c.leaving or c.stopping)
+            if (c.slot, c.generation) == (slot, generation)
+            and c.state in (State.STARTING, State.SERVING)
         ]
 
     def _is_served(self, slot: int) -> bool:
         """By the present generation; by one that leaves, too."""
         return any(
-            c.slot == slot and c.generation == self._generation and c.ready and not c.stopping
+            (c.slot, c.generation) == (slot, self._generation) and c.serves
             for c in self._workers.values()
         )
 
@@ -205,7 +206,7 @@ class Supervisor:
         """Let it finish: away from new connections, unless its slot has a successor."""
         if child.stopping:
             return
-        child.stopping = True
+        child.begin_stopping()
         child.kill_at = self._deadline()
         if not self._successor(child):
             self._each(lambda table: table.activate(child.slot, False))
@@ -218,21 +219,21 @@ class Supervisor:
 
     def _successor(self, child: Child) -> bool:
         return any(
-            c.slot == child.slot and c.ready and not c.stopping and c is not child
-            for c in self._workers.values()
+            c.slot == child.slot and c.serves and c is not child for c in self._workers.values()
         )
 
     def _overtaken(self, child: Child) -> bool:
         """A newer generation serves its slot already: it replaced a dead one, and a reload came."""
         return any(
-            c.slot == child.slot and c.ready and not c.stopping and c.generation > child.generation
+            c.slot == child.slot and c.serves and c.generation > child.generation
             for c in self._workers.values()
         )
 
     def _relieve(self, child: Child) -> None:
         """Whoever was waiting to leave its slot. One of another generation may be needed yet."""
         for other in self._workers.values():
-            if other.leaving and (other.slot, other.generation) == (child.slot, child.generation):
+            same = (other.slot, other.generation) == (child.slot, child.generation)
+            if same and other.state is State.LEAVING:
                 self._retire(other)
 
     def _put_in_charge(self, child: Child) -> None:
@@ -315,7 +316,7 @@ class Supervisor:
     def _heard(self, child: Child) -> None:
         child.hear()
         if not child.ready and child.said(b"ready"):
-            child.ready = True
+            child.begin_serving()
             self._slots[child.slot] = Slot()
             if self._exit_code is not None:
                 # It started into a stop: it answers what waits, and ends.
@@ -324,14 +325,13 @@ class Supervisor:
                 if not self._overtaken(child):
                     self._put_in_charge(child)
                 self._relieve(child)
-        if child.ready and not (child.leaving or child.stopping) and child.said(b"enough"):
-            child.leaving = True
+        if child.state is State.SERVING and child.said(b"enough"):
+            child.state = State.LEAVING
             logger.info("worker %d (slot %d) has answered enough", child.pid, child.slot)
-        if child.ready and not child.drained and child.said(b"stopping"):
-            child.drained = True
-            if not child.stopping:
+        if State.SERVING <= child.state < State.DRAINED and child.said(b"stopping"):
+            if child.serves:
                 logger.info("worker %d (slot %d) stops: replaced", child.pid, child.slot)
-            child.stopping = True
+            child.state = State.DRAINED
             child.kill_at = min(child.kill_at, self._deadline())
             self._shut_down()
 
@@ -384,7 +384,7 @@ class Supervisor:
     def _fall_back(self) -> None:
         """Put the generation that serves in charge of every slot, and retire any newer one."""
         for child in self._workers.values():
-            if child.generation == self._serving and child.ready and not child.stopping:
+            if child.generation == self._serving and child.serves:
                 self._put_in_charge(child)
         for child in self._workers.values():
             if child.generation != self._serving:
@@ -392,7 +392,9 @@ class Supervisor:
 
     def _shut_down(self) -> None:
         """At a full stop, when all queues are empty: newcomers are refused, the port is free."""
-        if self._exit_code is None or not all(c.drained for c in self._workers.values()):
+        if self._exit_code is None or not all(
+            c.state is State.DRAINED for c in self._workers.values()
+        ):
             return
         for listener in self.setup.listeners:
             if not listener.foreign:
@@ -418,7 +420,7 @@ class Supervisor:
                     logger.warning("%s: %s", listener.address, error)
         served = {child.slot for child in self._workers.values() if child.ready}
         for child in self._workers.values():
-            child.stopping = True
+            child.begin_stopping()
             child.kill_at = self._deadline()
             # One that still starts, alone on its slot, has its queue to answer first.
             if child.ready or quick or child.slot in served or self._serving == 0:

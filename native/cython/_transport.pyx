@@ -35,6 +35,11 @@ from posix.unistd cimport close as close_fd
 
 from core cimport *
 
+cdef enum:  # sizes of arrays, which Cython has to know; Pump.__cinit__ compares them with pump.h's
+    BATCH = 64
+    PARTS = 16
+    PEER = 28
+
 include "pump.pxi"
 include "connections.pxi"
 include "transport.pxi"

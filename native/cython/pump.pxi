@@ -47,12 +47,12 @@ cdef class Pump:
     cdef long long began
     cdef long long scheduled_at
     cdef object failure
-    cdef fs_output outputs[64]
-    cdef iovec parts[64 * 16]
+    cdef fs_output outputs[BATCH]
+    cdef iovec parts[BATCH * PARTS]
 
     def __cinit__(self, loop, parse):
-        if FS_PUMP_BATCH > 64 or FS_PUMP_PARTS > 16:
-            raise AssertionError("the pump's batches have grown")
+        if FS_PUMP_BATCH > BATCH or FS_PUMP_PARTS > PARTS or FS_PUMP_PEER > PEER:
+            raise AssertionError("what the pump fills in has grown (_transport.pyx)")
         rc = fs_pump_open(&self.pump)
         if rc < 0:
             raise OSError(-rc, f"pump: {os.strerror(-rc)}")

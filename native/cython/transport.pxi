@@ -35,7 +35,7 @@ cdef class Transport:
     cdef int fd
     cdef int writes_for_nothing
     cdef socklen_t peer_length
-    cdef unsigned char peer[28]
+    cdef unsigned char peer[PEER]
     cdef bint buffered  # an asyncio.BufferedProtocol
     cdef bint dirty  # it is on the pump's list
     cdef bint watched  # it was flushed since it was accepted
@@ -511,7 +511,7 @@ cdef class Transport:
     cdef int send_now(self) except -1:
         """As far as the kernel takes it; the rest is sent when it may go on. Returns 0 or errno."""
         cdef fs_output out
-        cdef iovec parts[16]
+        cdef iovec parts[PARTS]
         cdef fs_pump *pump = self.pump.pump
         cdef list held = []
         while pump is not NULL:

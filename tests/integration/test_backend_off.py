@@ -15,7 +15,7 @@ OFF = ("targets:Who", "--workers", "2", "--backend", "off")
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
-def test_nothing_is_lost(serve: Serve, number: signal.Signals) -> None:
+def test_nothing_is_lost_without_local_listeners(serve: Serve, number: signal.Signals) -> None:
     service = serve(*OFF)
     with Load(service.address) as load:
         load.more(50)

@@ -29,7 +29,7 @@ Serve = Callable[..., Service]
         ("targets:Who", "--preload"),
     ],
 )
-def test_targets(serve: Serve, arguments: tuple[str, ...], loop: str) -> None:
+def test_targets_of_every_kind(serve: Serve, arguments: tuple[str, ...], loop: str) -> None:
     service = serve(*arguments, "--workers", "2")
     seen = set()
 
@@ -106,7 +106,7 @@ def test_a_dead_servers_socket_file_is_replaced(serve: Serve, tmp_path: Path) ->
     assert [stat.S_IMODE(os.stat(p).st_mode) for p in (path, f"{path}2")] == [0o660, 0o666]
 
 
-def test_tls(serve: Serve, certificate: Path) -> None:
+def test_protocols_over_tls(serve: Serve, certificate: Path) -> None:
     cert, key = certificate, certificate.with_name("key.pem")
     service = serve(
         *("targets:Who", "--workers", "2"),

@@ -145,7 +145,7 @@ async def test_a_cancelled_handler() -> None:
     await end(server)
 
 
-async def test_a_client_that_resets() -> None:
+async def test_a_client_that_resets_a_stream() -> None:
     lost = asyncio.get_running_loop().create_future()
 
     class Waiting(asyncio.Protocol):
@@ -160,7 +160,7 @@ async def test_a_client_that_resets() -> None:
     await end(server)
 
 
-async def test_start_tls(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
+async def test_start_tls_on_a_stream(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
     """A connection that is upgraded by its server."""
     loop = asyncio.get_running_loop()
     upgraded: list[asyncio.Task[None]] = []

@@ -128,7 +128,7 @@ async def test_executor_and_threads() -> None:
     await server.wait_closed()
 
 
-async def test_debug_mode(caplog: pytest.LogCaptureFixture) -> None:
+async def test_debug_mode_of_a_loop(caplog: pytest.LogCaptureFixture) -> None:
     loop = asyncio.get_running_loop()
     loop.set_debug(True)
     loop.slow_callback_duration = 0.05

@@ -63,7 +63,7 @@ async def test_what_connection_lost_can_ask_for() -> None:
 
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
-async def test_addresses(host: str) -> None:
+async def test_addresses_of_a_connection(host: str) -> None:
     """As the client sees them; also when the connection is over."""
     async with connected(Plain, host) as (client, protocol):
         for _ in range(2):
@@ -153,7 +153,7 @@ async def test_repr_in_every_state(how: str) -> None:
         assert states[0] not in states[1:]
 
 
-async def test_debug_mode(caplog: pytest.LogCaptureFixture) -> None:
+async def test_debug_mode_of_a_transport(caplog: pytest.LogCaptureFixture) -> None:
     """As without it; nothing to worry about is logged."""
     loop = asyncio.get_running_loop()
     loop.set_debug(True)

@@ -81,7 +81,7 @@ async def test_a_client_that_leaves_before_it_is_accepted(kind: type[Notes]) -> 
 
 @kinds
 @pytest.mark.parametrize("accepted", [True, False])
-async def test_a_client_that_resets(kind: type[Notes], accepted: bool) -> None:
+async def test_a_client_that_resets_while_we_read(kind: type[Notes], accepted: bool) -> None:
     async with serving(kind) as server:
         client = Client(server.address)
         if accepted:

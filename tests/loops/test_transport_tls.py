@@ -318,7 +318,7 @@ def upgrade(context: ssl.SSLContext, address: Any, size: int) -> bytes:
 
 @pytest.mark.parametrize("paused", [False, True])
 @pytest.mark.parametrize("size", [5, len(DATA)])
-async def test_start_tls(
+async def test_start_tls_on_a_transport(
     size: int, paused: bool, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
     """What was written before goes out in the clear before it."""

@@ -109,7 +109,7 @@ def test_not_pinned(tmp_path: Path, options: tuple[str, ...]) -> None:
         assert all(len(os.sched_getaffinity(slot.pid)) > 1 for slot in owners(pid))
 
 
-def test_defer_accept(tmp_path: Path) -> None:
+def test_defer_accept_under_the_library(tmp_path: Path) -> None:
     """A client that says nothing is not accepted; one that speaks is, at once."""
     with started(tmp_path, "--defer-accept") as (pid, port):
         with socket.create_connection(("127.0.0.1", port)) as silent:

@@ -41,7 +41,7 @@ def replaced(program: Program, victim: int) -> bool:
     return victim not in owners and len(owners) == 4
 
 
-def test_every_reset_is_accounted_for(start: Start) -> None:
+def test_every_reset_of_nginx_is_accounted_for(start: Start) -> None:
     """One of four nginx workers is killed, 20 times. Connections lost = connections that a killed
     worker had accepted, by the page's counters: one reset in a queue would be one that nobody had
     counted. A kill between counting and accepting leaves one too many.

@@ -162,7 +162,7 @@ def peer() -> list[object]:
 
 
 @pytest.mark.parametrize("loop", OURS)
-def test_uvicorn(loop: str, peer: list[object]) -> None:
+def test_uvicorn_on_our_loops(loop: str, peer: list[object]) -> None:
     with running(uvicorn(loop), "Uvicorn running", 1) as server:
         address = server.address()
         seen = talk(address)

@@ -123,7 +123,7 @@ def test_gunicorn(kind: str, run: Start, preloaded: bool) -> None:
     check_left_alone(program, signal.SIGTERM, 0)
 
 
-def test_uvicorn(run: Start, preloaded: bool) -> None:
+def test_uvicorn_under_the_library(run: Start, preloaded: bool) -> None:
     """Each spawned worker listens on the socket that its parent bound; loops are uvloop's."""
     program = run(others.uvicorn)
     if preloaded:

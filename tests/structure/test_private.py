@@ -37,7 +37,7 @@ def check(whose: str, owner: Any, names: dict[str, str]) -> None:
     assert not gone, "\n".join(gone)
 
 
-def test_sockets() -> None:
+def test_names_of_sockets() -> None:
     with socket.socket() as sock:
         check("socket.socket", sock, private.SOCKET)
         private.keep_open(sock)
@@ -47,7 +47,7 @@ def test_sockets() -> None:
         assert sock.fileno() < 0, "_decref_socketios() does not close any more"
 
 
-def test_selectors() -> None:
+def test_names_of_selectors() -> None:
     with selectors.EpollSelector() as selector:
         check("selectors.EpollSelector", selector, private.SELECTOR)
     check("selectors", selectors, private.SELECTORS_MODULE)
@@ -60,11 +60,11 @@ def test_selectors() -> None:
         assert keeps.register(0, selectors.EVENT_READ) == keeps.unregister(0)
 
 
-def test_loops() -> None:
+def test_names_of_loops() -> None:
     a_loop(lambda loop: check("asyncio.SelectorEventLoop", loop, private.LOOP))
 
 
-def test_servers() -> None:
+def test_names_of_servers() -> None:
     def use(loop: asyncio.SelectorEventLoop) -> None:
         create = loop.create_server(asyncio.Protocol, "127.0.0.1", 0, start_serving=False)
         server = loop.run_until_complete(create)
@@ -74,7 +74,7 @@ def test_servers() -> None:
     a_loop(use)
 
 
-def test_transports() -> None:
+def test_names_of_transports() -> None:
     """Of asyncio's own, which ours stands in for: what asyncio asks of one."""
 
     def use(loop: asyncio.SelectorEventLoop) -> None:
@@ -89,7 +89,7 @@ def test_transports() -> None:
     a_loop(use)
 
 
-def test_tls() -> None:
+def test_names_of_tls() -> None:
     def use(loop: asyncio.SelectorEventLoop) -> None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         nobody: Any = None  # waits for the handshake
@@ -101,7 +101,7 @@ def test_tls() -> None:
     check("asyncio.sslproto", sslproto, private.SSLPROTO)
 
 
-def test_uvloop() -> None:
+def test_names_of_uvloop() -> None:
     loop = uvloop.new_event_loop()
     try:
         check("uvloop.Loop", loop, private.UVLOOP)

@@ -10,7 +10,7 @@ from aiofastsocket import Channel, SetupError, UsageError
 
 
 @pytest.mark.parametrize("backend", ["reuseport", "off"])
-def test_round(backend: str) -> None:
+def test_listen_spawn_accept_and_close_on_each_backend(backend: str) -> None:
     with Channel(backend, slots=2) as channel:
         assert channel.backend == backend
         with channel.socket() as sock:

@@ -26,18 +26,18 @@ def cores(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> list[DeviceCore]:
     return found
 
 
-def test_read(cores: list[DeviceCore]) -> None:
+def test_the_modules_lines_are_read(cores: list[DeviceCore]) -> None:
     assert cores[0] == DeviceCore("[::1]:80", 501, None, False, 0, 4, 1, 2, ())
     assert cores[1] == DeviceCore("[::1]:80", 501, 0, True, 10, 3, 0, 0, (os.getpid(),))
     assert [c.inode for c in cores] == [501, 501, 501, 502]
 
 
-def test_without_the_module(tmp_path: Path) -> None:
+def test_device_counters_without_the_module(tmp_path: Path) -> None:
     with pytest.raises(FileNotFoundError):
         device_cores(tmp_path / "none")
 
 
-def test_shown(cores: list[DeviceCore]) -> None:
+def test_the_modules_counters_are_shown(cores: list[DeviceCore]) -> None:
     text = stats.as_text(stats.select("80")).splitlines()
     assert text[0] == "[::1]:80  on the device"
     assert text[1].split() == ["core", "owner", "own", "global", "adopted", "queue"]

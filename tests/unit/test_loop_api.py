@@ -307,7 +307,7 @@ def test_context_variables_after_a_pause(factory: Callable[[], asyncio.AbstractE
 
 @pytest.mark.parametrize("name", LOOPS)
 @pytest.mark.parametrize("defer", [False, True])
-def test_defer_accept(name: str, defer: bool) -> None:
+def test_defer_accept_of_a_server(name: str, defer: bool) -> None:
     """A connection is accepted when its client has said something."""
 
     async def main() -> None:

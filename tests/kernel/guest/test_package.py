@@ -93,7 +93,7 @@ async def loop_serves(new_loop: str) -> None:
 
 
 @pytest.mark.parametrize("name", ["uvloop", "asyncio"])
-def test_loops(name: str) -> None:
+def test_loops_on_the_device(name: str) -> None:
     loop = aiofastsocket.new_event_loop(backend="device") if name == "uvloop" else None
     if loop is None:
         from aiofastsocket.loop import SelectorLoop
@@ -131,7 +131,7 @@ def test_serve_is_balanced_by_core(serve: Serve) -> None:
     }
 
 
-def test_queued_connections_survive_their_worker(serve: Serve) -> None:
+def test_queued_connections_survive_their_worker_on_the_device(serve: Serve) -> None:
     service = serve("targets:Who", *DEVICE)
     port = service.address[1]
     ask(service.address)
@@ -154,7 +154,7 @@ def test_queued_connections_survive_their_worker(serve: Serve) -> None:
 
 
 @pytest.mark.parametrize("number", [signal.SIGHUP, signal.SIGTERM])
-def test_nothing_is_lost(serve: Serve, number: signal.Signals) -> None:
+def test_nothing_is_lost_on_the_device(serve: Serve, number: signal.Signals) -> None:
     service = serve("targets:Who", *DEVICE)
     old = set(service.workers())
     with Load(service.address, threads=3) as load:

@@ -70,7 +70,7 @@ def settings_of(make: Callable[..., Program]) -> Callable[..., Program]:
     [(nginx, {"workers": 2}), (haproxy, {"threads": 2}), (lighttpd, {"workers": 2})],
     ids=["nginx", "haproxy", "lighttpd"],
 )
-def test_same_answers(
+def test_servers_answer_on_the_device_as_without(
     start: Start, make: Callable[..., Program], options: dict[str, int], backend: str
 ) -> None:
     program = begin(start, settings_of(make), backend, **options)

@@ -8,7 +8,7 @@ import pytest
 from aiofastsocket.address import parse
 
 
-def test_addresses() -> None:
+def test_addresses_as_accept_writes_them() -> None:
     v4 = (
         struct.pack("=H", socket.AF_INET) + struct.pack("!H", 80) + bytes([127, 0, 0, 1]) + bytes(8)
     )
