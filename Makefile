@@ -31,8 +31,10 @@ $(DEV)/ready: pyproject.toml
 	@touch $@
 
 # A look at everything, in less than a minute.
-quick: dev
-	@$(DEV)/bin/ctest --test-dir build/dev --output-on-failure -j 2 -LE slow --quiet
+QUICK = tests/structure tests/unit tests/asgi/test_http.py tests/asgi/test_websocket.py tests/loops \
+  $(addprefix tests/integration/test_,kinds.py crash.py) -k "not asyncio and not tls and not TLS"
+quick: dev packages
+	@$(DEV)/bin/ctest --test-dir build/dev --output-on-failure -E stress
 	$(DEV)/bin/pytest -q $(or $(PYTEST_ARGS),$(QUICK))
 
 test: test-native test-python

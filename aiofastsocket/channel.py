@@ -17,7 +17,8 @@ class Channel(Handle):
     """An open channel; a context manager that closes it.
 
     backend: "auto", "device", "reuseport" or "off"; None takes AIOFASTSOCKET_BACKEND.
-    slots: local listeners behind each listening socket (reuseport); None: two a core.
+    slots: local listeners behind each listening socket (reuseport); None: two a core, at least
+        eight.
     device: path of the device.
 
     Raises UsageError for an unknown backend, SetupError if the backend asked for cannot be had.

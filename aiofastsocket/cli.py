@@ -90,8 +90,8 @@ def _exec_arguments(commands: "argparse._SubParsersAction[_Parser]") -> None:
     e.add_argument(
         "--steer",
         choices=STEERINGS,
-        help="where new connections go: cpu, to the worker of the core that received them; spread, "
-        "evenly to all; auto: what fits the network cards (auto)",
+        help="destination of new connections: cpu, the worker of the core that received them; "
+        "spread, all workers evenly; auto: what fits the network cards (auto)",
     )
     e.add_argument(
         "--pin",

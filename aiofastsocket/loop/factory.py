@@ -21,7 +21,8 @@ def new_event_loop(
 
     loop: "uvloop", or "asyncio" for asyncio.SelectorEventLoop on FastsocketSelector.
     backend: "auto", "device", "reuseport" or "off"; None takes AIOFASTSOCKET_BACKEND.
-    steer: "auto", "cpu" or "spread". slots: local listeners of each address; None: two a core.
+    steer: "auto", "cpu" or "spread". slots: local listeners of each address; None: two a core, at
+        least eight.
 
     Raises UsageError for a wrong name, SetupError if the backend asked for cannot be had.
     Without arguments it is a loop factory: asyncio.Runner(loop_factory=new_event_loop).

@@ -65,7 +65,7 @@ OPTIONS = (
         "interface",
         Word(INTERFACES),
         "program",
-        "what kind of program it is; auto: find out by looking at it",
+        "kind of the program; auto: find out by looking at it",
         "auto",
     ),
     Option("factory", FLAG, "program", "the target is a function that returns the program", False),
@@ -183,8 +183,8 @@ OPTIONS = (
         "steer",
         Word(STEERINGS),
         "workers",
-        "where new connections go: cpu, to the worker of the core that received them; spread, "
-        "evenly to all; auto: what fits the network cards",
+        "destination of new connections: cpu, the worker of the core that received them; spread, "
+        "all workers evenly; auto: what fits the network cards",
         "auto",
     ),
     Option(

@@ -35,8 +35,8 @@ class ListenTable(Readable):
 
     sock: a bound stream socket. One that listens already is converted if the kernel allows it and
         served shared otherwise, and so is one that is not TCP; `info()` says which and why.
-    slots: None makes two a core; 0 none: everybody accepts from `sock`, and `records` limits the
-        claims.
+    slots: None makes two a core, at least eight; 0 none: everybody accepts from `sock`, and
+        `records` limits the claims.
     first_is_slot: slot 0 is `sock` itself, for programs in which nobody accepts from it otherwise.
     supervised: this process alone decides on steering, and restores the shared page from what it
         knows, should one of those that serve the table have written nonsense there.

@@ -146,7 +146,9 @@ def test_an_early_answer_to_who_expects_100(server: Any, ours: bool) -> None:
         ("http://other.org:81/scope?x", "/scope", "/scope", "x"),
     ],
 )
-def test_targets_of_requests(server: Any, target: str, path: str, raw_path: str, query: str) -> None:
+def test_targets_of_requests(
+    server: Any, target: str, path: str, raw_path: str, query: str
+) -> None:
     scope = scope_of(server, get(target))
     assert (scope["path"], scope["raw_path"], scope["query_string"]) == (path, raw_path, query)
 

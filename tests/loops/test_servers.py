@@ -257,7 +257,9 @@ async def test_a_factory_that_raises() -> None:
     await server.wait_closed()
 
 
-async def test_a_server_over_tls(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
+async def test_a_server_over_tls(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Echo, "127.0.0.1", 0, ssl=server_context)
     address = server.sockets[0].getsockname()

@@ -160,7 +160,9 @@ async def test_a_client_that_resets_a_stream() -> None:
     await end(server)
 
 
-async def test_start_tls_on_a_stream(server_context: ssl.SSLContext, client_context: ssl.SSLContext) -> None:
+async def test_start_tls_on_a_stream(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
     """A connection that is upgraded by its server."""
     loop = asyncio.get_running_loop()
     upgraded: list[asyncio.Task[None]] = []
