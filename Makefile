@@ -30,7 +30,7 @@ $(DEV)/ready: pyproject.toml
 	@$(DEV)/bin/pip install -q --group build
 	@touch $@
 
-# A look at everything, in less than a minute.
+# A little of everything, in less than a minute.
 QUICK = tests/structure tests/unit tests/asgi/test_http.py tests/asgi/test_websocket.py tests/loops \
   $(addprefix tests/integration/test_,kinds.py crash.py) -k "not asyncio and not tls and not TLS"
 quick: dev packages

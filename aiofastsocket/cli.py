@@ -132,7 +132,7 @@ def _exec_arguments(commands: "argparse._SubParsersAction[_Parser]") -> None:
 def _stats_arguments(commands: "argparse._SubParsersAction[_Parser]") -> None:
     t = commands.add_parser(
         "stats",
-        help="who accepts what: per listener and worker",
+        help="show connections accepted and waiting, for each listener and worker",
         description="Show listeners and slots of running programs: `serve`, `exec`, our loops.",
     )
     t.add_argument(
@@ -144,10 +144,10 @@ def _stats_arguments(commands: "argparse._SubParsersAction[_Parser]") -> None:
 
 def _renamed(arguments: Sequence[str]) -> list[str]:
     """The options of `exec` by the names that they have now; a line on each old one."""
-    if arguments[:1] != ["exec"]:
-        return list(arguments)
-    found = ["exec"]
-    rest = list(arguments[1:])
+    rest = list(arguments)
+    if rest[:1] != ["exec"]:
+        return rest
+    found = [rest.pop(0)]
     while rest and rest[0].startswith("-") and rest[0] != "--":
         option = rest.pop(0)
         found.append(option)
@@ -170,9 +170,9 @@ def _old(name: str, now: str) -> None:
 def _run(command: str, options: dict[str, Any]) -> int:
     if command == "exec":
         program = options.pop("program")
-        level, file = options.pop("log_level"), options.pop("log_file")
-        if level is not None or file is not None:
-            options["log"] = f"{level or 'error'}:{file}" if file is not None else level
+        level, _, file = (options.pop("log") or "").partition(":")  # until 0.1
+        options["log_level"] = options["log_level"] or level or None
+        options["log_file"] = options["log_file"] or file or None
         execute(program[1:] if program[:1] == ["--"] else program, **options)
     if command == "stats":
         return show(**options)

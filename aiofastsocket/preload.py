@@ -6,7 +6,6 @@ calls themselves.
 """
 
 import os
-import re
 import shutil
 import stat
 import struct
@@ -122,7 +121,9 @@ def environment(settings: dict[str, str], base: dict[str, str]) -> dict[str, str
     return base | {"LD_PRELOAD": ":".join([library, *before])} | settings
 
 
-def _check(slots: int | None, ports: str | None, log: str | None) -> None:
+def _check(
+    slots: int | None, ports: str | None, log_level: str | None, log_file: str | None
+) -> None:
     """Say before the program starts what the library would complain of in it."""
     if slots is not None:
         check_slots(slots, what="--slots")
@@ -135,8 +136,10 @@ def _check(slots: int | None, ports: str | None, log: str | None) -> None:
     )
     if not good:
         raise UsageError(f"--ports {ports}: use ports and ranges, as 80,443,8000-8100")
-    if log is not None and not re.fullmatch("(off|error|info|debug)(:/.*)?", log):
-        raise UsageError(f"log {log}: use off, error, info or debug, and the full path of a file")
+    if log_level is not None and log_level not in LOG_LEVELS:
+        raise UsageError(f"--log-level {log_level}: use off, error, info or debug")
+    if log_file is not None and not log_file.startswith("/"):
+        raise UsageError(f"--log-file {log_file}: use the full path of a file")
 
 
 def execute(
@@ -148,10 +151,11 @@ def execute(
     slots: int | None,
     defer_accept: bool,
     ports: str | None,
-    log: str | None,
+    log_level: str | None,
+    log_file: str | None,
 ) -> NoReturn:
-    """Become the program. Options are the library's settings: see `environment`. log: a level, or
-    "level:/full/path". Raises UsageError or SetupError, and OSError if execve(2) fails."""
+    """Become the program, with the library's settings. Raises UsageError or SetupError, and OSError
+    if execve(2) fails."""
     if not program:
         raise UsageError("which program? aiofastsocket exec -- nginx -g 'daemon off;'")
     given = {
@@ -161,10 +165,10 @@ def execute(
         "FSOCKET_SLOTS": None if slots is None else str(slots),
         "FSOCKET_DEFER_ACCEPT": "1" if defer_accept else None,
         "FSOCKET_PORTS": ports,
-        "FSOCKET_LOG": log,
+        "FSOCKET_LOG": log_level if log_file is None else f"{log_level or 'error'}:{log_file}",
     }
     settings = {name: value for name, value in given.items() if value is not None}
-    _check(slots, ports, log)
+    _check(slots, ports, log_level, log_file)
     path = check_program(program[0])
     env = environment(settings, dict(os.environ))
     sys.stdout.flush()

@@ -26,7 +26,7 @@ def program_name(pid: int) -> str:
 def parent(pid: int) -> int:
     """/proc/PID/stat, field 4, after the last parenthesis; 0 if it has none, or is gone."""
     try:
-        return int(Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[1])
+        return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
     except OSError:
         return 0
 

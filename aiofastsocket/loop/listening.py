@@ -226,7 +226,7 @@ class Listening(Forkable):
             attach=server.attach,
             detach=server.detach,
         )
-        serving = ServerSide(cast(Any, self), table, connections)
+        serving = ServerSide(cast(Any, self), self._channel, table, connections)
         self._serving[sock.fileno()] = serving
         serving.begin()
 

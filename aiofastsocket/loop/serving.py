@@ -10,6 +10,8 @@ from contextvars import copy_context
 from typing import Protocol
 
 from ..address import Address
+from ..channel import Channel
+from ..table.open import spawn
 from ..table.part import LocalListener
 from ..table.table import ListenTable
 from .acceptor import Acceptor, Taker
@@ -34,18 +36,20 @@ class ServerSide:
     def __init__(
         self,
         loop: ListenLoop,
+        channel: Channel,
         table: ListenTable,
         taker: Taker,
     ) -> None:
         self.table = table
         self.local = LocalListener(table, on_close=self._refuse)
+        self._channel = channel
         self._acceptor = Acceptor(loop, self.local, taker)
         # asyncio's servers accept in the context that started them.
         self._context = copy_context()
 
     def begin(self) -> None:
         """See Serving."""
-        self.table.spawn()
+        spawn(self._channel, self.table)
         self._context.run(self._acceptor.start)
 
     def end(self) -> None:

@@ -70,11 +70,15 @@ def from_python(app: Any, given: dict[str, Any]) -> tuple[Config, Any]:
     unknown = given.keys() - {option.name for option in OPTIONS}
     if unknown:
         raise UsageError(f"serve() has no option {', '.join(sorted(unknown))}")
-    if given.get("reload") and not isinstance(app, str):
-        raise UsageError('serve(reload=True) needs the application by name: "module:attribute"')
     named = app if hasattr(app, "__qualname__") else type(app)
     target = app if isinstance(app, str) else f"{named.__module__}:{named.__qualname__}"
-    return config({"target": target} | given), None if isinstance(app, str) else app
+    try:
+        wanted = config({"target": target} | given)
+    except (TypeError, AttributeError, ValueError) as error:  # a NUL in a name, say
+        raise UsageError(f"serve(): a value of another type than the option's: {error}") from None
+    if wanted.reload and not isinstance(app, str):
+        raise UsageError('serve(reload=True) needs the application by name: "module:attribute"')
+    return wanted, None if isinstance(app, str) else app
 
 
 def _binds(options: dict[str, Any]) -> tuple[Bind, ...]:

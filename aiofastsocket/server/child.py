@@ -56,6 +56,7 @@ class Child:
     control: int
     page: PulsePage
     state: State = State.STARTING
+    reaped: bool = False  # its number may be another process's
     kill_at: float = FOREVER  # time.monotonic
     told: bytes = b""
 
@@ -103,7 +104,8 @@ class Child:
 
     def end(self, *, quick: bool) -> None:
         """Tell it to stop; one that does not listen to signals yet just ends."""
-        os.kill(self.pid, signal.SIGQUIT if quick and self.ready else signal.SIGTERM)
+        if not self.reaped:
+            os.kill(self.pid, signal.SIGQUIT if quick and self.ready else signal.SIGTERM)
 
     def complaint(self, code: int) -> tuple[str, str]:
         """Why it could not start, given its exit code: kind ("usage", "setup", "trace"), text."""

@@ -6,6 +6,7 @@ right. `what` is how the user named it: "--backlog", "$WEB_CONCURRENCY".
 """
 
 import math
+import operator
 import os
 from collections.abc import Mapping
 from dataclasses import dataclass
@@ -25,21 +26,24 @@ class Kind(Protocol):
 
 
 def _wrong(what: str, value: Any, right: str) -> UsageError:
-    if isinstance(value, int | float | str):
-        return UsageError(f"{what} {value}: use {right}")
+    if isinstance(value, int | float | str) and not isinstance(value, bool):
+        shown = str(value) if len(str(value)) < 100 else "of so many digits"
+        return UsageError(f"{what} {shown}: use {right}")
     return UsageError(f"{what} {value!r} is of another type: use {right}")
 
 
 @dataclass(frozen=True)
 class Text:
-    """Any text; from Python a path too, or, for a list with commas, a list."""
+    """Any text; from Python a path too. commas: it is a list with commas between, and from Python
+    may be one."""
 
     metavar: str
+    commas: bool = False
 
     def convert(self, what: str, value: Any) -> str:
         if isinstance(value, os.PathLike):
             value = os.fspath(value)
-        if isinstance(value, list | tuple):
+        if self.commas and isinstance(value, list | tuple):
             value = ",".join(map(str, value))
         if not isinstance(value, str):
             raise _wrong(what, value, "text")
@@ -59,25 +63,23 @@ class Word:
 
 @dataclass(frozen=True)
 class Whole:
-    """A whole number, not less than `least`."""
+    """A whole number from `least` to `most` (None: no limit)."""
 
     least: int = 1
-    most: int = 2**31 - 1
+    most: int | None = None
     metavar: str = "N"
 
     def convert(self, what: str, value: Any) -> int:
-        number = int(value) if isinstance(value, str) and _is_whole(value) else value
-        top = self.most < 2**31 - 1
-        right = f"{self.least} to {self.most}" if top else f"{self.least} or more"
-        if isinstance(number, bool) or not isinstance(number, int):
+        right = f"{self.least} or more" if self.most is None else f"{self.least} to {self.most}"
+        try:
+            number = int(value) if isinstance(value, str) else operator.index(value)
+        except (TypeError, ValueError):  # of too many digits, too
+            number = None
+        if number is None or isinstance(value, bool):
             raise _wrong(what, value, f"a whole number, {right}")
-        if not self.least <= number <= self.most:
+        if number < self.least or (self.most is not None and number > self.most):
             raise _wrong(what, value, right)
         return number
-
-
-def _is_whole(text: str) -> bool:
-    return text.removeprefix("-").isdecimal() and text.isascii()
 
 
 @dataclass(frozen=True)
@@ -90,7 +92,7 @@ class Auto:
     def convert(self, what: str, value: Any) -> int | None:
         if value == "auto" or value is None:
             return None
-        if isinstance(value, str) and not _is_whole(value):
+        if isinstance(value, str) and not value.removeprefix("-").isdecimal():
             raise UsageError(f"{what} is {value!r}: use auto or a number")
         return self.number.convert(what, value)
 
@@ -106,7 +108,7 @@ class Seconds:
         right = "0 or more seconds" if self.zero else "more than 0 seconds"
         try:
             seconds = float(value) if isinstance(value, int | float | str) else math.nan
-        except ValueError:
+        except (ValueError, OverflowError):
             seconds = math.nan
         if isinstance(value, bool) or not (seconds > 0 or (self.zero and seconds == 0)):
             raise _wrong(what, value, right)
@@ -121,11 +123,9 @@ class Switch:
     metavar = None
 
     def convert(self, what: str, value: Any) -> bool:
-        known = {"yes": True, "no": False}
-        value = known.get(value, value) if isinstance(value, str) else value
-        if not isinstance(value, bool):
+        if value not in (True, False, "yes", "no"):  # 1 and 0 are equal to these
             raise _wrong(what, value, "yes or no, True or False from Python")
-        return value
+        return bool(value) and value != "no"
 
 
 @dataclass(frozen=True)
@@ -162,7 +162,7 @@ class Each:
         if isinstance(value, Mapping):
             value = value.items()
         elif isinstance(value, str | os.PathLike):
-            value = [value]
+            value = [value] if value else []
         try:
             several = list(value)
         except TypeError:

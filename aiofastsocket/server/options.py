@@ -20,6 +20,8 @@ LIFESPANS = ("auto", "on", "off")
 HTTP = ("auto", "httptools")
 WS = ("auto", "websockets", "websockets-sansio")
 
+INT_MAX = 2**31 - 1  # listen(2) and descriptors are ints
+
 YES = Switch()
 FLAG = Switch(flag=True)
 
@@ -27,8 +29,9 @@ FLAG = Switch(flag=True)
 @dataclass(frozen=True)
 class Option:
     """name: in Python, and of the field that has it. default: None means what `unset` says.
-    variable: of the environment, for those who do not give the option. written: on the command
-    line, where that is another name. since: the release that brought it."""
+    variable: of the environment, for those who do not give the option. late: it is read where the
+    option is used, once the program is there, which may have set it. written: on the command line,
+    where that is another name. since: the release that brought it."""
 
     name: str
     kind: Kind
@@ -37,6 +40,7 @@ class Option:
     default: Any = None
     unset: str = ""
     variable: str = ""
+    late: bool = False
     written: str = ""
     since: str = "0.1"
 
@@ -107,10 +111,12 @@ OPTIONS = (
     Option("host", Text("HOST"), "addresses", "as --bind HOST:PORT", unset="127.0.0.1"),
     Option("port", Whole(0, 65535), "addresses", "as --bind HOST:PORT", unset="8000"),
     Option("uds", Text("PATH"), "addresses", "as --bind unix:PATH"),
-    Option("fd", Whole(0), "addresses", "as --bind fd://N, a socket of the starting program's"),
+    Option(
+        "fd", Whole(0, INT_MAX), "addresses", "as --bind fd://N, a socket of the starting program's"
+    ),
     Option(
         "backlog",
-        Whole(),
+        Whole(1, INT_MAX),
         "addresses",
         "connections that may wait at each listener to be accepted",
         2048,
@@ -216,11 +222,12 @@ OPTIONS = (
     ),
     Option(
         "forwarded_allow_ips",
-        Text("LIST"),
+        Text("LIST", commas=True),
         "HTTP",
         "trusted proxies: addresses and networks with commas between, or * for all",
         unset="127.0.0.1",
         variable="FORWARDED_ALLOW_IPS",
+        late=True,
     ),
     Option("access_log", YES, "HTTP", "write a line for each response", True),
     Option(
@@ -363,11 +370,15 @@ def complete(given: Mapping[str, Any]) -> dict[str, Any]:
     """
     values = {}
     for option in OPTIONS:
-        value = option.default
-        if option.name in given:
-            value = option.kind.convert(option.flag, given[option.name])
-        elif option.variable in os.environ:
-            what = f"${option.variable}"
-            value = option.kind.convert(what, os.environ[option.variable])
-        values[option.name] = value
+        value, origin = given.get(option.name), option.flag
+        absent = option.name not in given or (value is None and _may_be_none(option))
+        if absent and option.variable and not option.late:
+            value, origin = os.environ.get(option.variable), f"${option.variable}"
+            absent = value is None
+        values[option.name] = option.default if absent else option.kind.convert(origin, value)
     return values
+
+
+def _may_be_none(option: Option) -> bool:
+    """From Python, None is as if it was not given, where a program may have no value of its own."""
+    return option.default in (None, ()) or option.group in ("TLS", "HTTP", "limits")

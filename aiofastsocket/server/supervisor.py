@@ -340,6 +340,7 @@ class Supervisor:
             pid, status = os.waitpid(child.pid, os.WNOHANG)
             if pid:
                 del self._workers[pid]
+                child.reaped = True
                 self._heard(child)  # all it wrote is there, and fits one read
                 self._gone(child, os.waitstatus_to_exitcode(status))
 

@@ -25,6 +25,7 @@ from ..channel import Channel
 from ..errors import SetupError, UsageError
 from ..loop.acceptor import Acceptor
 from ..loop.transport import Connections, connections_of, over_tls
+from ..table.open import spawn
 from ..table.part import LocalListener
 from ..table.pulse import PulsePage
 from . import target
@@ -144,7 +145,8 @@ def _claim(job: Assignment, listener: Listener) -> None:
         # In a rolling restart the slot's owner still serves it; the supervisor hands it over.
         if error.errno != errno.EBUSY:
             raise
-    table.spawn(table.core(job.slot))
+    if not listener.foreign:
+        spawn(job.setup.channel, table, table.core(job.slot))
 
 
 def _program(job: Assignment) -> Program:

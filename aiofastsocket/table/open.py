@@ -3,7 +3,7 @@ which. What was made there knows the rest.
 
     reuseport   the table has slots, which are the local listeners
     device      the kernel module has them behind the socket, one for each process that asks
-                (ListenTable.spawn); the table has none, counts, and accepts through the channel
+                (`spawn`); the table has none, counts, and accepts through the channel
     off         nobody has any: the socket is shared
 """
 
@@ -46,6 +46,13 @@ def open_table(
     if device is not None:
         table.accept_through(device)
     return table
+
+
+def spawn(channel: Channel, table: ListenTable, cpu: int = -1) -> None:
+    """This process is about to serve the table: on the device it gets a local listener, for that
+    core, or one that the module chooses. Elsewhere claims are all there is."""
+    if channel.backend == "device" and is_tcp(table.sock):
+        channel.spawn_listen(table.sock, cpu)
 
 
 def how_steered(channel: Channel, table: ListenTable) -> str:

@@ -79,7 +79,6 @@ class ListenTable(Readable):
         if not isinstance(sock, socket.socket):
             raise TypeError(f"a bound socket.socket is needed, not {sock!r}")
         self._table = None
-        self._channel: Channel | None = None
         self.sock = sock
         self.address = address_text(sock)
         self.watchers: weakref.WeakSet[_Watcher] = weakref.WeakSet()
@@ -144,13 +143,6 @@ class ListenTable(Readable):
     def accept_through(self, channel: Channel) -> None:
         """Accept by the channel's call, not accept4(2); the channel stays the caller's to keep."""
         lib.fs_table_set_channel(self._open(), channel.handle())
-        self._channel = channel
-
-    def spawn(self, cpu: int = -1) -> None:
-        """If it accepts through a channel: that gives this process a local listener. Else claims
-        are all there is."""
-        if self._channel is not None:
-            self._channel.spawn_listen(self.sock, cpu)
 
     def claim(self, slot: int | None = None, cpu: int = -1) -> int:
         """Claim a slot (None: any free one) for this thread; returns its number.

@@ -96,5 +96,7 @@ int fs_table_review(struct fs_table *t)
     if (!t->shared && is_auto && table_steering(t) == FS_STEER_CPU)
         rc = table_review(t);
     table_unlock(t);
+    if (rc > 0)
+        table_ring(t); /* whoever is pinned because of that */
     return rc;
 }

@@ -297,6 +297,7 @@ bool reports_accept(struct listener *l, struct fs_table *table, struct sockaddr 
         sigset_t saved;
         state_lock(&saved);
         fs_table_review(table);
+        watch_unpin(table);
         state_unlock(&saved);
     }
     for (int i = 0; i < thread.count;) {

@@ -117,7 +117,8 @@ int settings_read(struct settings *s, char *wrong, size_t size)
         }
     s->backend = (enum fs_backend)got[0];
     s->steer = (enum fs_steer)got[1];
-    s->pin = (enum pin)(got[2] > PIN_OFF ? got[2] - PIN_OFF : got[2]);
+    s->old_pin = got[2] > PIN_OFF;
+    s->pin = (enum pin)(s->old_pin ? got[2] - PIN_OFF : got[2]);
     s->slots = (uint32_t)got[3];
     s->defer_accept = got[5];
     return 0;

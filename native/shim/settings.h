@@ -14,6 +14,7 @@ struct settings {
     enum fs_backend backend;
     enum fs_steer steer;
     enum pin { PIN_AUTO, PIN_ON, PIN_OFF } pin;
+    bool old_pin; /* by its words until 0.1 */
     bool defer_accept;
     uint32_t slots;    /* 0: fs_default_slots */
     const char *ports; /* "80,443,8000-8100"; NULL: every port */

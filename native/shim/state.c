@@ -68,6 +68,9 @@ static void start(void)
     state.on = rc == 0 && state.settings.backend != FS_BACKEND_OFF;
     if (rc)
         log_line(LOG_ERROR, "%s; the program runs without local listeners", wrong);
+    if (state.settings.old_pin)
+        log_line(LOG_INFO, "FSOCKET_PIN=%d is an old word: write %s", state.settings.pin == PIN_ON,
+                 state.settings.pin == PIN_ON ? "on" : "off");
     pthread_atfork(fork_prepare, fork_parent, fork_child);
     pass_receive();
 }

@@ -133,6 +133,12 @@ void watch_rest(struct watch *w)
     }
 }
 
+/* This thread runs on its slot's core alone, and where it might run before. */
+static __thread struct {
+    bool it_is;
+    cpu_set_t before;
+} pinned;
+
 static bool is_to_pin(const struct fs_table *table)
 {
     struct fs_table_info info;
@@ -151,7 +157,18 @@ static void pin(const struct watch *w, struct fs_table *table)
         return;
     CPU_ZERO(&one);
     CPU_SET(slot.cpu, &one);
-    sched_setaffinity(0, sizeof one, &one);
+    if (sched_setaffinity(0, sizeof one, &one) == 0 && !pinned.it_is) {
+        pinned.it_is = true;
+        pinned.before = allowed;
+    }
+}
+
+void watch_unpin(const struct fs_table *table)
+{
+    if (!pinned.it_is || is_to_pin(table))
+        return;
+    pinned.it_is = false;
+    sched_setaffinity(0, sizeof pinned.before, &pinned.before);
 }
 
 /* Another thread that waits for the same set may be about to use a part that was given up. Its
@@ -221,6 +238,7 @@ void watch_take_part(struct watch *w)
         if (is_to_pin(table))
             pin(w, table);
     }
+    watch_unpin(table);
     if (fresh && w->slot == FS_GLOBAL)
         log_line(LOG_INFO, "%s: thread %d has no slot: none is free, it helps the others",
                  w->listener->name, gettid());

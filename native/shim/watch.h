@@ -51,6 +51,9 @@ void watch_take_part(struct watch *watch);
 /* The program does not want connections now. */
 void watch_rest(struct watch *watch);
 void watch_give_up(struct watch *watch);
+/* The steering of its table may have changed: if this thread was pinned because of that, it may run
+ * where it might before. */
+void watch_unpin(const struct fs_table *table);
 
 /* False: the event is the program's own. Else the watch that it belongs to, NULL if that has ended,
  * and which of its sources. */

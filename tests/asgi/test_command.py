@@ -14,6 +14,9 @@ import pytest
 from support.by_hand import Client
 from support.service import Service, program, run, until
 
+from aiofastsocket import UsageError
+from aiofastsocket.server.arguments import from_python
+
 Serve = Callable[..., Service]
 
 UVICORN = Path(__file__).parents[2] / "docs" / "uvicorn.md"
@@ -251,6 +254,60 @@ def test_what_is_natural_in_python() -> None:
         "print(config.workers, config.app_dir, config.reload_dirs, config.http.trusted)\n"
     )
     assert said == "None . ('.',) 10.0.0.1,::1"
+
+
+def test_none_from_python_is_not_given() -> None:
+    said = program(
+        "import os\n"
+        "from aiofastsocket.server.arguments import from_python\n"
+        "os.environ['WEB_CONCURRENCY'] = '3'\n"
+        "names = 'bind host port uds fd reload_dirs defer_accept workers slots backend '\n"
+        "names += 'user group '\n"
+        "names += 'pid_file log_config headers ssl_certfile ssl_cert_reqs limit_max_requests '\n"
+        "names += 'ws_max_size timeout_keep_alive proxy_headers forwarded_allow_ips'\n"
+        "config, _ = from_python('app:app', dict.fromkeys(names.split()))\n"
+        "assert config == from_python('app:app', {})[0]\n"
+        "os.environ['FORWARDED_ALLOW_IPS'] = '10.0.0.1'  # by the program, when it is imported\n"
+        "print(config.workers, config.http.trusted, config.http.behind_a_proxy)\n"
+    )
+    assert said == "3 10.0.0.1 True"
+
+
+@pytest.mark.parametrize(
+    ("options", "words"),
+    [
+        ({"workers": True}, "--workers"),
+        ({"port": "9" * 5000}, "--port of so many digits: use a whole number, 0 to 65535"),
+        ({"timeout_keep_alive": 10**400}, "--timeout-keep-alive"),
+        ({"timeout_keep_alive": "soon"}, "--timeout-keep-alive soon: use more than 0 seconds"),
+        ({"user": "a\0b"}, "another type"),
+        ({"host": ["a", "b"]}, "--host ['a', 'b'] is of another type: use text"),
+        ({"access_log": "maybe"}, "--access-log maybe: use yes or no"),
+        ({"headers": ["X"]}, "write it as NAME:VALUE"),
+        ({"headers": [5]}, "a pair, name and value"),
+        ({"backlog": 2**31}, "--backlog 2147483648: use 1 to 2147483647"),
+    ],
+)
+def test_a_wrong_value_from_python_is_one_line(options: dict[str, object], words: str) -> None:
+    with pytest.raises(UsageError) as caught:
+        from_python("app:app", options)
+    assert words in str(caught.value)
+    assert "\n" not in str(caught.value)
+
+
+@pytest.mark.parametrize(
+    ("options", "field", "value"),
+    [
+        ({"access_log": 0}, "access_log", False),
+        ({"proxy_headers": 1}, "proxy_headers", True),
+        ({"date_header": "no"}, "date_header", False),
+        ({"ws_max_size": 2**32}, "ws_max_size", 2**32),
+        ({"timeout_keep_alive": "2.5"}, "timeout_keep_alive", 2.5),
+        ({"headers": [("x", "1"), (b"y", b"2")]}, "headers", ((b"x", b"1"), (b"y", b"2"))),
+    ],
+)
+def test_values_from_python(options: dict[str, object], field: str, value: object) -> None:
+    assert getattr(from_python("app:app", options)[0].http, field) == value
 
 
 def test_wrong_options_from_python(tmp_path: Path) -> None:

@@ -30,7 +30,7 @@ Serve = Callable[..., Service]
 # A server as simple as can be, for the library to help: two workers, each with its epoll set.
 SERVER = """
 import os, select, socket, sys
-listener = socket.create_server(("127.0.0.1", int(sys.argv[1])))
+listener = socket.create_server((*sys.argv[2:], "127.0.0.1")[:1] + (int(sys.argv[1]),))
 listener.setblocking(False)
 children = []
 while len(children) < 2:
@@ -107,6 +107,59 @@ def test_not_pinned(tmp_path: Path, options: tuple[str, ...]) -> None:
         for _ in range(20):
             ask(("127.0.0.1", port), b"x")
         assert all(len(os.sched_getaffinity(slot.pid)) > 1 for slot in owners(pid))
+
+
+UNPINNED = """
+import os, signal, subprocess, sys
+sys.path.insert(0, sys.argv[1])
+from support.client import OnCore, ask
+from support.service import until
+from aiofastsocket.stats.command import collect
+
+process = subprocess.Popen(sys.argv[2:], start_new_session=True)
+try:
+    def owners():
+        return [s for t in collect([process.pid]) for s in t.slots if s.live]
+    until(lambda: len(owners()) == 2, "two workers have slots")
+    info = collect([process.pid])[0].info
+    assert (info.wanted, info.steer) == ("auto", "cpu"), info
+    until(lambda: all(os.sched_getaffinity(s.pid) == {s.cpu} for s in owners()), "they are pinned")
+    with OnCore(owners()[0].cpu):  # one core receives all
+        for _ in range(3000):  # each of the two looks at every 1024th that it accepts
+            ask(("10.98.97.1", 8000), b"x")
+    info = collect([process.pid])[0].info
+    assert info.steer == "spread", info
+    until(lambda: all(len(os.sched_getaffinity(s.pid)) > 1 for s in owners()), "none is")
+finally:
+    os.killpg(process.pid, signal.SIGKILL)
+    process.wait()
+"""
+
+
+@pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: pinned or not is the same")
+def test_pinned_only_while_steering_is_by_core(tmp_path: Path) -> None:
+    """Behind a network card with two receive queues, of which one gets everything: a veth pair in a
+    network namespace of its own."""
+    assert os.geteuid() == 0, "needs root"
+    inside = (
+        "mount -t sysfs none /sys && ip link set lo up"
+        " && ip link add fs0 numrxqueues 2 numtxqueues 2 type veth peer name fs1"
+        " && ip addr add 10.98.97.1/24 dev fs0 && ip link set fs0 up && ip link set fs1 up"
+        ' && exec "$@"'
+    )
+    (tmp_path / "server.py").write_text(SERVER)
+    (tmp_path / "inner.py").write_text(UNPINNED)
+    server = [sys.executable, str(tmp_path / "server.py"), "8000", "10.98.97.1"]
+    preloaded = [str(COMMAND), "exec", "--slots", "2", "--pin", "auto", "--", *server]
+    inner = [sys.executable, str(tmp_path / "inner.py"), str(Path(__file__).parents[1])]
+    done = subprocess.run(
+        ["unshare", "--mount", "--net", "sh", "-c", inside, "sh", *inner, *preloaded],
+        cwd=tmp_path,
+        capture_output=True,
+        text=True,
+        timeout=90,
+    )
+    assert done.returncode == 0, done.stderr
 
 
 def test_defer_accept_under_the_library(tmp_path: Path) -> None:

@@ -5,15 +5,20 @@ import functools
 import os
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any, cast
 
 import pytest
 
-from aiofastsocket import UsageError
+from aiofastsocket import UsageError, proc
 from aiofastsocket.server.bind import Bind
+from aiofastsocket.server.child import Child
 from aiofastsocket.server.config import Config
 from aiofastsocket.server.http.response import ClientDisconnected, has_left
 from aiofastsocket.server.machine import cgroup_cpus, worker_count
+from aiofastsocket.server.supervisor import Slot, Supervisor
 from aiofastsocket.server.target import kind_of
+from aiofastsocket.server.worker import Setup
+from aiofastsocket.table.pulse import PulsePage
 
 
 @pytest.mark.parametrize(
@@ -86,6 +91,35 @@ def test_cgroup_limit_is_the_tightest_of_all_parents(tmp_path: Path) -> None:
     (inner / "cpu.max").write_text("400000 100000\n")
     assert cgroup_cpus(tmp_path, membership) == 1.5
     assert cgroup_cpus(tmp_path, "1:cpu:/only-v1\n") is None
+
+
+def test_a_worker_that_ended_when_it_was_ready_is_not_sent_a_signal() -> None:
+    """Its process id may be another process's by then."""
+    status, told = os.pipe()
+    control, held = os.pipe()
+    pid = os.fork()
+    if pid == 0:
+        os.write(told, b"ready\n")
+        os._exit(0)
+    os.close(told)
+    os.set_blocking(status, False)
+    supervisor = Supervisor(Setup(Config(), cast(Any, None), [], asyncio.new_event_loop))
+    supervisor._slots = [Slot()]
+    supervisor._exit_code = 0  # it stops
+    supervisor._workers[pid] = Child(pid, 0, 1, status, control, PulsePage())
+    os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
+    supervisor._reap()
+    assert supervisor._workers == {}
+    os.close(held)
+
+
+def test_parents_of_processes_with_odd_names() -> None:
+    before = Path("/proc/self/comm").read_bytes()
+    try:
+        Path("/proc/self/comm").write_bytes(b"\xff) (\xfe")
+        assert proc.parent(os.getpid()) == os.getppid()
+    finally:
+        Path("/proc/self/comm").write_bytes(before.rstrip())
 
 
 def test_worker_count_stays_in_the_mask() -> None:

@@ -1,11 +1,14 @@
 """What `serve` was asked for of HTTP, named as on the command line."""
 
+import os
 from dataclasses import dataclass
 
 from ...errors import UsageError
-from ..options import check, default
+from ..options import BY_NAME, check, default
 from .proxies import Proxies
 from .wire import field
+
+_VARIABLE = BY_NAME["forwarded_allow_ips"].variable
 
 
 @dataclass(frozen=True)
@@ -50,10 +53,12 @@ class HttpConfig:
 
     @property
     def trusted(self) -> str:
-        """Whose X-Forwarded headers are believed, as uvicorn has it."""
-        return "127.0.0.1" if self.forwarded_allow_ips is None else self.forwarded_allow_ips
+        """Whose X-Forwarded headers are believed, as uvicorn has it. In a worker this is asked once
+        the program was imported, which may have set the variable."""
+        given = self.forwarded_allow_ips
+        return os.environ.get(_VARIABLE, "127.0.0.1") if given is None else given
 
     @property
     def behind_a_proxy(self) -> bool:
         """Proxies connect ahead, and would find that nobody accepts."""
-        return self.forwarded_allow_ips is not None
+        return self.forwarded_allow_ips is not None or _VARIABLE in os.environ
