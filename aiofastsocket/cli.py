@@ -16,6 +16,7 @@ from .preload import execute, preload_path
 from .server import arguments as serve_arguments
 from .server.run import serve
 from .stats.command import show
+from .streams import fill_standard_streams
 
 
 class _Parser(argparse.ArgumentParser):
@@ -184,6 +185,7 @@ def _run(command: str, options: dict[str, Any]) -> int:
 
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command's entry point."""
+    fill_standard_streams()
     args = _parser().parse_args(_renamed(sys.argv[1:] if arguments is None else arguments))
     options = vars(args)
     command = options.pop("command")

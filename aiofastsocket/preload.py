@@ -9,7 +9,6 @@ import os
 import shutil
 import stat
 import struct
-import sys
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -18,6 +17,7 @@ from typing import NoReturn
 from ._native import PRELOAD_LIBRARY
 from .choices import check_slots
 from .errors import SetupError, UsageError
+from .streams import flush_standard_streams
 
 LOG_LEVELS = ("off", "error", "info", "debug")
 """Of the library, native/shim/settings.c."""
@@ -171,6 +171,5 @@ def execute(
     _check(slots, ports, log_level, log_file)
     path = check_program(program[0])
     env = environment(settings, dict(os.environ))
-    sys.stdout.flush()
-    sys.stderr.flush()
+    flush_standard_streams()
     os.execve(path, list(program), env)

@@ -12,6 +12,7 @@ all of it together.
 from typing import Any
 
 from ..errors import FastsocketError, told
+from ..streams import fill_standard_streams
 
 
 def serve(app: Any, **options: Any) -> None:
@@ -25,6 +26,7 @@ def serve(app: Any, **options: Any) -> None:
     """
     from . import arguments, run
 
+    fill_standard_streams()
     try:
         code = run.serve(*arguments.from_python(app, options))
     except (FastsocketError, OSError) as error:

@@ -3,12 +3,12 @@
 import logging
 import os
 import signal
-import sys
 from collections.abc import Iterable
 from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 
+from ..streams import flush_standard_streams
 from ..table.pulse import PulsePage
 from . import worker
 
@@ -158,7 +158,7 @@ def fork(
 
 
 def _fork(job: worker.Assignment, close: Iterable[int], others: Iterable[Child]) -> int:
-    _flush()
+    flush_standard_streams()
     # A signal that comes before the child has its own handlers must not reach ours.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
     try:
@@ -183,12 +183,5 @@ def _run(job: worker.Assignment, close: Iterable[int], others: Iterable[Child]) 
     except BaseException:
         logger.exception("worker failed")
     finally:
-        _flush()
+        flush_standard_streams()
         os._exit(code)
-
-
-def _flush() -> None:
-    """Have nothing in buffers that parent and child would both write."""
-    for stream in (sys.stdout, sys.stderr):
-        with suppress(AttributeError, OSError, ValueError):  # closed, or on a full disk
-            stream.flush()

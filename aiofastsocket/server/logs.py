@@ -4,6 +4,7 @@ import configparser
 import json
 import logging
 import logging.config
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -20,7 +21,8 @@ def configure(level: str, config: str | dict[str, Any] | None) -> None:
     logger = logging.getLogger("aiofastsocket")
     logger.setLevel(level.upper())
     if config is None:
-        handler = logging.StreamHandler()
+        # A stream that was closed when we started takes no lines.
+        handler = logging.StreamHandler() if sys.stderr is not None else logging.NullHandler()
         handler.setFormatter(logging.Formatter(FORMAT))
         logger.handlers = [handler]
         logger.propagate = False

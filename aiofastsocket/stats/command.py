@@ -245,7 +245,9 @@ def as_text(found: Found) -> str:
 
 def show(which: str | None, *, as_machine: bool, watch: bool) -> int:
     """Print them once, or every second until interrupted. Returns the exit code."""
-    clear = "\x1b[H\x1b[2J" if sys.stdout.isatty() and not as_machine else ""
+    clear = (
+        "\x1b[H\x1b[2J" if sys.stdout is not None and sys.stdout.isatty() and not as_machine else ""
+    )
     try:
         while True:
             found = select(which)

@@ -237,7 +237,8 @@ static int begin(struct fs_table *t, int fd, const struct fs_table_options *o)
     t->page = t->map.page;
     t->numbers = true;
     t->global = fd;
-    t->lowest_fd = o->lowest_fd;
+    /* Never a standard stream's number, should that be closed: others write there. */
+    t->lowest_fd = o->lowest_fd > STDERR_FILENO ? o->lowest_fd : STDERR_FILENO + 1;
     t->memfd = table_place(t, t->memfd);
     t->bell = table_bell_open();
     if (t->bell < 0)

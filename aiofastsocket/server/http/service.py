@@ -75,7 +75,9 @@ class Service:
         self.pongs = Deadlines(loop, pong, lambda w: w.pong_expired())
         self.closes = Deadlines(loop, CLOSE_SECONDS, lambda w: w.close_expired())
         http = (self.heads, self.bodies, self.idle, self.last_calls)
-        self.access = AccessLog(loop, options.access_logger) if options.access_log else None
+        heard = options.access_logger is not None or sys.stdout is not None
+        logs = options.access_log and heard
+        self.access = AccessLog(loop, options.access_logger) if logs else None
         self.proxies = Proxies(options.trusted) if options.proxy_headers else None
         self._deadlines = (*http, self.pings, self.pongs, self.closes)
 
