@@ -11,19 +11,9 @@ from enum import IntEnum
 from ..streams import flush_standard_streams
 from ..table.pulse import PulsePage
 from . import worker
+from .signals import ACTED_ON
 
 logger = logging.getLogger("aiofastsocket")
-
-SIGNALS = (
-    signal.SIGTERM,
-    signal.SIGINT,
-    signal.SIGQUIT,
-    signal.SIGHUP,
-    signal.SIGTTIN,
-    signal.SIGTTOU,
-    signal.SIGCHLD,
-)
-"""What the supervisor has handlers for, and a worker must not inherit them."""
 
 FOREVER = float("inf")
 MOST_TOLD = 128 * 1024  # bytes: a complaint has 32 KiB at most
@@ -160,7 +150,7 @@ def fork(
 def _fork(job: worker.Assignment, close: Iterable[int], others: Iterable[Child]) -> int:
     flush_standard_streams()
     # A signal that comes before the child has its own handlers must not reach ours.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, SIGNALS)
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ACTED_ON)
     try:
         pid = os.fork()
         if pid == 0:

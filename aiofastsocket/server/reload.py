@@ -13,7 +13,7 @@ from pathlib import Path
 
 from .._native import check, lib
 from ..errors import SetupError
-from .child import SIGNALS
+from .signals import ACTED_ON
 
 logger = logging.getLogger("aiofastsocket")
 
@@ -31,7 +31,7 @@ def watching(folders: list[str]) -> Iterator[None]:
     pid = os.fork()
     if pid == 0:
         try:
-            for number in SIGNALS:
+            for number in ACTED_ON:
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's: the supervisor decides
             check(lib.fs_parent_death_signal(signal.SIGTERM, supervisor), "supervisor is gone")

@@ -15,10 +15,10 @@ from ..errors import SetupError
 from ..loop import SelectorLoop
 from . import systemd, target
 from .bind import Bind, open_listeners
-from .child import SIGNALS
 from .config import Config
 from .logs import configure
 from .reload import check_watcher, watching
+from .signals import ACTED_ON, UNHEEDED, unheed
 from .supervisor import Supervisor
 from .worker import LoopFactory, Setup
 
@@ -74,18 +74,19 @@ def _ended_by_signals() -> Iterator[None]:
     """Until the supervisor has its own handlers, a signal that ends also unmakes what was made."""
 
     def end(*_: object) -> None:
-        for number in SIGNALS:  # no further one interrupts the cleaning up
+        for number in ACTED_ON:  # no further one interrupts the cleaning up
             signal.signal(number, signal.SIG_IGN)
         raise SystemExit(0)
 
-    before = {number: signal.getsignal(number) for number in SIGNALS}
+    before = {int(n): signal.getsignal(n) for n in (*ACTED_ON, *UNHEEDED)}
+    unheed()
     for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
         signal.signal(number, end)
     try:
         yield
     finally:
-        for number, handler in before.items():
-            signal.signal(number, handler)
+        for kept, handler in before.items():
+            signal.signal(kept, handler)
 
 
 def _write_pid_file(path: Path, stack: ExitStack) -> None:

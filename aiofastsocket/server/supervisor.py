@@ -16,7 +16,8 @@ from dataclasses import dataclass, field
 
 from ..table.table import ListenTable
 from . import systemd
-from .child import FOREVER, SIGNALS, Child, State, fork
+from .child import FOREVER, Child, State, fork
+from .signals import ACTED_ON, UNHEEDED, name_of
 from .summary import start_line, steering
 from .worker import Setup
 
@@ -64,7 +65,7 @@ class Supervisor:
         wake_in, wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._own_fds = (wake_in, wake_out)
         signal.set_wakeup_fd(wake_out, warn_on_full_buffer=False)
-        for number in SIGNALS:
+        for number in ACTED_ON:
             signal.signal(number, lambda *_: None)
         try:
             while self._exit_code is None or self._workers:
@@ -77,7 +78,7 @@ class Supervisor:
                     os.kill(child.pid, signal.SIGKILL)
                     os.waitpid(child.pid, 0)
             signal.set_wakeup_fd(-1)
-            for number in SIGNALS:  # what is left is cleaning up, and that is not interrupted
+            for number in ACTED_ON:  # what is left is cleaning up, and that is not interrupted
                 signal.signal(number, signal.SIG_IGN)
             os.close(wake_in)
             os.close(wake_out)
@@ -257,7 +258,7 @@ class Supervisor:
             if fd == wake_in:
                 with suppress(BlockingIOError):
                     for number in os.read(wake_in, 65536):
-                        self._signalled(signal.Signals(number))
+                        self._signalled(number)
             else:
                 self._heard(by_fd[fd])
         # A killed worker's pipe ends before SIGCHLD comes, or after: look at both.
@@ -274,7 +275,7 @@ class Supervisor:
         first = min(due, default=FOREVER)
         return None if first == FOREVER else min(max(0.0, first - now), LONGEST_WAIT) * 1000 + 1
 
-    def _signalled(self, number: signal.Signals) -> None:
+    def _signalled(self, number: int) -> None:
         if number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
             self._stop(0, quick=number != signal.SIGTERM)
         elif self._exit_code is not None:
@@ -295,6 +296,8 @@ class Supervisor:
                 self._wanted -= 1
                 logger.info("TTOU: %d workers", self._wanted)
         else:
+            if number in UNHEEDED:
+                logger.info("%s means nothing yet: the service goes on", name_of(number))
             return
         # One signal, one step: two of them must not cancel out unseen.
         self._reconcile()

@@ -32,6 +32,7 @@ from . import target
 from .bind import Listener
 from .config import Config
 from .program import Program, program
+from .signals import UNHEEDED, name_of, nothing
 
 logger = logging.getLogger("aiofastsocket")
 
@@ -183,6 +184,9 @@ class _Worker:
         loop = cast(Any, asyncio.get_running_loop())
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGQUIT, self._quick)
+        for number in UNHEEDED:
+            if signal.getsignal(number) is nothing:  # the application's own handlers win
+                loop.add_signal_handler(number, self._unheeded, number)
         loop.add_reader(self._job.control, self._orphaned)
         loop.pulse.show(self._job.page)
         try:
@@ -225,6 +229,9 @@ class _Worker:
     def _quick(self) -> None:
         self._quit = True
         self._stop.set()
+
+    def _unheeded(self, number: int) -> None:
+        logger.info("%s means nothing to a worker: it goes on", name_of(number))
 
     def _tell(self, what: str) -> None:
         with suppress(BrokenPipeError):  # nobody is left to tell: the control pipe ends, too

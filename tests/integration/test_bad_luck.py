@@ -1,5 +1,7 @@
 """What bad luck does to a service, and what it does all the same: each case was found by use."""
 
+import os
+import re
 import signal
 import socket
 import subprocess
@@ -7,7 +9,7 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from support.client import HTTP, outcome
+from support.client import HTTP, ask, outcome
 from support.service import APP, COMMAND, Service, until
 
 from aiofastsocket.proc import children, descriptors
@@ -87,3 +89,56 @@ def test_a_table_in_a_process_without_standard_streams(tmp_path: Path) -> None:
     lowest, held = (tmp_path / "out").read_text().split(maxsplit=1)
     assert int(lowest) > 2
     assert held == "[]\n" or "1" not in held
+
+
+OWN_HANDLER = """
+import asyncio, os, signal
+from targets import Who as Base
+
+got = []
+signal.signal(signal.SIGUSR2, lambda *_: got.append("mine"))
+
+class Who(Base):
+    def data_received(self, data):
+        self.transport.write(" ".join(got).encode() + b" %d" % os.getpid())
+        self.transport.close()
+"""
+
+
+def test_signals_that_mean_nothing_end_nobody(serve: Serve, tmp_path: Path) -> None:
+    """signal(7): all whose default action would, but for faults, limits and job control."""
+    (tmp_path / "own.py").write_text(OWN_HANDLER)
+    env = {"PYTHONPATH": str(APP)}
+    service = serve("own:Who", "--app-dir", str(tmp_path), "--workers", "1", env=env)
+    (worker,) = service.owners()
+    ignored = ("CHLD", "URG", "WINCH", "CONT", "PIPE", "XFSZ")
+    acted_on = ("TERM", "INT", "QUIT", "HUP", "TTIN", "TTOU", "KILL", "STOP", "TSTP")
+    left = ("SEGV", "BUS", "ILL", "FPE", "ABRT", "TRAP", "SYS", "XCPU")
+    known = {getattr(signal, f"SIG{name}") for name in (*ignored, *acted_on, *left)}
+    for number in sorted(set(signal.valid_signals()) - known):
+        for pid in (service.pid, worker):
+            os.kill(pid, number)
+    service.wait_log("USR1 means nothing yet: the service goes on")
+    service.wait_log("USR1 means nothing to a worker: it goes on")
+    service.wait_log("RTMIN+3 means nothing yet")
+    assert "USR2 means nothing to a worker" not in service.log()
+    until(lambda: ask(service.address).startswith(b"mine"), "its own handler ran")
+    assert service.owners() == [worker]
+    # And nothing of it is inherited by what is executed.
+    status = Path(f"/proc/{worker}/status").read_text()
+    (mask,) = re.findall(r"SigIgn:\s+(\w+)", status)
+    assert not int(mask, 16) & (1 << (signal.SIGUSR1 - 1) | 1 << (signal.SIGRTMIN - 1))
+
+
+def test_a_signal_that_means_nothing_while_it_starts(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "slow.py").write_text("import time\ntime.sleep(1)\nfrom targets import Who\n")
+    env = {"PYTHONPATH": str(APP)}
+    arguments = ("--app-dir", str(tmp_path), "--workers", "1", "--pid-file", str(tmp_path / "pid"))
+    service = serve("slow:Who", *arguments, env=env, wait=False)
+    until((tmp_path / "pid").exists, "it begins")
+    until(lambda: children(service.pid), "a worker begins")
+    for pid in (service.pid, *children(service.pid)):
+        os.kill(pid, signal.SIGUSR1)
+    service.wait_log("serving ")
+    assert ask(service.address)
+    assert "replaced" not in service.log()
