@@ -55,6 +55,8 @@ class Config:
     pin: str = default("pin")
     loop: str = LOOPS[0]
     timeout_graceful_shutdown: float = default("timeout_graceful_shutdown")
+    timeout_lifespan_startup: float | None = default("timeout_lifespan_startup")
+    timeout_lifespan_shutdown: float = default("timeout_lifespan_shutdown")
     user: str | None = default("user")
     group: str | None = default("group")
     pid_file: str | None = default("pid_file")

@@ -14,20 +14,21 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from ..proc import children
 from ..table.table import ListenTable
 from . import systemd
 from .child import FOREVER, Child, State, fork
 from .signals import ACTED_ON, UNHEEDED, name_of
 from .summary import start_line, steering
-from .worker import Setup
+from .worker import CUT_SHORT, QUICK_SECONDS, Setup
 
 logger = logging.getLogger("aiofastsocket")
 
 FAILED_STARTS = 5
-QUICK_SECONDS = 3.0  # what a worker gets after INT or QUIT
 MARGIN_SECONDS = 2.0  # what it gets over its grace time, before SIGKILL
 REVIEW_SECONDS = 1.0
 QUIET_SECONDS = 60.0  # between two lines on a page that somebody scribbles over
+MOMENT_SECONDS = 0.3  # between the TERM of a worker and that of the supervisor, if both get one
 RETRY_SECONDS = 5.0  # the longest pause between starts that fail
 LONGEST_WAIT = 3600.0  # poll(2) takes milliseconds in an int
 
@@ -62,6 +63,7 @@ class Supervisor:
         self._wanted = self.setup.config.worker_count
         self._slots = [Slot() for _ in range(self.setup.config.slot_count)]
         self._next_review = time.monotonic() + REVIEW_SECONDS
+        self._before = frozenset(children(os.getpid()))
         wake_in, wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._own_fds = (wake_in, wake_out)
         signal.set_wakeup_fd(wake_out, warn_on_full_buffer=False)
@@ -214,9 +216,10 @@ class Supervisor:
         child.end(quick=False)
 
     def _deadline(self) -> float:
-        """When a worker that is told to stop now has had its grace time."""
-        grace = QUICK_SECONDS if self._quick else self.setup.config.timeout_graceful_shutdown
-        return time.monotonic() + grace + MARGIN_SECONDS
+        """When a worker that is told to stop now has had all its time."""
+        config = self.setup.config
+        grace = config.timeout_graceful_shutdown + config.timeout_lifespan_shutdown
+        return time.monotonic() + (QUICK_SECONDS if self._quick else grace) + MARGIN_SECONDS
 
     def _successor(self, child: Child) -> bool:
         return any(
@@ -334,6 +337,8 @@ class Supervisor:
         if State.SERVING <= child.state < State.DRAINED and child.said(b"stopping"):
             if child.serves:
                 logger.info("worker %d (slot %d) stops: replaced", child.pid, child.slot)
+                # Perhaps all of a process group were told to stop, and we hear of it next.
+                self._slots[child.slot].not_before = time.monotonic() + MOMENT_SECONDS
             child.state = State.DRAINED
             child.kill_at = min(child.kill_at, self._deadline())
             self._shut_down()
@@ -346,12 +351,22 @@ class Supervisor:
                 child.reaped = True
                 self._heard(child)  # all it wrote is there, and fits one read
                 self._gone(child, os.waitstatus_to_exitcode(status))
+        if os.getpid() == 1:
+            self._reap_orphans()
+
+    def _reap_orphans(self) -> None:
+        """As PID 1, of a container say: processes whose parents have ended are ours to wait for,
+        but none that was there before us, which whoever started it waits for."""
+        for pid in set(children(1)) - self._workers.keys() - self._before:
+            os.waitpid(pid, os.WNOHANG)
 
     def _gone(self, child: Child, code: int) -> None:
         child.close()
         self._each(ListenTable.reap)
         if self._exit_code is not None or child.stopping:
             logger.debug("worker %d stopped", child.pid)
+            if self._exit_code == 0 and code == CUT_SHORT:
+                self._exit_code = 1
             self._shut_down()
         elif child.ready:
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"

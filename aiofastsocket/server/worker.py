@@ -39,6 +39,10 @@ logger = logging.getLogger("aiofastsocket")
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 POLL_SECONDS = 0.02
+STARTING_SECONDS = 3.0  # what an application that still starts gets after TERM
+QUICK_SECONDS = 3.0  # what the worker gets after QUIT, its application's end included
+CUT_SHORT = 3
+"""Exit code: the application did not end in its time."""
 # Where the kernel will not tell of handshakes under way: its first SYN|ACK retransmission comes
 # after one second, and then a client that connected under deferred accept is handed over.
 UNTOLD_HANDSHAKE_SECONDS = 1.2
@@ -190,7 +194,8 @@ class _Worker:
         loop.add_reader(self._job.control, self._orphaned)
         loop.pulse.show(self._job.page)
         try:
-            await self._program.startup(lambda: self._tell("enough"))
+            if not await self._started():
+                return 0
         except SetupError as error:
             return _failed(self._job, "setup", str(error))
         wanted = self._job.setup.config.defer_accept
@@ -216,9 +221,43 @@ class _Worker:
         if self._connections() and not self._quit:
             logger.warning("connections cut off after the grace time: %d", self._connections())
         loop.set_exception_handler(_but_cancellation)
-        await self._program.shutdown()
+        in_time = await self._ended()
         loop.remove_reader(self._job.control)
-        return 0
+        return 0 if in_time else CUT_SHORT
+
+    async def _started(self) -> bool:
+        """The program has started; False: it was told to stop before that. Raises SetupError."""
+        limit = self._job.setup.config.timeout_lifespan_startup
+        startup = asyncio.ensure_future(self._program.startup(lambda: self._tell("enough")))
+        stop = asyncio.ensure_future(self._stop.wait())
+        try:
+            await asyncio.wait({startup, stop}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
+            if stop.done() and not startup.done():
+                # Others may wait in its queue: it may just have been about to serve.
+                await asyncio.wait({startup}, timeout=0 if self._quit else STARTING_SECONDS)
+            if startup.done():
+                startup.result()
+                return True
+            if stop.done():
+                return False
+            raise SetupError(f"the application has not started in {limit:g} s")
+        finally:
+            stop.cancel()
+            if not startup.done():
+                startup.cancel()
+                await asyncio.wait({startup}, timeout=1)
+
+    async def _ended(self) -> bool:
+        """Have the program end, in the time that it has for that; whether it did."""
+        limit = self._job.setup.config.timeout_lifespan_shutdown
+        limit = min(limit, QUICK_SECONDS) if self._quit else limit
+        ending = asyncio.ensure_future(self._program.shutdown())
+        await asyncio.wait({ending}, timeout=limit)
+        if ending.done():
+            ending.result()
+            return True
+        logger.error("the application's shutdown was cut short: it took longer than %g s", limit)
+        return False
 
     def _connections(self) -> int:
         return sum(len(connections.open) for connections in self._served)

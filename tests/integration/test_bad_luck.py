@@ -9,10 +9,11 @@ import sys
 from collections.abc import Callable
 from pathlib import Path
 
-from support.client import HTTP, ask, outcome
-from support.service import APP, COMMAND, Service, until
+import pytest
+from support.client import HTTP, ask, connect, outcome
+from support.service import APP, COMMAND, Service, state_of, until
 
-from aiofastsocket.proc import children, descriptors
+from aiofastsocket.proc import children, descriptors, program_name
 
 Serve = Callable[..., Service]
 
@@ -142,3 +143,130 @@ def test_a_signal_that_means_nothing_while_it_starts(serve: Serve, tmp_path: Pat
     service.wait_log("serving ")
     assert ask(service.address)
     assert "replaced" not in service.log()
+
+
+SLOW_LIFE = """
+import asyncio, os, sys, time
+
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        if os.environ.get("START"):
+            await asyncio.sleep(float(os.environ["START"]))
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        await asyncio.sleep(float(os.environ.get("END", "0")))
+        print("ended in order", file=sys.stderr, flush=True)
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    while scope["path"] == "/stream":
+        await send({"type": "http.response.body", "body": b"more", "more_body": True})
+        await asyncio.sleep(0.05)
+    await send({"type": "http.response.body", "body": b"hello"})
+"""
+
+
+@pytest.fixture
+def slow_life(serve: Serve, tmp_path: Path) -> Callable[..., Service]:
+    (tmp_path / "slow.py").write_text(SLOW_LIFE)
+
+    def start(*arguments: str, **env: str) -> Service:
+        one = ("--workers", "1", "--app-dir", str(tmp_path))
+        return serve("slow:app", *one, *arguments, env=env, wait="START" not in env)
+
+    return start
+
+
+def test_a_stream_that_uses_up_the_grace_time_leaves_the_lifespan_its_own(slow_life: Serve) -> None:
+    service = slow_life("--timeout-graceful-shutdown", "0.5", END="2.5")
+    with connect(service.address) as client:
+        client.sendall(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.recv(1000)
+        assert service.stop() == 0
+    assert "ended in order" in service.log()
+    assert "does not stop" not in service.log()
+
+
+@pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
+def test_a_lifespan_that_is_cut_short_is_an_error(slow_life: Serve, number: signal.Signals) -> None:
+    service = slow_life("--timeout-lifespan-shutdown", "0.5", END="60")
+    assert service.stop(number) == 1
+    assert "the application's shutdown was cut short" in service.log()
+    assert "killed" not in service.log()
+
+
+def test_term_while_the_lifespan_starts_for_ever(slow_life: Serve) -> None:
+    service = slow_life("--timeout-graceful-shutdown", "600", START="600")
+    until(lambda: children(service.pid), "a worker begins")
+    (worker,) = children(service.pid)
+    until(lambda: "asyncio" in Path(f"/proc/{worker}/maps").read_text(), "its loop runs")
+    assert service.stop() == 0
+    assert "killed" not in service.log()
+
+
+def test_a_lifespan_that_does_not_start_in_its_time(slow_life: Serve) -> None:
+    service = slow_life("--timeout-lifespan-startup", "0.2", START="600")
+    assert service.process.wait(60) == 1
+    assert "worker cannot start: the application has not started in 0.2 s" in service.log()
+
+
+def test_workers_that_are_told_to_stop_just_before_the_supervisor(serve: Serve) -> None:
+    """As when a process group gets a signal: nobody is started just to be stopped."""
+    service = serve("targets:Who", "--workers", "3", "--log-level", "debug")
+    for pid in service.owners():
+        os.kill(pid, signal.SIGTERM)
+    service.wait_log("stops: replaced", 3)
+    assert service.stop() == 0
+    assert service.log().count(" starts on slot ") == 3
+
+
+def test_a_worker_that_somebody_told_to_stop_is_replaced_all_the_same(serve: Serve) -> None:
+    service = serve("targets:Who", "--workers", "1")
+    (worker,) = service.owners()
+    os.kill(worker, signal.SIGTERM)
+    service.wait_log("stops: replaced")
+    assert ask(service.address) != b"%d\n" % worker
+    until(lambda: service.settled(1), "its successor is there")
+
+
+ORPHANS = """
+import asyncio, os, subprocess, sys
+
+waited = subprocess.Popen(["sleep", "0.1"])  # the program's own, in the supervisor with --preload
+
+class Who(asyncio.Protocol):
+    def connection_made(self, transport):
+        self.transport = transport
+
+    def data_received(self, data):
+        if os.fork() == 0:  # a daemon's first child, which ends at once
+            if os.fork() == 0:
+                os.execvp("sleep", ["sleep", "0.1"])
+            os._exit(0)
+        os.wait()
+        self.transport.write(b"done")
+        self.transport.close()
+"""
+
+
+def test_pid_1_reaps_orphans(tmp_path: Path) -> None:
+    """In a PID namespace of its own, as in a container."""
+    (tmp_path / "orphans.py").write_text(ORPHANS)
+    address = "127.0.0.1", free_port()
+    bind = f"127.0.0.1:{address[1]}"
+    command = [str(COMMAND), "serve", "orphans:Who", "--workers", "1", "--bind", bind, "--preload"]
+    outer = subprocess.Popen(["unshare", "--pid", "--fork", "--mount-proc", *command], cwd=tmp_path)
+    try:
+        until(lambda: outcome(address) != "refused", "it serves")
+        (service,) = children(outer.pid)
+        assert [ask(address) for _ in range(10)] == [b"done"] * 10
+
+        def zombies() -> list[str]:
+            return [program_name(pid) for pid in children(service) if state_of(pid) == "Z"]
+
+        until(lambda: len(children(service)) <= 2, "all are gone but the worker and one")
+        assert zombies() == ["sleep"]  # for which the program may wait
+    finally:
+        os.kill(children(outer.pid)[0], signal.SIGTERM)
+        assert outer.wait(30) == 0
