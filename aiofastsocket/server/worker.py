@@ -28,6 +28,7 @@ from ..loop.transport import Connections, connections_of, over_tls
 from ..table.open import spawn
 from ..table.part import LocalListener
 from ..table.pulse import PulsePage
+from ..table.view import GLOBAL
 from . import target
 from .bind import Listener
 from .config import Config
@@ -181,6 +182,7 @@ class _Worker:
         self._context = context
         self._stop = asyncio.Event()
         self._quit = False
+        self._alone = False  # the supervisor is gone
         self._acceptors: list[Acceptor] = []
         self._served: list[Connections] = []
 
@@ -279,6 +281,7 @@ class _Worker:
     def _orphaned(self) -> None:
         """The supervisor is gone, and with us the last who hold the slots: a full stop."""
         asyncio.get_running_loop().remove_reader(self._job.control)
+        self._alone = True
         for listener in self._job.setup.listeners:
             if not listener.foreign:
                 listener.table.stop_arrivals()
@@ -295,6 +298,19 @@ class _Worker:
             await asyncio.sleep(POLL_SECONDS)
         for acceptor in draining:
             acceptor.stop()
+        if self._alone:
+            self._shut_down()
+
+    def _shut_down(self) -> None:
+        """In place of the supervisor: with all queues empty, newcomers are refused and the port is
+        free, whatever we still have to answer."""
+        for listener in self._job.setup.listeners:
+            table = listener.table
+            shared = table.info().shared
+            sources = [GLOBAL] if shared else [GLOBAL, *range(len(table.slots()))]
+            if not listener.foreign and not any(map(table.queued, sources)):
+                with suppress(OSError):  # ENOTCONN: another of us did it
+                    table.shutdown()
 
     def _drained(self, acceptors: list[Acceptor], began: float) -> bool:
         # Handshakes first: one that ends after the look at the queues would be missed.

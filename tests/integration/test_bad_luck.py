@@ -11,7 +11,7 @@ from pathlib import Path
 
 import pytest
 from support.client import HTTP, ask, connect, outcome
-from support.service import APP, COMMAND, Service, state_of, until
+from support.service import APP, COMMAND, Service, session_members, state_of, until
 
 from aiofastsocket.proc import children, descriptors, program_name
 
@@ -152,6 +152,7 @@ async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         await receive()
         if os.environ.get("START"):
+            print("starting up", file=sys.stderr, flush=True)
             await asyncio.sleep(float(os.environ["START"]))
         await send({"type": "lifespan.startup.complete"})
         await receive()
@@ -198,9 +199,7 @@ def test_a_lifespan_that_is_cut_short_is_an_error(slow_life: Serve, number: sign
 
 def test_term_while_the_lifespan_starts_for_ever(slow_life: Serve) -> None:
     service = slow_life("--timeout-graceful-shutdown", "600", START="600")
-    until(lambda: children(service.pid), "a worker begins")
-    (worker,) = children(service.pid)
-    until(lambda: "asyncio" in Path(f"/proc/{worker}/maps").read_text(), "its loop runs")
+    service.wait_log("starting up")
     assert service.stop() == 0
     assert "killed" not in service.log()
 
@@ -270,3 +269,27 @@ def test_pid_1_reaps_orphans(tmp_path: Path) -> None:
     finally:
         os.kill(children(outer.pid)[0], signal.SIGTERM)
         assert outer.wait(30) == 0
+
+
+def test_a_supervisor_that_is_killed_leaves_the_port_free(serve: Serve, slow_life: Serve) -> None:
+    """At once, though its workers have requests to answer yet: another server takes over."""
+    service = slow_life("--workers", "2")
+    with connect(service.address) as client:
+        client.sendall(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.recv(1000)
+        workers = service.workers()
+        service.send(signal.SIGKILL)
+        service.process.wait()
+
+        def another_starts() -> bool:
+            try:
+                serve("targets:Who", "--bind", f"127.0.0.1:{service.address[1]}", "--workers", "1")
+            except AssertionError:
+                return False
+            return True
+
+        until(another_starts, "another server starts", 10)
+        assert ask(service.address)
+        assert client.recv(1000)  # it goes on
+        until(lambda: len(session_members(service.pid)) == 1, "the other worker ends")
+        assert session_members(service.pid)[0] in workers
