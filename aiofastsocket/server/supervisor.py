@@ -51,6 +51,7 @@ class Supervisor:
     _slots: list[Slot] = field(default_factory=list)
     _generation: int = 1  # what new workers are
     _serving: int = 0  # the last generation that was complete
+    _base: int = 0  # to fall back on: that one, before there is any the first with a ready worker
     _newest: int = 1
     _exit_code: int | None = None  # not None: stopping
     _quick: bool = False
@@ -135,7 +136,7 @@ class Supervisor:
     def _complete(self) -> None:
         """A whole generation is ready: the one before may go."""
         first = self._serving == 0
-        self._serving = self._generation
+        self._serving = self._base = self._generation
         for child in list(self._workers.values()):
             if child.generation != self._generation:
                 self._retire(child)
@@ -323,6 +324,7 @@ class Supervisor:
         child.hear()
         if not child.ready and child.said(b"ready"):
             child.begin_serving()
+            self._base = self._base or child.generation
             self._slots[child.slot] = Slot()
             if self._exit_code is not None:
                 # It started into a stop: it answers what waits, and ends.
@@ -381,32 +383,33 @@ class Supervisor:
         slot = self._slots[number]
         slot.failures += 1
         pause = min(0.1 * 2 ** min(slot.failures, 10), RETRY_SECONDS)
-        if self._serving == 0 and self.setup.config.reload:
+        nobody_yet = self._serving == 0 and not any(c.serves for c in self._workers.values())
+        if nobody_yet and self.setup.config.reload:
             wait = kind in ("usage", "trace")  # until a file changes
             slot.not_before = FOREVER if wait else time.monotonic() + pause
-        elif self._serving == 0:
+        elif nobody_yet:
             if kind == "usage":
                 self._stop(2, quick=True)
             elif slot.failures >= FAILED_STARTS:
                 logger.error("%d starts failed and none succeeded: giving up", slot.failures)
                 self._stop(1, quick=True)
-        elif generation == self._generation != self._serving:
+        elif generation == self._generation != self._base:
             self._abort_reload()
         else:
             slot.not_before = time.monotonic() + pause
 
     def _abort_reload(self) -> None:
         logger.error("reload given up: the old workers go on serving")
-        self._generation = self._serving
+        self._generation = self._base
         self._fall_back()
 
     def _fall_back(self) -> None:
         """Put the generation that serves in charge of every slot, and retire any newer one."""
         for child in self._workers.values():
-            if child.generation == self._serving and child.serves:
+            if child.generation == self._base and child.serves:
                 self._put_in_charge(child)
         for child in self._workers.values():
-            if child.generation != self._serving:
+            if child.generation != self._base:
                 self._retire(child)
 
     def _shut_down(self) -> None:

@@ -10,7 +10,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from support.client import HTTP, ask, connect, outcome
+from support.client import HTTP, Load, ask, connect, outcome
 from support.service import APP, COMMAND, Service, session_members, state_of, until
 
 from aiofastsocket.proc import children, descriptors, program_name
@@ -293,3 +293,45 @@ def test_a_supervisor_that_is_killed_leaves_the_port_free(serve: Serve, slow_lif
         assert client.recv(1000)  # it goes on
         until(lambda: len(session_members(service.pid)) == 1, "the other worker ends")
         assert session_members(service.pid)[0] in workers
+
+
+# The first worker is ready at once, the others when they may go on.
+ONE_FIRST = """
+import pathlib, time
+here = pathlib.Path(__file__).parent
+try:
+    (here / "first").mkdir()
+except FileExistsError:
+    while not (here / "go").exists():
+        time.sleep(0.02)
+from targets import Who
+"""
+
+
+@pytest.mark.parametrize("good", [False, True])
+def test_hup_while_the_first_start_is_under_way(serve: Serve, tmp_path: Path, good: bool) -> None:
+    """Whoever serves goes on, until the new code does, worker by worker."""
+    app = tmp_path / "early.py"
+    app.write_text(ONE_FIRST)
+    address = "127.0.0.1", free_port()
+    arguments = ["--workers", "2", "--app-dir", str(tmp_path), "--pid-file", str(tmp_path / "pid")]
+    arguments += ["--bind", f"127.0.0.1:{address[1]}"]
+    service = serve("early:Who", *arguments, env={"PYTHONPATH": str(APP)}, wait=False)
+    until(lambda: (tmp_path / "pid").exists() and service.owners(), "one worker serves")
+    first = service.owners()
+    with Load(address) as load:
+        load.more(20)
+        app.write_text("from targets import Who\n" if good else "import nothing_of_that_name\n")
+        service.send(signal.SIGHUP)
+        service.wait_log("serving early:Who" if good else "reload given up: the old workers go on")
+        load.more(20)
+        if not good:
+            service.wait_log("worker cannot start")
+            assert first[0] in service.owners()
+            (tmp_path / "go").touch()  # those of the first start come up
+            app.write_text("from targets import Who\n")
+            service.wait_log("serving early:Who")
+            load.more(20)
+    assert load.outcomes.keys() == {"answered"}, load.outcomes
+    until(lambda: service.settled(2), "two workers serve")
+    assert service.log().count("giving up") == 0
