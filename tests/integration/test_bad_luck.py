@@ -308,6 +308,16 @@ from targets import Who
 """
 
 
+NEW = """
+import os, pathlib, time
+here = pathlib.Path(__file__).parent
+(here / f"new{{os.getpid()}}").touch()
+while not (here / "on").exists():
+    time.sleep(0.02)
+{ends}
+"""
+
+
 @pytest.mark.parametrize("good", [False, True])
 def test_hup_while_the_first_start_is_under_way(serve: Serve, tmp_path: Path, good: bool) -> None:
     """Whoever serves goes on, until the new code does, worker by worker."""
@@ -321,8 +331,13 @@ def test_hup_while_the_first_start_is_under_way(serve: Serve, tmp_path: Path, go
     first = service.owners()
     with Load(address) as load:
         load.more(20)
-        app.write_text("from targets import Who\n" if good else "import nothing_of_that_name\n")
+        app.write_text(
+            NEW.format(ends="from targets import Who" if good else "import no_such_name")
+        )
         service.send(signal.SIGHUP)
+        until(lambda: len(list(tmp_path.glob("new*"))) == 2, "the new code is being imported")
+        load.more(100)  # meanwhile
+        (tmp_path / "on").touch()
         service.wait_log("serving early:Who" if good else "reload given up: the old workers go on")
         load.more(20)
         if not good:
