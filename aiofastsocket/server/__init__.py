@@ -6,7 +6,7 @@ certificates · target: the program to serve · program: what a worker runs of i
 WebSocket · worker: one process that serves · child: how its parent has it · supervisor: that
 parent · summary: what it says · reload: who watches the program's files · demo: what is served
 without a target · logs: where lines go · machine: cores and cgroup · systemd: its protocols ·
-signals: which are acted on · run: all of it together.
+signals: which are acted on · pidfile: who runs · run: all of it together.
 """
 
 from typing import Any

@@ -1,10 +1,13 @@
 """Addresses to serve: from text to a listening socket with its table."""
 
 import errno
+import hashlib
 import os
 import socket
 import stat
-from contextlib import suppress
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 
 from ..address import address_text, is_tcp
@@ -12,6 +15,8 @@ from ..channel import Channel
 from ..errors import SetupError, UsageError
 from ..table.open import open_table
 from ..table.table import ListenTable
+
+TURNS, TURN_SECONDS = 500, 0.01
 
 FORMS = "use HOST:PORT, [IPV6]:PORT, unix:PATH or fd://NUMBER"
 
@@ -225,34 +230,62 @@ def open_listeners(
     """
     listeners: list[Listener] = []
     v4_any_ports = {b.port for b in binds if b.host == "0.0.0.0"}
+
+    def listen(sock: socket.socket, path: str | None) -> None:
+        listener = _listen(sock, channel, slots=slots, steer=steer, backlog=backlog, path=path)
+        listeners.append(listener)
+
     try:
         for bind in binds:
             if bind.path is not None:
-                sockets = [_unix_socket(bind.path)]
-            elif bind.fd is not None:
+                with _turn_at(bind.path):
+                    sock = _unix_socket(bind.path)
+                    with _closed_if_it_fails([sock], bind.path):
+                        listen(sock, bind.path)
+                continue
+            if bind.fd is not None:
                 sockets = [_inherited_socket(bind.fd)]
             else:
                 sockets = _tcp_sockets(bind, channel, v4_any_ports)
-            try:
+            with _closed_if_it_fails(sockets):
                 for sock in sockets:
-                    listeners.append(
-                        _listen(
-                            sock,
-                            channel,
-                            slots=slots,
-                            steer=steer,
-                            backlog=backlog,
-                            path=bind.path,
-                        )
-                    )
-            except BaseException:
-                for sock in sockets:
-                    sock.close()
-                if bind.path is not None:
-                    os.unlink(bind.path)
-                raise
+                    listen(sock, None)
     except BaseException:
         for listener in listeners:
             listener.close()
         raise
     return listeners
+
+
+@contextmanager
+def _closed_if_it_fails(sockets: list[socket.socket], path: str | None = None) -> Iterator[None]:
+    try:
+        yield
+    except BaseException:
+        for sock in sockets:
+            sock.close()
+        if path is not None:
+            os.unlink(path)
+        raise
+
+
+@contextmanager
+def _turn_at(path: str) -> Iterator[None]:
+    """One process at a time, from its look at a socket's file until it listens itself: in between
+    another would take the file for a dead server's, and remove it. An abstract name belongs to the
+    process that has it bound, and ends with it: unix(7)."""
+    folder, name = os.path.split(path)
+    try:
+        where = os.stat(folder or ".")
+    except OSError as error:
+        raise _bind_error(error, f"unix:{path}") from None
+    text = f"{where.st_dev}:{where.st_ino}/{name}".encode(errors="surrogateescape")
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM | socket.SOCK_CLOEXEC) as turn:
+        for _ in range(TURNS):
+            with suppress(OSError):
+                turn.bind(b"\0aiofastsocket-bind-" + hashlib.sha256(text).hexdigest().encode())
+                break
+            time.sleep(TURN_SECONDS)
+        else:
+            raise SetupError(f"unix:{path} is in use: another server begins there")
+        yield

@@ -4,10 +4,9 @@ import os
 import signal
 import sys
 from collections.abc import Iterator
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
-from pathlib import Path
 from typing import Any
 
 from ..channel import Channel
@@ -17,6 +16,7 @@ from . import systemd, target
 from .bind import Bind, open_listeners
 from .config import Config
 from .logs import configure
+from .pidfile import written_pid_file
 from .reload import check_watcher, watching
 from .signals import ACTED_ON, UNHEEDED, unheed
 from .supervisor import Supervisor
@@ -32,7 +32,7 @@ def serve(config: Config, program: Any = None) -> int:
     """
     configure(config.log_level, config.log_config)
     binds = config.binds + tuple(Bind(fd=fd) for fd in systemd.take_listen_fds())
-    config = replace(config, binds=binds or (DEFAULT_BIND,))
+    config = replace(config, binds=binds or (DEFAULT_BIND,), app_dir=_absolute(config.app_dir))
     with ExitStack() as stack:
         stack.enter_context(_ended_by_signals())
         channel = stack.enter_context(Channel(config.backend))
@@ -46,10 +46,10 @@ def serve(config: Config, program: Any = None) -> int:
         for listener in listeners:
             stack.callback(listener.close)
         if config.pid_file is not None:
-            _write_pid_file(Path(config.pid_file), stack)
+            stack.enter_context(written_pid_file(config.pid_file))
         preloaded = program
         if preloaded is None and config.preload and config.target is not None:
-            sys.path.insert(0, os.path.abspath(config.app_dir))
+            sys.path.insert(0, config.app_dir)
             preloaded = target.load(config.target, factory=config.factory)
         if config.reload:
             check_watcher()
@@ -57,6 +57,14 @@ def serve(config: Config, program: Any = None) -> int:
             stack.enter_context(watching(folders))
         factory = _loop_factory(config.loop, channel.backend)
         return Supervisor(Setup(config, channel, listeners, factory, preloaded)).run()
+
+
+def _absolute(folder: str) -> str:
+    """As it is now: the working directory may be gone when the program is imported again."""
+    try:
+        return os.path.abspath(folder)
+    except FileNotFoundError:
+        raise SetupError("the working directory is gone: start in one that is there") from None
 
 
 def _loop_factory(name: str, backend: str) -> LoopFactory:
@@ -87,16 +95,3 @@ def _ended_by_signals() -> Iterator[None]:
     finally:
         for kept, handler in before.items():
             signal.signal(kept, handler)
-
-
-def _write_pid_file(path: Path, stack: ExitStack) -> None:
-    with suppress(OSError, ValueError):
-        other = int(path.read_text())
-        if other != os.getpid() and Path(f"/proc/{other}").exists():
-            raise SetupError(f"pid file {path} names process {other}, which runs")
-    try:
-        with path.open("w") as file:
-            stack.callback(path.unlink, missing_ok=True)
-            file.write(f"{os.getpid()}\n")
-    except OSError as error:
-        raise SetupError(f"pid file {path} cannot be written: {error.strerror}") from None

@@ -158,7 +158,7 @@ def _claim(job: Assignment, listener: Listener) -> None:
 def _program(job: Assignment) -> Program:
     config, found = job.setup.config, job.setup.preloaded
     if found is None and config.target is not None:
-        sys.path.insert(0, os.path.abspath(config.app_dir))
+        sys.path.insert(0, config.app_dir)
         found = target.load(config.target, factory=config.factory)
     return program(config, found, job.slot)
 

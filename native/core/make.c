@@ -228,29 +228,44 @@ static struct fs_table *table_alloc(uint32_t slots)
     return t;
 }
 
-/* The page, the bell, and what is true of the listener as it is. */
+/* A sandbox may refuse what processes share a table by: then the listener is shared as it is. */
+static int say_refused(struct fs_table *t, const char *call, int error)
+{
+    char why[FS_WHY_MAX];
+    snprintf(why, sizeof why, "%s is refused: %s", call, strerror(error));
+    page_say(t->page, why);
+    return error;
+}
+
+/* The page, the bell, and what is true of the listener as it is. Positive: something was refused.
+ */
 static int begin(struct fs_table *t, int fd, const struct fs_table_options *o)
 {
-    int rc = page_create(&t->map, &t->memfd, t->slots);
-    if (rc)
-        return rc;
+    int refused = page_create(&t->map, &t->memfd, t->slots);
+    if (refused < 0)
+        return refused;
     t->page = t->map.page;
     t->numbers = true;
     t->global = fd;
     /* Never a standard stream's number, should that be closed: others write there. */
     t->lowest_fd = o->lowest_fd > STDERR_FILENO ? o->lowest_fd : STDERR_FILENO + 1;
     t->memfd = table_place(t, t->memfd);
-    t->bell = table_bell_open();
-    if (t->bell < 0)
-        return t->bell;
-    t->bell = table_place(t, t->bell);
+    if (refused)
+        say_refused(t, "memfd_create", refused);
+    int bell = table_bell_open();
+    if (bell == -EPERM || bell == -EACCES || bell == -ENOSYS)
+        refused = say_refused(t, "timerfd_create", -bell);
+    else if (bell < 0)
+        return bell;
+    t->bell = bell < 0 ? -1 : table_place(t, bell);
     t->cookie = fs_socket_cookie(fd);
     atomic_store(&t->page->cookie, t->cookie);
     atomic_store(&t->page->bell, t->bell);
     assign_cores(t);
-    if (o->flags & FS_SUPERVISED)
-        rc = ledger_open(t);
-    return rc ? rc : read_address(t);
+    int rc = o->flags & FS_SUPERVISED ? ledger_open(t) : 0;
+    if (!rc)
+        rc = read_address(t);
+    return rc ? rc : refused;
 }
 
 /* Listen, with slots. */
@@ -286,12 +301,15 @@ int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options
     struct fs_table *t = table_alloc(slots ? slots : o->records);
     if (!t)
         return -ENOMEM;
-    int rc = begin(t, fd, o);
-    if (!rc && slots) {
+    int rc = begin(t, fd, o), refused = rc > 0 ? rc : 0;
+    if (refused)
+        rc = 0;
+    if (!rc && slots && !refused) {
         rc = listen_with_slots(t, o, listening);
     } else if (!rc) {
         t->shared = true;
-        page_say(t->page, tcp ? "no slots were asked for" : "not a TCP socket");
+        if (!refused)
+            page_say(t->page, tcp ? "no slots were asked for" : "not a TCP socket");
         if (!listening && listen(fd, o->backlog) < 0)
             rc = -errno;
     }

@@ -88,18 +88,21 @@ int page_create(struct mapping *out, int *memfd, uint32_t slots)
     uint32_t parts = parts_for(slots);
     size_t size = page_size(slots, parts);
     int fd = memfd_sealed(size);
-    if (fd < 0)
+    bool refused = fd == -EPERM || fd == -EACCES || fd == -ENOSYS;
+    if (fd < 0 && !refused)
         return fd;
-    struct page *page = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+    struct page *page = mmap(NULL, size, PROT_READ | PROT_WRITE,
+                             MAP_SHARED | (refused ? MAP_ANONYMOUS : 0), refused ? -1 : fd, 0);
     if (page == MAP_FAILED) {
         int rc = -errno;
-        close(fd);
+        if (!refused)
+            close(fd);
         return rc;
     }
     page_head(page, slots, parts);
     *out = (struct mapping){.page = page, .size = size, .slots = slots, .parts = parts};
-    *memfd = fd;
-    return 0;
+    *memfd = refused ? -1 : fd;
+    return refused ? -fd : 0;
 }
 
 int page_attach(struct mapping *out, int memfd, bool writable)

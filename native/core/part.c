@@ -50,7 +50,7 @@ int fs_part_open(struct fs_part **out, struct fs_table *table, int slot, bool wi
     p->generation = UINT64_MAX;
     p->record = &p->unseen;
     atomic_store(&p->record->open, FS_UNCOUNTED);
-    int rc = poller->add(context, table->bell, FS_BELL, true);
+    int rc = table->bell < 0 ? 0 : poller->add(context, table->bell, FS_BELL, true);
     if (rc) {
         free(p);
         return rc;
@@ -349,7 +349,8 @@ void fs_part_close(struct fs_part *p)
 {
     unwatch_all(p);
     forget_neighbour(p);
-    p->poller->remove(p->context, p->table->bell, FS_BELL);
+    if (p->table->bell >= 0)
+        p->poller->remove(p->context, p->table->bell, FS_BELL);
     part_hide(p);
     release(p);
 }
@@ -358,7 +359,8 @@ void fs_part_forget(struct fs_part *p)
 {
     unwatch_all(p);
     forget_neighbour(p);
-    p->poller->remove(p->context, p->table->bell, FS_BELL);
+    if (p->table->bell >= 0)
+        p->poller->remove(p->context, p->table->bell, FS_BELL);
     p->record = &p->unseen;
     p->slot = p->assigned;
 }

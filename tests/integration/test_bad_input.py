@@ -174,12 +174,16 @@ def test_a_file_in_the_sockets_place_is_kept(tmp_path: Path) -> None:
     assert (tmp_path / "data").read_text() == "precious"
 
 
-def test_pid_file_of_a_running_process_is_kept(tmp_path: Path) -> None:
+def test_pid_file_of_a_running_service_is_kept(tmp_path: Path) -> None:
     path = tmp_path / "serve.pid"
-    path.write_text(f"{os.getpid()}\n")
-    out = run("serve", *FREE, "--pid-file", str(path), cwd=tmp_path)
-    one_line(out, 1, f"names process {os.getpid()}, which runs")
-    assert path.read_text() == f"{os.getpid()}\n"
+    service = Service("--pid-file", str(path), cwd=tmp_path)
+    try:
+        out = run("serve", *FREE, "--pid-file", str(path), cwd=tmp_path)
+        one_line(out, 1, f"names process {service.pid}, which runs")
+        assert path.read_text() == f"{service.pid}\n"
+    finally:
+        service.close()
+    assert not path.exists()
 
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start it as somebody else")

@@ -2,6 +2,7 @@
 
 import os
 import re
+import shutil
 import signal
 import socket
 import subprocess
@@ -11,9 +12,10 @@ from pathlib import Path
 
 import pytest
 from support.client import HTTP, Load, ask, connect, outcome
-from support.service import APP, COMMAND, Service, session_members, state_of, until
+from support.service import APP, COMMAND, Service, run, session_members, state_of, until
 
 from aiofastsocket.proc import children, descriptors, program_name
+from aiofastsocket.server.http.proxies import Proxies
 
 Serve = Callable[..., Service]
 
@@ -350,3 +352,155 @@ def test_hup_while_the_first_start_is_under_way(serve: Serve, tmp_path: Path, go
     assert load.outcomes.keys() == {"answered"}, load.outcomes
     until(lambda: service.settled(2), "two workers serve")
     assert service.log().count("giving up") == 0
+
+
+def test_a_pid_file_that_names_somebody_else(serve: Serve, tmp_path: Path) -> None:
+    """Left by a service that was killed; the number is another process's by now."""
+    path = tmp_path / "pid"
+    path.write_text(f"{os.getpid()}\n")
+    service = serve("targets:Who", "--workers", "1", "--pid-file", str(path))
+    assert path.read_text() == f"{service.pid}\n"
+    service.send(signal.SIGKILL)
+    service.process.wait()
+    assert path.read_text() == f"{service.pid}\n"
+    again = serve("targets:Who", "--workers", "1", "--pid-file", str(path))
+    assert path.read_text() == f"{again.pid}\n"
+
+
+def test_a_pid_file_that_is_none(tmp_path: Path) -> None:
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "precious").write_text("data")
+    (tmp_path / "link").symlink_to(tmp_path / "precious")
+    for name, words in (("fifo", "it is no regular file"), ("link", "it is a symbolic link")):
+        done = run("serve", "--bind", "127.0.0.1:0", "--pid-file", name, cwd=tmp_path)
+        assert done.returncode == 1
+        (line,) = done.stderr.splitlines()
+        assert line == f"aiofastsocket serve: error: pid file {name} cannot be written: {words}"
+    assert (tmp_path / "precious").read_text() == "data"
+
+
+def test_hup_when_the_working_directory_is_gone(serve: Serve, tmp_path: Path) -> None:
+    folder = tmp_path / "release"
+    folder.mkdir()
+    (folder / "mine.py").write_text("from targets import Who\n")
+    env = {"PYTHONPATH": str(APP)}
+    there = ("env", "--chdir", str(folder))
+    service = serve("mine:Who", "--app-dir", ".", "--workers", "1", wrapper=there, env=env)
+    (folder / "mine.py").unlink()
+    shutil.rmtree(folder)
+    service.send(signal.SIGHUP)
+    service.wait_log("the old workers go on serving")
+    (told,) = [line for line in service.log().splitlines() if "cannot start" in line]
+    assert "there is no module 'mine' " in told
+    assert told.endswith(f"{folder} (--app-dir)")
+    assert ask(service.address)
+    folder.mkdir()  # the next release
+    (folder / "mine.py").write_text("from targets import Who\n")
+    service.send(signal.SIGHUP)
+    service.wait_log("reloaded")
+
+
+TWO_AT_A_TIME = """
+import os, sys, time
+unlink = os.unlink
+os.unlink = lambda path: (time.sleep(0.5), unlink(path))  # both have found it stale by then
+from aiofastsocket import Channel, SetupError
+from aiofastsocket.server.bind import Bind, open_listeners
+how = {"slots": 1, "steer": "auto", "backlog": 8}
+with Channel("off") as channel:
+    try:
+        (listener,) = open_listeners((Bind(path="sock"),), channel, **how)
+    except SetupError as error:
+        print(error, flush=True)
+    else:
+        print("listens", flush=True)
+        sys.stdin.read()
+"""
+
+
+def test_two_servers_that_find_one_stale_socket(tmp_path: Path) -> None:
+    with socket.socket(socket.AF_UNIX) as dead:
+        dead.bind(str(tmp_path / "sock"))
+    two = [
+        subprocess.Popen(
+            [sys.executable, "-c", TWO_AT_A_TIME],
+            cwd=tmp_path,
+            text=True,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+        )
+        for _ in range(2)
+    ]
+    said = sorted(str(p.stdout and p.stdout.readline()) for p in two)
+    assert said == ["listens\n", "unix:sock is in use: another server listens there\n"]
+    connect(str(tmp_path / "sock")).close()
+    for process in two:
+        process.communicate()
+
+
+@pytest.mark.parametrize("call", ["memfd_create", "timerfd_create"])
+def test_a_sandbox_that_refuses_what_a_table_needs(serve: Serve, tmp_path: Path, call: str) -> None:
+    numbers = {
+        "x86_64": {"memfd_create": 319, "timerfd_create": 283},
+        "aarch64": {"memfd_create": 279, "timerfd_create": 85},
+    }
+    source = Path(__file__).parents[1] / "preload" / "programs" / "deny.c"
+    subprocess.run(["cc", "-o", tmp_path / "deny", source], check=True)
+    wrapper = (str(tmp_path / "deny"), str(numbers[os.uname().machine][call]), "--")
+    service = serve("targets:Who", "--workers", "2", wrapper=wrapper)
+    assert f"({call} is refused: Operation not permitted)" in service.log()
+    with Load(service.address) as load:
+        load.more(50)
+        service.send(signal.SIGHUP)
+        service.wait_log("reloaded: 2 new workers serve")
+        until(lambda: len(service.workers()) == 2, "the old ones are gone")
+        os.kill(service.workers()[0], signal.SIGKILL)
+        service.wait_log("replaced")
+        load.more(50)
+    # What the killed one had in hand is lost: a connection or two.
+    assert load.outcomes["answered"] >= load.outcomes.total() - load.outcomes["reset"]
+    assert service.stop() == 0
+
+
+FILES = """
+import os
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        raise RuntimeError
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.pathsend", "path": "/" + scope["path"].strip("/")})
+"""
+
+
+def test_pathsend_of_what_is_no_plain_file(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "files.py").write_text(FILES)
+    os.mkfifo(tmp_path / "fifo")
+    (tmp_path / "empty").touch()
+    (tmp_path / "plain").write_text("words")
+    service = serve("files:app", "--workers", "1", "--app-dir", str(tmp_path))
+
+    def get(path: object) -> tuple[bytes, bytes]:
+        answer = ask(service.address, f"GET {path} HTTP/1.0\r\n\r\n".encode())
+        head, _, body = answer.partition(b"\r\n\r\n")
+        return head.split()[1], body
+
+    assert get(tmp_path / "plain") == (b"200", b"words")
+    assert get(tmp_path / "empty") == (b"200", b"")
+    assert get(tmp_path / "fifo")[0] == get("/dev/zero")[0] == get(tmp_path)[0] == b"500"
+    service.wait_log("fifo', which is no regular file")
+    assert get("/proc/version") == (b"200", Path("/proc/version").read_bytes())
+
+
+def test_the_port_of_a_forwarded_client_is_kept() -> None:
+    proxies = Proxies("10.0.0.1")
+    for said, client in (
+        (b"192.0.2.1:4711", ("192.0.2.1", 4711)),
+        (b"192.0.2.1", ("192.0.2.1", 0)),
+        (b"[2001:db8::1]:4711", ("2001:db8::1", 4711)),
+        (b"[2001:db8::1]", ("2001:db8::1", 0)),
+        (b"2001:db8::1", ("2001:db8::1", 0)),
+        (b"192.0.2.1:http", ("192.0.2.1", 0)),
+        (b"192.0.2.1:4711, 10.0.0.1:99", ("192.0.2.1", 4711)),
+    ):
+        found, _ = proxies.heed([(b"x-forwarded-for", said)], ("10.0.0.1", 1), "http")
+        assert found == client

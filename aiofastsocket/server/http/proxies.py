@@ -59,24 +59,27 @@ class Proxies:
                     scheme = said.replace("ws", "http")
         # The last was added by the nearest proxy. Who believes everybody believes the first.
         for hop in hops[:1] if self._all else reversed(hops):
-            host = _host(hop.strip())
-            if host is None:
+            address = _address(hop.strip())
+            if address is None:
                 break
-            client = host, 0
-            if not self.trusts(host):
+            client = address
+            if not self.trusts(address[0]):
                 break
         return client, scheme
 
 
-def _host(hop: str) -> str | None:
-    """An address, that some proxies write with its port."""
+def _address(hop: str) -> tuple[str, int] | None:
+    """Host and port, which some proxies write too; 0 where they do not."""
+    host, port = hop, ""
     if hop.startswith("["):
-        hop = hop[1:].partition("]")[0]
+        host, _, port = hop[1:].partition("]")
+        port = port.removeprefix(":")
     elif hop.count(":") == 1:
-        hop = hop.partition(":")[0]
-    if "%" in hop:  # a scope's name may be any text
+        host, _, port = hop.partition(":")
+    if "%" in host:  # a scope's name may be any text
         return None
     try:
-        return str(ip_address(hop))
+        known = port.isascii() and port.isdecimal() and len(port) <= 5
+        return str(ip_address(host)), int(port) if known else 0
     except ValueError:
         return None

@@ -2,7 +2,8 @@
 
 import asyncio
 import os
-from typing import Any, Protocol
+import stat
+from typing import Any, BinaryIO, Protocol
 
 from . import wire
 from .scope import Scope
@@ -12,6 +13,14 @@ Message = dict[str, Any]
 
 _BODILESS = frozenset((204, 304))
 _PLAIN = ((b"content-type", b"text/plain; charset=utf-8"),)
+
+
+READ_SIZE = 65536
+
+
+def _at_once(path: str, flags: int) -> int:
+    """An opener that waits for nobody: opening a FIFO would, until somebody writes."""
+    return os.open(path, flags | os.O_NONBLOCK)
 
 
 class ClientDisconnected(ConnectionError):
@@ -130,7 +139,6 @@ class Response:
             if self._head is None:
                 raise RuntimeError("'http.response.pathsend' comes once, after the start")
             await self._send_file(message["path"])
-            self._end()
         else:
             raise RuntimeError(f"{kind!r} is no message of a response")
         room = self._connection.writable
@@ -163,8 +171,16 @@ class Response:
     async def _send_file(self, path: str) -> None:
         if self._connection.transport.get_extra_info("sslcontext") is not None:
             raise RuntimeError("'http.response.pathsend' is not offered: see scope['extensions']")
-        with open(path, "rb") as file:
-            size = os.fstat(file.fileno()).st_size
+        with open(path, "rb", opener=_at_once) as file:
+            about = os.fstat(file.fileno())
+            if not stat.S_ISREG(about.st_mode):
+                raise RuntimeError(
+                    f"'http.response.pathsend' of {path!r}, which is no regular file"
+                )
+            size = about.st_size
+            if size == 0:  # or the kernel does not tell, as of its own in /proc
+                await self._read_and_send(file)
+                return
             out = self._take_head(size, False)
             if self._left is not None and not self._silent:
                 if self._left > size:
@@ -184,6 +200,15 @@ class Response:
             if self._sent < size and not self._silent:
                 connection.transport.abort()
                 raise RuntimeError(f"{path!r} became shorter while it was sent")
+        self._end()
+
+    async def _read_and_send(self, file: BinaryIO) -> None:
+        loop = self._connection.service.loop
+        while data := await loop.run_in_executor(None, file.read, READ_SIZE):
+            self._send_body(data, more=True)
+            if self._connection.writable is not None:
+                await asyncio.shield(self._connection.writable)
+        self._send_body(b"", more=False)
 
     def _start(self, message: Message) -> None:
         """The head, but for what depends on the body. Nothing of it is kept if it is refused."""
