@@ -4,18 +4,19 @@ It reads the pages that the programs share, without disturbing them; any program
 preload library, `serve`, or a loop of ours. Of listeners on the device the kernel module tells.
 """
 
+import errno
 import json
 import os
 import sys
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from typing import Any
 
 from .. import proc
 from ..errors import SetupError, UsageError
-from ..table.view import SlotInfo, TableInfo, tables_of
+from ..table.view import SlotInfo, TableInfo, TableView, pages_of
 from .kernel import DeviceCore, device_cores, listen_queues
 
 
@@ -32,26 +33,44 @@ class Table:
     """The same at each slot."""
 
 
-def _of_process(pid: int, queues: dict[int, int]) -> Iterable[Table]:
-    for view in tables_of(pid):
-        with view:
-            info, slots = view.info(), view.slots()
-        yield Table(
-            pid, info, slots, queues.get(info.cookie), [queues.get(s.cookie) for s in slots]
-        )
+@dataclass(frozen=True)
+class Broken:
+    """A page that cannot be read, and the first of the processes that hold it."""
+
+    pid: int
+    page: int
 
 
-def collect(pids: Iterable[int]) -> list[Table]:
-    """The tables that these processes hold, each once. Who may not be looked at is passed over."""
+def _look(path: str, pid: int, queues: dict[int, int]) -> Table:
+    with TableView.at(path) as view:
+        info, slots = view.info(), view.slots()
+    return Table(pid, info, slots, queues.get(info.cookie), [queues.get(s.cookie) for s in slots])
+
+
+def collect(pids: Iterable[int], broken: list[Broken] | None = None) -> list[Table]:
+    """The tables that these processes hold, each once. Who may not be looked at is passed over.
+    broken: gets those that make no sense."""
     queues: dict[int, int] = {}
     with suppress(OSError):
         queues = listen_queues()
-    found: dict[int, Table] = {}
+    found: dict[int, Table | Broken] = {}  # by the inode of the page
     for pid in pids:
-        with suppress(OSError):
-            for table in _of_process(pid, queues):
-                found.setdefault(table.info.cookie, table)
-    return sorted(found.values(), key=lambda table: (table.pid, table.info.address))
+        with suppress(OSError):  # gone, or not ours to look at
+            for path in pages_of(pid):
+                with suppress(FileNotFoundError):  # closed meanwhile
+                    page = os.stat(path).st_ino
+                    if page in found:
+                        continue
+                    try:
+                        found[page] = _look(path, pid, queues)
+                    except OSError as error:
+                        if error.errno != errno.EINVAL:
+                            raise
+                        found[page] = Broken(pid, page)
+    if broken is not None:
+        broken += [one for one in found.values() if isinstance(one, Broken)]
+    tables = [one for one in found.values() if isinstance(one, Table)]
+    return sorted(tables, key=lambda table: (table.pid, table.info.address))
 
 
 @dataclass(frozen=True)
@@ -60,9 +79,10 @@ class Found:
 
     tables: list[Table]
     devices: dict[int, list[DeviceCore]]
+    broken: list[Broken] = field(default_factory=list)
 
     def __bool__(self) -> bool:
-        return bool(self.tables or self.devices)
+        return bool(self.tables or self.devices or self.broken)
 
 
 def _device_listeners() -> dict[int, list[DeviceCore]]:
@@ -88,7 +108,8 @@ def select(which: str | None) -> Found:
     Raises UsageError or, if there are none, SetupError.
     """
     if which is None:
-        found = Found(collect(proc.all_pids()), _device_listeners())
+        broken: list[Broken] = []
+        found = Found(collect(proc.all_pids(), broken), _device_listeners(), broken)
         if not found:
             raise SetupError("no process that you may look at has a listen table")
         return found
@@ -104,7 +125,9 @@ def select(which: str | None) -> Found:
     if not found and which.isdecimal():
         pids = proc.family(int(which))
         held = _sockets(pids) if devices else set()
-        found = Found(collect(pids), {i: cores for i, cores in devices.items() if i in held})
+        broken = []
+        tables = collect(pids, broken)
+        found = Found(tables, {i: cores for i, cores in devices.items() if i in held}, broken)
     if not found:
         raise SetupError(f"{which} is nothing with a listen table that you may look at")
     return found
@@ -113,6 +136,9 @@ def select(which: str | None) -> Found:
 def _named(address: str, end: str) -> bool:
     """The address itself, or `:port` at its end."""
     return address.endswith(end) if end.startswith(":") else address == end
+
+
+BROKEN = "its listen table makes no sense, or is another release's"
 
 
 def as_json(found: Found) -> str:
@@ -172,6 +198,10 @@ def as_json(found: Found) -> str:
                 ],
             }
             for inode, cores in found.devices.items()
+        ]
+        + [
+            {"pid": b.pid, "program": proc.program_name(b.pid), "error": BROKEN}
+            for b in found.broken
         ]
     )
 
@@ -240,6 +270,8 @@ def as_text(found: Found) -> str:
         )
     for cores in found.devices.values():
         lines += _device_text(cores)
+    for b in found.broken:
+        lines.append(f"{proc.program_name(b.pid)} (process {b.pid}): {BROKEN}")
     return "\n".join(lines)
 
 

@@ -151,38 +151,49 @@ class Readable(Handle):
 
 
 class TableView(Readable):
-    """A read-only look at another process's table."""
+    """A read-only look at another process's table, by its page. page: the page's inode, by which
+    two looks at one table are known."""
 
     def __init__(self, page_fd: int) -> None:
         self._table = None
         out = ffi.new("struct fs_table **")
         check(lib.fs_table_attach(out, page_fd), "attach")
         self._table = out[0]
+        self.page = os.fstat(page_fd).st_ino
+
+    @classmethod
+    def at(cls, path: str) -> "TableView":
+        """The table whose page is there, a path of /proc/pid/fd. Raises OSError: EINVAL if the page
+        makes no sense, or is another release's.
+
+        What the name stands for now may be another file, whose opening has effects (a terminal, a
+        fifo): it is looked at before it is opened.
+        """
+        seen = os.open(path, os.O_PATH | os.O_CLOEXEC)
+        try:
+            if not stat.S_ISREG(os.fstat(seen).st_mode):
+                raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
+            # Somebody may hold a lease on it, fcntl(2): nobody is to wait for that.
+            fd = os.open(f"/proc/self/fd/{seen}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
+        finally:
+            os.close(seen)
+        try:
+            return cls(fd)
+        finally:
+            os.close(fd)  # the mapping stays
+
+
+def pages_of(pid: int) -> Iterator[str]:
+    """Paths of the pages of tables that a process holds. Raises OSError as `tables_of`."""
+    return (path for path, meaning in descriptors(pid) if meaning.startswith(PAGE_NAME))
 
 
 def tables_of(pid: int) -> Iterator[TableView]:
     """Views of the tables that process `pid` holds, in the order it made them.
 
-    Raises OSError if the process is gone or may not be looked at (proc(5), /proc/pid/fd).
+    Raises OSError if the process is gone or may not be looked at (proc(5), /proc/pid/fd), or if a
+    page makes no sense.
     """
-    for path, meaning in descriptors(pid):
-        if meaning.startswith(PAGE_NAME):
-            with suppress(FileNotFoundError):  # closed meanwhile
-                yield _view(path)
-
-
-def _view(path: str) -> TableView:
-    """What the name stands for now may be another file, whose opening has effects (a terminal, a
-    fifo): it is looked at before it is opened."""
-    seen = os.open(path, os.O_PATH | os.O_CLOEXEC)
-    try:
-        if not stat.S_ISREG(os.fstat(seen).st_mode):
-            raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-        # Somebody may hold a lease on it, fcntl(2): nobody is to wait for that.
-        fd = os.open(f"/proc/self/fd/{seen}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
-    finally:
-        os.close(seen)
-    try:
-        return TableView(fd)
-    finally:
-        os.close(fd)  # the mapping stays
+    for path in pages_of(pid):
+        with suppress(FileNotFoundError):  # closed meanwhile
+            yield TableView.at(path)

@@ -1,5 +1,6 @@
 """What bad luck does to a service, and what it does all the same: each case was found by use."""
 
+import json
 import os
 import re
 import shutil
@@ -504,3 +505,56 @@ def test_the_port_of_a_forwarded_client_is_kept() -> None:
     ):
         found, _ = proxies.heed([(b"x-forwarded-for", said)], ("10.0.0.1", 1), "http")
         assert found == client
+
+
+ODD_TABLES = """
+import mmap, os, socket, sys, time
+from aiofastsocket import ListenTable
+from aiofastsocket.proc import descriptors
+open("/proc/self/comm", "wb").write(b"\\xff\\x1b[31mred")
+socks = [socket.socket() for _ in range(3)]
+tables = []
+for sock in socks:
+    sock.bind(("127.0.0.1", 0))
+    tables.append(ListenTable(sock, slots=2))
+pages = [path for path, meaning in descriptors(os.getpid()) if "fastsocket-table" in meaning]
+maps = [mmap.mmap(os.open(path, os.O_RDWR), 0) for path in pages]
+maps[0][:] = bytes(len(maps[0]))
+why = maps[1][:].index(b"loopback")
+maps[1][why : why + 8] = b"\\x1b[31m\\xff\\x9b\\n"
+print("ready", flush=True)
+sys.stdin.read()
+"""
+
+
+@pytest.mark.parametrize("options", [(), ("--json",)])
+def test_stats_of_tables_that_somebody_has_written_over(
+    tmp_path: Path, options: tuple[str, ...]
+) -> None:
+    """A broken one is a line, the others are shown, and no escape sequence reaches the terminal."""
+    program = subprocess.Popen(
+        [sys.executable, "-c", ODD_TABLES],
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        cwd=tmp_path,
+    )
+    with program:
+        assert program.stdout is not None
+        assert program.stdout.readline() == b"ready\n"
+        done = run("stats", str(program.pid), *options, cwd=tmp_path)
+        program.communicate()
+    assert (done.returncode, done.stderr) == (0, "")
+    assert all(character.isprintable() or character == "\n" for character in done.stdout)
+    if options:
+        found = json.loads(done.stdout)
+        assert len([table for table in found if "slots" in table]) == 2
+        assert [table for table in found if "error" in table] == [
+            {
+                "pid": program.pid,
+                "program": "\N{REPLACEMENT CHARACTER}?[31mred",
+                "error": "its listen table makes no sense, or is another release's",
+            }
+        ]
+    else:
+        assert done.stdout.count("2 slots, steering") == 2
+        assert done.stdout.count("makes no sense") == 1
