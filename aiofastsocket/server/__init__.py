@@ -5,8 +5,9 @@ what their values may be · config: what was asked for · bind: addresses and th
 certificates · target: the program to serve · program: what a worker runs of it · http: HTTP and
 WebSocket · worker: one process that serves · child: how its parent has it · supervisor: that
 parent · summary: what it says · reload: who watches the program's files · demo: what is served
-without a target · logs: where lines go · machine: cores and cgroup · systemd: its protocols ·
-signals: which are acted on · pidfile: who runs · run: all of it together.
+without a target · logs, lines: where lines go, and that nobody waits for it · machine: cores and
+cgroup · systemd: its protocols · signals: which are acted on · pidfile: who runs · run: all of it
+together.
 """
 
 from typing import Any

@@ -9,8 +9,20 @@ from pathlib import Path
 from typing import Any
 
 from ..errors import UsageError
+from .lines import LineHandler, Lines
 
 FORMAT = "%(asctime)s [%(process)d] %(levelname)s %(message)s"
+
+
+_standard_output: Lines | None = None
+
+
+def standard_output() -> Lines:
+    """Where the access log goes without a configuration."""
+    global _standard_output
+    if _standard_output is None:
+        _standard_output = Lines(1)
+    return _standard_output
 
 
 def configure(level: str, config: str | dict[str, Any] | None) -> None:
@@ -22,10 +34,12 @@ def configure(level: str, config: str | dict[str, Any] | None) -> None:
     logger.setLevel(level.upper())
     if config is None:
         # A stream that was closed when we started takes no lines.
-        handler = logging.StreamHandler() if sys.stderr is not None else logging.NullHandler()
+        handler = logging.NullHandler() if sys.stderr is None else LineHandler(Lines(2))
         handler.setFormatter(logging.Formatter(FORMAT))
         logger.handlers = [handler]
         logger.propagate = False
+        if sys.stdout is not None:
+            standard_output()  # now: workers may have another user, who may not open it
         return
     access = logging.getLogger("aiofastsocket.access")
     access.setLevel(logging.INFO)

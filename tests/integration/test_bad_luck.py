@@ -1,5 +1,7 @@
 """What bad luck does to a service, and what it does all the same: each case was found by use."""
 
+import contextlib
+import fcntl
 import json
 import os
 import re
@@ -558,3 +560,95 @@ def test_stats_of_tables_that_somebody_has_written_over(
     else:
         assert done.stdout.count("2 slots, steering") == 2
         assert done.stdout.count("makes no sense") == 1
+
+
+LOUD = """
+import sys
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        raise RuntimeError
+    if scope["path"] == "/error":
+        raise ValueError("x" * 1000)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"hello"})
+"""
+
+
+@pytest.mark.parametrize("stream", ["stdout", "stderr"])
+def test_a_log_that_nobody_reads(tmp_path: Path, loop: str, stream: str) -> None:
+    """Requests go on; it is told how many lines were dropped when it flows again."""
+    (tmp_path / "loud.py").write_text(LOUD)
+    address = "127.0.0.1", free_port()
+    command = [str(COMMAND), "serve", "loud:app", "--workers", "2", "--loop", loop]
+    command += ["--bind", f"127.0.0.1:{address[1]}", "--app-dir", str(tmp_path)]
+    other, path = tmp_path / "other", b"/error" if stream == "stderr" else b"/"
+    reads, writes = os.pipe()
+    fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, 4096)
+    with other.open("wb") as file:
+        out, err = (writes, file) if stream == "stdout" else (file, writes)
+        service = subprocess.Popen(command, cwd=tmp_path, stdout=out, stderr=err)
+    os.close(writes)
+
+    def get() -> bytes:
+        return ask(address, b"GET %b HTTP/1.0\r\n\r\n" % path).split()[1]
+
+    try:
+        until(lambda: outcome(address) != "refused", "it serves")
+        expected = b"500" if stream == "stderr" else b"200"
+        assert {get() for _ in range(200)} == {expected}
+        os.set_blocking(reads, False)
+        told = b""
+
+        def flows_again() -> bool:
+            nonlocal told
+            get()
+            with contextlib.suppress(BlockingIOError):
+                told += os.read(reads, 1 << 20)
+            return b"lines were dropped" in told or b"were dropped" in other.read_bytes()
+
+        until(flows_again, "it is told")
+        assert re.search(
+            rb"\d\d+ lines (of the access log )?were dropped", told + other.read_bytes()
+        )
+        os.set_blocking(reads, True)
+    finally:
+        service.terminate()
+        assert service.wait(30) == 0
+        os.close(reads)
+
+
+def test_a_stopped_log_reader_does_not_hold_a_stop(tmp_path: Path, loop: str) -> None:
+    address = "127.0.0.1", free_port()
+    command = [str(COMMAND), "serve", "--workers", "2", "--loop", loop, "--log-level", "debug"]
+    command += ["--bind", f"127.0.0.1:{address[1]}"]
+    reads, writes = os.pipe()
+    fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, 4096)
+    service = subprocess.Popen(command, cwd=tmp_path, stdout=writes, stderr=writes)
+    try:
+        until(lambda: outcome(address, HTTP) == "answered", "it serves")
+        for _ in range(100):
+            service.send_signal(signal.SIGUSR1)  # a line each
+            outcome(address, HTTP)
+        service.send_signal(signal.SIGHUP)
+        assert {outcome(address, HTTP) for _ in range(20)} == {"answered"}
+        assert os.get_blocking(writes)
+    finally:
+        service.terminate()
+        assert service.wait(30) == 0
+        os.close(reads)
+        os.close(writes)
+
+
+def test_a_log_on_a_full_disk(tmp_path: Path, loop: str) -> None:
+    (tmp_path / "loud.py").write_text(LOUD)
+    address = "127.0.0.1", free_port()
+    command = [str(COMMAND), "serve", "loud:app", "--workers", "1", "--loop", loop]
+    command += ["--bind", f"127.0.0.1:{address[1]}", "--app-dir", str(tmp_path)]
+    with open("/dev/full", "wb") as full:
+        service = subprocess.Popen(command, cwd=tmp_path, stdout=full, stderr=full)
+    try:
+        until(lambda: outcome(address, HELLO) == "answered", "it serves")
+        assert {outcome(address, HELLO) for _ in range(20)} == {"answered"}
+    finally:
+        service.terminate()
+        assert service.wait(30) == 0

@@ -19,7 +19,7 @@ ORDER = {
     ),
     "server": (
         "arguments run reload supervisor summary child worker program demo config http target tls"
-        " bind options kinds machine logs systemd signals pidfile"
+        " bind options kinds machine logs lines systemd signals pidfile"
     ),
     "server.http": (
         "connection incoming websocket request response service lifespan config proxies access"

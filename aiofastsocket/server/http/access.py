@@ -2,11 +2,12 @@
 
 import asyncio
 import logging
-import os
 import time
-from contextlib import suppress
 
+from ..logs import standard_output
 from .scope import Address, Scope
+
+logger = logging.getLogger("aiofastsocket")
 
 
 class AccessLog:
@@ -53,8 +54,13 @@ class AccessLog:
                 for line in lines:
                     self._logger.info("%s", line[:-1])
             else:
-                with suppress(OSError):  # a full disk, a closed pipe: no reason to answer nobody
-                    os.write(1, "".join(lines).encode(errors="backslashreplace"))
+                out = standard_output()
+                dropped = out.dropped
+                if out.write("".join(lines).encode(errors="backslashreplace")) and dropped:
+                    out.dropped = 0
+                    logger.warning(
+                        "%d lines of the access log were dropped: nobody read them", dropped
+                    )
 
 
 def _quoted(target: bytes) -> str:

@@ -1,0 +1,93 @@
+"""Lines for a standard stream whose reader may have stopped: nobody waits for it.
+
+A write(2) to a pipe that is full blocks. O_NONBLOCK would help, but it belongs to the open file
+description, which other processes have too: so a pipe or a terminal is opened anew, through
+/proc/self/fd, and is ours alone. Facts: up to PIPE_BUF bytes go into a pipe as a whole or not at
+all, pipe(7); poll(2) calls a pipe writable if there is room for so many.
+"""
+
+import logging
+import os
+import select
+import stat
+from contextlib import suppress
+
+PIPE_BUF = 4096
+LARGEST = 1 << 20
+
+
+class Lines:
+    """Writes to a copy of a descriptor, which forks inherit; what finds no room is dropped, line by
+    line, and counted."""
+
+    def __init__(self, fd: int) -> None:
+        self.dropped = 0  # lines, since `write` last returned True
+        self._rest = b""  # of a line that was begun
+        mode = os.fstat(fd).st_mode
+        self._polled = not stat.S_ISREG(mode)
+        self._most = LARGEST if stat.S_ISREG(mode) else PIPE_BUF
+        self._fd = -1
+        if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+            flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
+            with suppress(OSError):  # no /proc, or a terminal of another user's
+                self._fd = os.open(f"/proc/self/fd/{fd}", flags)
+                self._polled = False
+        if self._fd < 0:
+            self._fd = os.dup(fd)
+
+    def close(self) -> None:
+        """The stream itself stays."""
+        os.close(self._fd)
+
+    def write(self, text: bytes) -> bool:
+        """Lines, each with its newline. Whether all of them were written."""
+        if self._rest and not self._write_rest():
+            self.dropped += text.count(b"\n")
+            return False
+        at = 0
+        while at < len(text):
+            end = text.rfind(b"\n", at, at + self._most) + 1 or text.index(b"\n", at) + 1
+            done = self._try(text[at:end])
+            if done < end - at:
+                if done > 0 and text[at + done - 1] != 10:
+                    cut = text.index(b"\n", at + done) + 1
+                    self._rest = text[at + done : cut]
+                    done = cut - at
+                self.dropped += text.count(b"\n", at + done)
+                return False
+            at = end
+        return True
+
+    def _write_rest(self) -> bool:
+        self._rest = self._rest[self._try(self._rest) :]
+        return not self._rest
+
+    def _try(self, data: bytes) -> int:
+        """How many bytes there was room for."""
+        with suppress(OSError):  # it would block; or the disk is full, or nobody has the pipe
+            if not self._polled or self._has_room():
+                return os.write(self._fd, data)
+        return 0
+
+    def _has_room(self) -> bool:
+        poll = select.poll()
+        poll.register(self._fd, select.POLLOUT)
+        return bool(poll.poll(0))
+
+
+class LineHandler(logging.Handler):
+    """Of Python's logging, on such a stream."""
+
+    def __init__(self, lines: Lines) -> None:
+        super().__init__()
+        self._lines = lines
+
+    def emit(self, record: logging.LogRecord) -> None:
+        """See logging.Handler."""
+        lines, dropped = self._lines, self._lines.dropped
+        text = (self.format(record) + "\n").encode(errors="backslashreplace")
+        remark = b"(%d lines were dropped: nobody read them)\n" % dropped if dropped else b""
+        lines.dropped = 0
+        lines.write(remark + text)
+        if remark and lines.dropped > text.count(b"\n"):  # not even the remark was written
+            lines.dropped += dropped - 1
