@@ -8,6 +8,7 @@ import re
 import shutil
 import signal
 import socket
+import struct
 import subprocess
 import sys
 from collections.abc import Callable
@@ -652,3 +653,47 @@ def test_a_log_on_a_full_disk(tmp_path: Path, loop: str) -> None:
     finally:
         service.terminate()
         assert service.wait(30) == 0
+
+
+STREAMS = """
+from starlette.applications import Starlette
+from starlette.responses import PlainTextResponse, StreamingResponse
+from starlette.routing import Route
+
+count = {"opened": 0, "closed": 0}
+
+async def numbers():
+    count["opened"] += 1
+    try:
+        while True:
+            yield b"x" * 20000
+    finally:
+        count["closed"] += 1
+
+async def stream(request):
+    return StreamingResponse(numbers())
+
+async def counted(request):
+    return PlainTextResponse(f"{count['opened']} {count['closed']}")
+
+app = Starlette(routes=[Route("/stream", stream), Route("/count", counted)])
+"""
+
+
+def test_generators_of_clients_that_reset_end_with_them(serve: Serve, tmp_path: Path) -> None:
+    """Sessions and locks that their `finally` gives back are not to wait for the garbage collector,
+    which such circles of frames and errors are left to."""
+    (tmp_path / "streams.py").write_text("import gc\ngc.disable()\n" + STREAMS)
+    service = serve("streams:app", "--workers", "1", "--app-dir", str(tmp_path))
+    clients = [connect(service.address) for _ in range(40)]
+    for client in clients:
+        client.sendall(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
+        assert client.recv(1000)
+    for client in clients:
+        client.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        client.close()
+
+    def counted() -> bytes:
+        return ask(service.address, b"GET /count HTTP/1.0\r\n\r\n").rpartition(b"\r\n\r\n")[2]
+
+    until(lambda: counted() == b"40 40", "all have ended")

@@ -3,16 +3,21 @@
 import asyncio
 import functools
 import os
+import socket
+import time
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 import pytest
+import uvloop
 
 from aiofastsocket import UsageError, proc
 from aiofastsocket.server.bind import Bind
 from aiofastsocket.server.child import Child
 from aiofastsocket.server.config import Config
+from aiofastsocket.server.http.deadlines import Deadlines
 from aiofastsocket.server.http.response import ClientDisconnected, has_left
 from aiofastsocket.server.machine import cgroup_cpus, worker_count
 from aiofastsocket.server.supervisor import Slot, Supervisor
@@ -131,3 +136,36 @@ def test_worker_count_stays_in_the_mask() -> None:
         assert Config().slot_count == 2
     finally:
         os.sched_setaffinity(0, before)
+
+
+@pytest.mark.parametrize("make", [asyncio.SelectorEventLoop, uvloop.new_event_loop])
+@pytest.mark.parametrize("comes", [True, False])
+def test_time_in_which_the_loop_was_held_up_does_not_count(
+    make: Callable[[], asyncio.AbstractEventLoop], comes: bool
+) -> None:
+    """A body that came meanwhile lies in the socket; libuv looks at timers before it looks there."""
+    loop = make()
+    expired: list[str] = []
+    deadlines = Deadlines(loop, 0.3, expired.append)
+
+    def hold_up() -> None:
+        loop.remove_reader(bell)
+        time.sleep(0.8)
+        if comes:
+            client.send(b"more")
+
+    def more() -> None:
+        loop.remove_reader(server)
+        deadlines.discard("client")
+
+    (bell, rope), (server, client) = socket.socketpair(), socket.socketpair()
+    with bell, rope, server, client:
+        loop.add_reader(bell, hold_up)
+        loop.add_reader(server, more)
+        deadlines.add("client")
+        rope.send(b"now")
+        loop.run_until_complete(asyncio.sleep(1.5))
+        deadlines.clear()
+        loop.remove_reader(server)
+    loop.close()
+    assert expired == ([] if comes else ["client"])

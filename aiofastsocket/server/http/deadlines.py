@@ -4,9 +4,14 @@ import asyncio
 from collections.abc import Callable
 from typing import Any
 
+LATE_SECONDS = 0.1  # a timer that comes so much later was held up
+
 
 class Deadlines:
     """Calls `expired(who)` for each that was not discarded `seconds` after it was added.
+
+    Time in which the loop did not turn, because a handler held it up, does not count: what a client
+    has sent meanwhile was not looked at.
 
     A dictionary keeps the order in which they were added, which is that in which they are due, so
     that adding and discarding are a dictionary's, and nobody looks through those that wait.
@@ -20,12 +25,13 @@ class Deadlines:
         self._expired = expired
         self._due: dict[Any, float] = {}
         self._timer: asyncio.TimerHandle | None = None
+        self._at = 0.0  # loop.time: when the timer is due
 
     def add(self, who: Any) -> None:
         """From now on. It is in here once: discard it before it begins anew."""
-        self._due[who] = self._loop.time() + self.seconds
+        due = self._due[who] = self._loop.time() + self.seconds
         if self._timer is None:
-            self._timer = self._loop.call_later(self.seconds, self._look)
+            self._look_at(due)
 
     def discard(self, who: Any) -> float | None:
         """No more; when it would have been due (loop.time), None if it was not here."""
@@ -41,6 +47,8 @@ class Deadlines:
     def _look(self) -> None:
         self._timer = None
         now = self._loop.time()
+        if (late := now - self._at) > LATE_SECONDS:
+            self._due = {who: due + late for who, due in self._due.items()}
         try:
             while self._due:
                 who, due = next(iter(self._due.items()))
@@ -50,4 +58,8 @@ class Deadlines:
                 self._expired(who)
         finally:  # whatever one of them raises, the others are still waited for
             if self._due and self._timer is None:
-                self._timer = self._loop.call_at(next(iter(self._due.values())), self._look)
+                self._look_at(next(iter(self._due.values())))
+
+    def _look_at(self, due: float) -> None:
+        self._at = due
+        self._timer = self._loop.call_at(due, self._look)

@@ -6,7 +6,7 @@ from contextvars import Context
 from typing import Protocol
 
 from . import wire
-from .response import Message, Response, Sender, has_left
+from .response import Message, Response, Sender, has_left, let_go
 from .scope import Scope
 
 logger = logging.getLogger("aiofastsocket")
@@ -110,6 +110,7 @@ class Request(Response):
                     connection.cut()
                 raise
             if self._gone and has_left(error):
+                let_go(error)
                 return
             logger.exception("exception in the application: %s", self._name())
         else:

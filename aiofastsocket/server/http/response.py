@@ -40,6 +40,21 @@ def has_left(error: BaseException | None) -> bool:
     return False
 
 
+def let_go(error: BaseException) -> None:
+    """Of an error that nobody is to see: what its frames hold is free now, generators whose
+    `finally` has to run among it. An error that went through a frame with itself in a local, as in
+    task groups, is a circle that only the garbage collector would find."""
+    seen, left = set[int](), [error]
+    while left:
+        one = left.pop()
+        if id(one) not in seen:
+            seen.add(id(one))
+            one.__traceback__ = None
+            left += [other for other in (one.__context__, one.__cause__) if other is not None]
+            if isinstance(one, BaseExceptionGroup):
+                left += one.exceptions
+
+
 class Sender(Protocol):
     """Whose response it is: a connection."""
 

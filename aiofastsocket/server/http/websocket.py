@@ -18,7 +18,7 @@ from websockets.protocol import State
 from websockets.server import ServerProtocol
 
 from . import wire
-from .response import ClientDisconnected, Message, Response, has_left
+from .response import ClientDisconnected, Message, Response, has_left, let_go
 from .scope import Headers, Scope
 from .service import Service
 
@@ -261,6 +261,7 @@ class WebSocket(asyncio.Protocol):
                 raise
             gone = self._lost or self._protocol.state is not State.OPEN
             if gone and has_left(error):
+                let_go(error)
                 return
             logger.exception("exception in the application: WebSocket %s", self._name())
             self._over(INTERNAL_ERROR, 500)
