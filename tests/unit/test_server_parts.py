@@ -143,7 +143,7 @@ def test_worker_count_stays_in_the_mask() -> None:
 def test_time_in_which_the_loop_was_held_up_does_not_count(
     make: Callable[[], asyncio.AbstractEventLoop], comes: bool
 ) -> None:
-    """A body that came meanwhile lies in the socket; libuv looks at timers before it looks there."""
+    """A body that came meanwhile lies in the socket, where libuv looks after the timers."""
     loop = make()
     expired: list[str] = []
     deadlines = Deadlines(loop, 0.3, expired.append)

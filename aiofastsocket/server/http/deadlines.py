@@ -5,6 +5,7 @@ from collections.abc import Callable
 from typing import Any
 
 LATE_SECONDS = 0.1  # a timer that comes so much later was held up
+TURN_SECONDS = 0.05  # for the loop to read what lies there
 
 
 class Deadlines:
@@ -48,7 +49,7 @@ class Deadlines:
         self._timer = None
         now = self._loop.time()
         if (late := now - self._at) > LATE_SECONDS:
-            self._due = {who: due + late for who, due in self._due.items()}
+            self._due = {who: due + late + TURN_SECONDS for who, due in self._due.items()}
         try:
             while self._due:
                 who, due = next(iter(self._due.items()))
