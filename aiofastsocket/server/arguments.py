@@ -10,6 +10,7 @@ from .bind import Bind
 from .config import Config
 from .http.config import HttpConfig
 from .kinds import Each, Switch
+from .logs import ACCESS
 from .options import FLAG, OPTIONS, Option, complete
 from .tls import TlsConfig
 
@@ -53,7 +54,7 @@ def config(given: dict[str, Any]) -> Config:
     del options["http"], options["ws"]  # one of each is all that there is
     if options["loop"] == "auto":
         options["loop"] = LOOPS[0]
-    logger = None if options["log_config"] is None else "aiofastsocket.access"
+    logger = None if options["log_config"] is None else ACCESS
     http = HttpConfig(**_taken(options, HttpConfig), access_logger=logger)
     tls = TlsConfig(**_taken(options, TlsConfig))
     return Config(target=target, binds=binds, http=http, tls=tls, **options)

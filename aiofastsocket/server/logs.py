@@ -17,6 +17,11 @@ FORMAT = "%(asctime)s [%(process)d] %(levelname)s %(message)s"
 _standard_output: Lines | None = None
 
 
+ACCESS = "aiofastsocket.access"
+OF_UVICORN = {"aiofastsocket": "uvicorn.error", ACCESS: "uvicorn.access"}
+"""Where our lines go in a configuration that was made for uvicorn, and does not know us."""
+
+
 def standard_output() -> Lines:
     """Where the access log goes without a configuration."""
     global _standard_output
@@ -41,7 +46,7 @@ def configure(level: str, config: str | dict[str, Any] | None) -> None:
         if sys.stdout is not None:
             standard_output()  # now: workers may have another user, who may not open it
         return
-    access = logging.getLogger("aiofastsocket.access")
+    access = logging.getLogger(ACCESS)
     access.setLevel(logging.INFO)
     try:
         if isinstance(config, str) and config.endswith(".ini"):
@@ -58,3 +63,25 @@ def configure(level: str, config: str | dict[str, Any] | None) -> None:
         cause = f": {error.__cause__}" if error.__cause__ is not None else ""
         name = f" {config}" if isinstance(config, str) else ""
         raise UsageError(f"--log-config{name}: {detail}{cause}") from None
+    _adopt(config)
+
+
+def _adopt(config: str | dict[str, Any]) -> None:
+    """Have lines go to uvicorn's loggers, if only those were configured; say it if none was."""
+    if logging.getLogger("aiofastsocket").hasHandlers():
+        return
+    for ours, theirs in OF_UVICORN.items():
+        logging.getLogger(ours).parent = logging.getLogger(theirs)
+    if not logging.getLogger("aiofastsocket").hasHandlers():
+        name = f" {config}" if isinstance(config, str) else ""
+        print(
+            f"aiofastsocket serve: --log-config{name}: neither aiofastsocket nor root is among its "
+            "loggers: only warnings are shown, on standard error",
+            file=sys.stderr,
+        )
+
+
+def as_uvicorn() -> bool:
+    """The access log goes to uvicorn.access, whose formatter wants its arguments."""
+    parent = logging.getLogger(ACCESS).parent
+    return parent is not None and parent.name == OF_UVICORN[ACCESS]

@@ -28,6 +28,7 @@ FAILED_STARTS = 5
 MARGIN_SECONDS = 2.0  # what it gets over its grace time, before SIGKILL
 REVIEW_SECONDS = 1.0
 QUIET_SECONDS = 60.0  # between two lines on a page that somebody scribbles over
+NOTICE_SECONDS = 10.0  # between two words to a service manager that has no watchdog
 MOMENT_SECONDS = 0.3  # between the TERM of a worker and that of the supervisor, if both get one
 RETRY_SECONDS = 5.0  # the longest pause between starts that fail
 LONGEST_WAIT = 3600.0  # poll(2) takes milliseconds in an int
@@ -64,6 +65,10 @@ class Supervisor:
         self._wanted = self.setup.config.worker_count
         self._slots = [Slot() for _ in range(self.setup.config.slot_count)]
         self._next_review = time.monotonic() + REVIEW_SECONDS
+        self._watchdog = systemd.watchdog_seconds()
+        told = NOTICE_SECONDS if self._watchdog is None else self._watchdog / 2
+        self._between = told if "NOTIFY_SOCKET" in os.environ else FOREVER
+        self._next_notice = time.monotonic() + self._between
         self._before = frozenset(children(os.getpid()))
         wake_in, wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._own_fds = (wake_in, wake_out)
@@ -117,6 +122,22 @@ class Supervisor:
         if now >= self._next_review:
             self._next_review = now + REVIEW_SECONDS
             self._review()
+        if now >= self._next_notice:
+            self._next_notice = now + self._between
+            self._notice()
+
+    def _notice(self) -> None:
+        """Tell the service manager how it goes: that our loop turns, unless no worker's does."""
+        serving = [child for child in self._workers.values() if child.serves]
+        held = sum(s.open or 0 for table in self._tables for s in table.slots())
+        states = [f"STATUS={len(serving)} workers serve, {held} connections"]
+        if self._watchdog is not None:
+            hangs = [child.page.busy_seconds() > self._watchdog for child in serving]
+            if hangs and all(hangs):
+                logger.error("no worker's loop has turned for %g s", self._watchdog)
+            else:
+                states.append("WATCHDOG=1")
+        systemd.notify(*states)
 
     def _serves(self, slot: int, generation: int) -> list[Child]:
         return [
@@ -144,6 +165,7 @@ class Supervisor:
             logger.info("%s", start_line(self.setup, self._wanted, pinned=self._pinned()))
             systemd.notify("READY=1")
         else:
+            systemd.notify("READY=1")
             serve = "worker serves" if self._wanted == 1 else "workers serve"
             logger.info("reloaded: %d new %s", self._wanted, serve)
 
@@ -273,6 +295,8 @@ class Supervisor:
         now = time.monotonic()
         due = [child.kill_at for child in self._workers.values()]
         if self._exit_code is None:
+            due.append(self._next_notice)
+        if self._exit_code is None:
             due += [s.not_before for s in self._slots[: self._wanted] if s.not_before > now]
             if any(t.info().wanted == "auto" and t.info().steer == "cpu" for t in self._tables):
                 due.append(self._next_review)
@@ -307,6 +331,8 @@ class Supervisor:
         self._reconcile()
 
     def _reload(self) -> None:
+        if self._serving:
+            systemd.notify(systemd.reloading())
         if self.setup.preloaded is not None:
             why = "--preload" if self.setup.config.preload else "it was given, not named"
             logger.warning("HUP: new workers, but the code is not reloaded (%s)", why)
@@ -400,6 +426,8 @@ class Supervisor:
 
     def _abort_reload(self) -> None:
         logger.error("reload given up: the old workers go on serving")
+        if self._serving:
+            systemd.notify("READY=1")
         self._generation = self._base
         self._fall_back()
 

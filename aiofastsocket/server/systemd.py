@@ -3,6 +3,7 @@
 import logging
 import os
 import socket
+import time
 
 logger = logging.getLogger("aiofastsocket")
 
@@ -22,8 +23,8 @@ def take_listen_fds() -> list[int]:
     return fds
 
 
-def notify(state: str) -> None:
-    """Tell the service manager, if there is one: "READY=1" or "STOPPING=1"."""
+def notify(*states: str) -> None:
+    """Tell the service manager, if there is one: "READY=1", "STATUS=2 workers" ..., at once."""
     path = os.environ.get("NOTIFY_SOCKET")
     if not path:
         return
@@ -31,6 +32,23 @@ def notify(state: str) -> None:
     kind = socket.SOCK_DGRAM | socket.SOCK_CLOEXEC | socket.SOCK_NONBLOCK
     with socket.socket(socket.AF_UNIX, kind) as sock:
         try:
-            sock.sendto(state.encode(), address)
+            sock.sendto("\n".join(states).encode(), address)
         except OSError as error:  # a manager that does not listen must not end the service
             logger.warning("NOTIFY_SOCKET %s: %s", path, error.strerror)
+
+
+def reloading() -> str:
+    """For `notify`: what is followed by READY=1 when it is over. The time tells the manager which
+    of several it is (Type=notify-reload)."""
+    return f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}"
+
+
+def watchdog_seconds() -> float | None:
+    """Within so many seconds the manager wants to hear WATCHDOG=1, sd_watchdog_enabled(3)."""
+    text = os.environ.get("WATCHDOG_USEC", "")
+    meant = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
+    return int(text) / 1e6 if meant and text.isdecimal() and int(text) > 0 else None
+
+
+VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
+"""Of the environment: the supervisor's own, not its workers'."""

@@ -34,6 +34,7 @@ from .bind import Listener
 from .config import Config
 from .program import Program, program
 from .signals import UNHEEDED, name_of, nothing
+from .systemd import VARIABLES
 
 logger = logging.getLogger("aiofastsocket")
 
@@ -124,7 +125,8 @@ def _settle(job: Assignment) -> None:
     for number in (signal.SIGINT, signal.SIGHUP, signal.SIGTTIN, signal.SIGTTOU):
         signal.signal(number, signal.SIG_IGN)
     signal.pthread_sigmask(signal.SIG_SETMASK, ())
-    os.environ.pop("NOTIFY_SOCKET", None)
+    for name in VARIABLES:
+        os.environ.pop(name, None)
     if job.pin:
         os.sched_setaffinity(0, {job.setup.listeners[0].table.core(job.slot)})
 

@@ -11,7 +11,7 @@ import socket
 import struct
 import subprocess
 import sys
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
@@ -697,3 +697,100 @@ def test_generators_of_clients_that_reset_end_with_them(serve: Serve, tmp_path: 
         return ask(service.address, b"GET /count HTTP/1.0\r\n\r\n").rpartition(b"\r\n\r\n")[2]
 
     until(lambda: counted() == b"40 40", "all have ended")
+
+
+@contextlib.contextmanager
+def manager(path: Path) -> Iterator[Callable[[], str]]:
+    """A service manager's end of $NOTIFY_SOCKET: what it is told next."""
+    with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
+        sock.bind(str(path))
+        sock.settimeout(30)
+        yield lambda: sock.recv(1000).decode()
+    path.unlink()
+
+
+def test_a_service_manager_hears_of_reloads_and_that_we_live(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "mine.py").write_text("from targets import Held as Who\n")
+    env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "600000"}
+    env |= {"PYTHONPATH": str(APP)}
+    with manager(tmp_path / "notify") as told:
+
+        def hear(*words: str) -> None:
+            until(lambda: (said := told()) and all(word in said for word in words), f"{words}")
+
+        service = serve("mine:Who", "--workers", "2", "--app-dir", str(tmp_path), env=env)
+        hear("READY=1")
+        with connect(service.address), connect(service.address) as client:
+            client.recv(10)
+            hear("STATUS=2 workers serve, 2 connections", "WATCHDOG=1")
+        service.send(signal.SIGHUP)
+        hear("RELOADING=1", "MONOTONIC_USEC=")
+        hear("READY=1")
+        (tmp_path / "mine.py").write_text("import nothing_of_that_name\n")
+        service.send(signal.SIGHUP)
+        hear("RELOADING=1")
+        hear("READY=1")  # the old ones go on
+        service.send(signal.SIGTERM)
+        hear("STOPPING=1")
+
+
+def test_a_watchdog_is_not_told_that_all_is_well_when_every_worker_hangs(
+    serve: Serve, tmp_path: Path
+) -> None:
+    env = {"NOTIFY_SOCKET": str(tmp_path / "notify"), "WATCHDOG_USEC": "400000"}
+    with manager(tmp_path / "notify") as told:
+        service = serve("targets:Blocks", "--workers", "2", env=env)
+        assert told() == "READY=1"
+        first, second = service.owners()
+        ask(service.address, b"block %d 3 3" % first)
+        until(lambda: "WATCHDOG=1" in told(), "one hangs, and the other does not")
+        while "no worker's loop has turned" not in service.log():
+            with contextlib.suppress(TimeoutError), connect(service.address, 0.2) as client:
+                client.sendall(b"block %d 3 3" % second)
+                client.recv(10)
+        said = told()
+        while "WATCHDOG=1" in said:  # what was told before
+            said = told()
+        assert said.startswith("STATUS=")
+        until(lambda: "WATCHDOG=1" in told(), "their loops turn again")
+
+
+UVICORNS = {
+    "version": 1,
+    "disable_existing_loggers": False,
+    "formatters": {
+        "default": {"()": "uvicorn.logging.DefaultFormatter", "fmt": "D %(message)s"},
+        "access": {
+            "()": "uvicorn.logging.AccessFormatter",
+            "fmt": "A %(client_addr)s %(request_line)s %(status_code)s",
+        },
+    },
+    "handlers": {
+        "default": {"formatter": "default", "class": "logging.StreamHandler"},
+        "access": {"formatter": "access", "class": "logging.StreamHandler"},
+    },
+    "loggers": {
+        "uvicorn": {"handlers": ["default"], "level": "INFO", "propagate": False},
+        "uvicorn.error": {"level": "INFO"},
+        "uvicorn.access": {"handlers": ["access"], "level": "INFO", "propagate": False},
+    },
+}
+
+
+def test_a_log_configuration_that_was_made_for_uvicorn(serve: Serve, tmp_path: Path) -> None:
+    config = tmp_path / "log.json"
+    config.write_text(json.dumps(UVICORNS))
+    service = serve("web:app", "--workers", "1", "--log-config", str(config))
+    assert "D serving web:app" in service.log()
+    ask(service.address, HELLO[0])
+    service.wait_log("A 127.0.0.1 GET /hello HTTP/1.0 200")
+    assert service.stop() == 0
+    assert "Traceback" not in service.log()
+
+
+def test_a_log_configuration_that_knows_none_of_our_loggers(serve: Serve, tmp_path: Path) -> None:
+    config = tmp_path / "log.json"
+    config.write_text(json.dumps({"version": 1, "loggers": {"mine": {"level": "INFO"}}}))
+    service = serve("targets:Who", "--workers", "1", "--log-config", str(config), wait=False)
+    service.wait_log("neither aiofastsocket nor root is among its loggers: only warnings are shown")
+    assert service.log().count("neither") == 1

@@ -57,7 +57,7 @@ def test_no_descriptors_for_connections(serve: Serve) -> None:
     (worker,) = service.owners()
     used = max(int(name) for name in os.listdir(f"/proc/{worker}/fd"))
     limits = resource.prlimit(worker, resource.RLIMIT_NOFILE)
-    resource.prlimit(worker, resource.RLIMIT_NOFILE, (used + 4, limits[1]))
+    resource.prlimit(worker, resource.RLIMIT_NOFILE, (used + 10, limits[1]))
     clients = [connect(service.address) for _ in range(30)]
     service.wait_log("accepting pauses")
     assert service.accepted() < 30

@@ -4,7 +4,7 @@ import asyncio
 import logging
 import time
 
-from ..logs import standard_output
+from ..logs import as_uvicorn, standard_output
 from .scope import Address, Scope
 
 logger = logging.getLogger("aiofastsocket")
@@ -17,6 +17,7 @@ class AccessLog:
     def __init__(self, loop: asyncio.AbstractEventLoop, logger: str | None = None) -> None:
         self._loop = loop
         self._logger = logging.getLogger(logger) if logger is not None else None
+        self._as_uvicorn = logger is not None and as_uvicorn()
         self._lines: list[str] = []
         self._second = 0
         self._stamp = ""
@@ -50,7 +51,10 @@ class AccessLog:
         """Write what has come."""
         if self._lines:
             lines, self._lines = self._lines, []
-            if self._logger is not None:
+            if self._logger is not None and self._as_uvicorn:
+                for line in lines:
+                    self._logger.info(UVICORNS, *_parts(line))
+            elif self._logger is not None:
                 for line in lines:
                     self._logger.info("%s", line[:-1])
             else:
@@ -61,6 +65,17 @@ class AccessLog:
                     logger.warning(
                         "%d lines of the access log were dropped: nobody read them", dropped
                     )
+
+
+UVICORNS = '%s - "%s %s HTTP/%s" %d'
+
+
+def _parts(line: str) -> tuple[str, str, str, str, int]:
+    """Client, method, target, version and status, of a line of ours."""
+    host, _, rest = line.partition(" ")
+    _, request, after = rest.split('"')
+    method, target, version = [*request.split(" "), "", ""][:3]
+    return host, method, target, version.removeprefix("HTTP/"), int(after.split()[0])
 
 
 def _quoted(target: bytes) -> str:
