@@ -334,6 +334,15 @@ OPTIONS = (
         30.0,
     ),
     Option(
+        "timeout_disconnect",
+        Seconds(zero=True),
+        "limits",
+        "time that an application gets to end a request once it was told that the client is gone, "
+        "because the service stops: then its task is cancelled",
+        3.0,
+        since="0.2",
+    ),
+    Option(
         "timeout_lifespan_startup",
         Seconds(),
         "service",

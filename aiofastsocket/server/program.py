@@ -26,8 +26,12 @@ class Program(Protocol):
     def protocol(self, listener: Listener) -> targets.ProtocolFactory:
         """What makes the protocols of a listener's connections."""
 
-    def drain(self) -> None:
-        """The worker stops: connections end when what is under way is done."""
+    def drain(self, window: float) -> None:
+        """The worker stops: connections end when what is under way is done. window: seconds over
+        which clients that come back are sent away."""
+
+    def hang_up(self) -> None:
+        """The grace time is over: what is under way is told that its client is gone."""
 
     def busy(self) -> bool:
         """Whether something goes on that no connection stands for."""
@@ -47,7 +51,10 @@ class Plain:
     async def startup(self, enough: Callable[[], object]) -> None:
         """See Program."""
 
-    def drain(self) -> None:
+    def drain(self, window: float) -> None:
+        """See Program."""
+
+    def hang_up(self) -> None:
         """See Program."""
 
     def busy(self) -> bool:
@@ -97,9 +104,13 @@ class Asgi:
         scheme, server = self._scheme, _server_of(listener)
         return lambda: connection(service, scheme, server)
 
-    def drain(self) -> None:
+    def drain(self, window: float) -> None:
         """See Program."""
-        self._service.drain()
+        self._service.drain(window)
+
+    def hang_up(self) -> None:
+        """See Program."""
+        self._service.tell_all()
 
     def busy(self) -> bool:
         """See Program."""

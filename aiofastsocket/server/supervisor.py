@@ -241,7 +241,8 @@ class Supervisor:
     def _deadline(self) -> float:
         """When a worker that is told to stop now has had all its time."""
         config = self.setup.config
-        grace = config.timeout_graceful_shutdown + config.timeout_lifespan_shutdown
+        grace = config.timeout_graceful_shutdown + config.http.timeout_disconnect
+        grace += config.timeout_lifespan_shutdown
         return time.monotonic() + (QUICK_SECONDS if self._quick else grace) + MARGIN_SECONDS
 
     def _successor(self, child: Child) -> bool:

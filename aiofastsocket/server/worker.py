@@ -41,6 +41,7 @@ logger = logging.getLogger("aiofastsocket")
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 POLL_SECONDS = 0.02
+RETURN_SECONDS = 5.0  # over which clients are sent away that come back at once, at most
 STARTING_SECONDS = 3.0  # what an application that still starts gets after TERM
 QUICK_SECONDS = 3.0  # what the worker gets after QUIT, its application's end included
 CUT_SHORT = 3
@@ -216,14 +217,21 @@ class _Worker:
             self._acceptors.append(acceptor)
         loop.when_listening(lambda: self._tell("ready"))
         await self._stop.wait()
-        deadline = time.monotonic() + self._job.setup.config.timeout_graceful_shutdown
-        self._program.drain()
+        config = self._job.setup.config
+        grace = config.timeout_graceful_shutdown
+        deadline = time.monotonic() + grace
+        self._program.drain(min(RETURN_SECONDS, grace / 2))
         await self._stop_accepting(deadline)
         self._tell("stopping")
         while (self._connections() or self._program.busy()) and not self._over(deadline):
             await asyncio.sleep(POLL_SECONDS)
         if self._connections() and not self._quit:
             logger.warning("connections cut off after the grace time: %d", self._connections())
+        if self._program.busy() and not self._quit:
+            self._program.hang_up()
+            deadline = time.monotonic() + config.http.timeout_disconnect + POLL_SECONDS
+            while self._program.busy() and not self._over(deadline):
+                await asyncio.sleep(POLL_SECONDS)
         loop.set_exception_handler(_but_cancellation)
         in_time = await self._ended()
         loop.remove_reader(self._job.control)

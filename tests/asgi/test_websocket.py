@@ -259,7 +259,7 @@ def test_a_denial_that_was_only_begun_is_500(serve: Serve) -> None:
 
 @pytest.mark.parametrize("name", ["HUP", "TERM"])
 def test_no_reload_or_stop_without_an_end(serve: Serve, name: str) -> None:
-    service = serve("web:app", "--workers", "2")
+    service = serve("web:app", "--workers", "2", "--timeout-graceful-shutdown", "2")
     with ExitStack() as stack:
         clients = [stack.enter_context(open_to(service, "/echo")) for _ in range(20)]
         for client in clients:

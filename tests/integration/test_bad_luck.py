@@ -15,8 +15,10 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
+import websockets.sync.client
 from support.client import HTTP, Load, ask, connect, outcome
 from support.service import APP, COMMAND, Service, run, session_members, state_of, until
+from websockets.exceptions import ConnectionClosed
 
 from aiofastsocket.proc import children, descriptors, program_name
 from aiofastsocket.server.http.proxies import Proxies
@@ -794,3 +796,116 @@ def test_a_log_configuration_that_knows_none_of_our_loggers(serve: Serve, tmp_pa
     service = serve("targets:Who", "--workers", "1", "--log-config", str(config), wait=False)
     service.wait_log("neither aiofastsocket nor root is among its loggers: only warnings are shown")
     assert service.log().count("neither") == 1
+
+
+EVENTS = """
+import asyncio, sys
+async def app(scope, receive, send):
+    if scope["type"] == "lifespan":
+        await receive()
+        await send({"type": "lifespan.startup.complete"})
+        await receive()
+        print("ended in order", file=sys.stderr, flush=True)
+        await send({"type": "lifespan.shutdown.complete"})
+        return
+    headers = [(b"Content-Type", b"text/event-stream; charset=utf-8")]
+    if scope["path"] == "/late":
+        await asyncio.sleep(1)
+    await send({"type": "http.response.start", "status": 200, "headers": headers})
+    async def stream():
+        try:
+            while True:
+                data = {"type": "http.response.body", "body": b"data: 1\\n\\n", "more_body": True}
+                await send(data)
+                await asyncio.sleep(0.05)
+        finally:
+            print("finally", scope["path"], file=sys.stderr, flush=True)
+    if scope["path"] == "/deaf":
+        await stream()
+    task = asyncio.ensure_future(stream())
+    while (await receive())["type"] != "http.disconnect":
+        pass
+    print("told", scope["path"], file=sys.stderr, flush=True)
+    task.cancel()
+"""
+
+
+@pytest.fixture
+def events(serve: Serve, tmp_path: Path) -> Callable[..., Service]:
+    (tmp_path / "events.py").write_text(EVENTS)
+    return lambda *options: serve(
+        "events:app", "--workers", "1", "--app-dir", str(tmp_path), *options
+    )
+
+
+def begun(service: Service, request: bytes) -> socket.socket:
+    client = connect(service.address)
+    client.sendall(request + b" HTTP/1.1\r\nHost: a\r\nContent-Length: 0\r\n\r\n")
+    return client
+
+
+@pytest.mark.parametrize("path", ["/heeds", "/deaf", "/late"])
+def test_an_event_stream_does_not_hold_a_stop(events: Serve, path: str) -> None:
+    """Its client connects again by itself: it is told at once, cancelled if it does not heed that,
+    and what is left of the grace time is for others."""
+    service = events("--timeout-graceful-shutdown", "600", "--timeout-disconnect", "0.3")
+    with begun(service, b"GET " + path.encode()) as client:
+        if path != "/late":
+            assert client.recv(1000)
+        else:
+            until(lambda: service.accepted() == 1, "it is under way")
+        assert service.stop() == 0
+        with contextlib.suppress(ConnectionResetError):
+            while client.recv(1000):
+                pass
+    log = service.log()
+    assert f"finally {path}" in log
+    assert (f"told {path}" in log) == (path != "/deaf")
+    assert "ended in order" in log
+    assert "exception in the application" not in log
+
+
+def test_an_event_stream_that_answers_a_post_keeps_the_grace_time(events: Serve) -> None:
+    """Nobody would ask again by himself: as LLM and MCP calls. At the end of the grace time it is
+    told, like everything else, and the lifespan ends after it."""
+    service = events("--timeout-graceful-shutdown", "1", "--timeout-disconnect", "0.3")
+    with begun(service, b"POST /call") as client, begun(service, b"POST /deaf") as deaf:
+        assert client.recv(1000)
+        assert deaf.recv(1000)
+        service.send(signal.SIGTERM)
+        service.wait_log("stopping")
+        assert client.recv(1000)
+        assert "told" not in service.log()
+        assert service.process.wait(60) == 0
+    log = service.log()
+    assert log.index("told /call") < log.index("finally /deaf") < log.index("ended in order")
+    assert "killed" not in log
+
+
+def test_websockets_are_sent_away_one_after_the_other(serve: Serve) -> None:
+    """All of them at once would come back all at once."""
+    service = serve("web:app", "--workers", "1", "--timeout-graceful-shutdown", "4")
+    with contextlib.ExitStack() as stack:
+        url = f"ws://127.0.0.1:{service.address[1]}/echo"
+        left = [stack.enter_context(websockets.sync.client.connect(url)) for _ in range(4)]
+        service.send(signal.SIGTERM)
+        codes: list[int | None] = []
+
+        def one_more_is_closed() -> bool:
+            for client in list(left):
+                try:
+                    client.recv(timeout=0.01)
+                except TimeoutError:
+                    continue
+                except ConnectionClosed as closed:
+                    codes.append(closed.rcvd.code if closed.rcvd else None)
+                    left.remove(client)
+            return bool(codes)
+
+        until(one_more_is_closed, "one is told to go")
+        assert left
+        left[-1].send("more")  # served as before
+        assert left[-1].recv(timeout=30) == "more"
+        until(lambda: one_more_is_closed() and not left, "all are")
+    assert codes == [1012] * 4
+    assert service.process.wait(60) == 0

@@ -31,6 +31,7 @@ class Connection(Incoming):
         "writable",
     )
     told_while_paused = True
+    comes_back = False
 
     def __init__(self, service: Service, scheme: str = "http", server: Address = None) -> None:
         super().__init__(service, scheme, server)

@@ -105,7 +105,10 @@ class Request(Response):
             await connection.service.app(self.scope, self.receive, self.send)
         except BaseException as error:
             # Who else cancels, cancels something that the application waits for.
-            if isinstance(error, asyncio.CancelledError) and connection.service.closing:
+            service = connection.service
+            if isinstance(error, asyncio.CancelledError) and (
+                service.closing or self in service.dismissed
+            ):
                 if not self.complete:
                     connection.cut()
                 raise

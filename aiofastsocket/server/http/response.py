@@ -78,6 +78,7 @@ class Response:
         "_asked",
         "_chunked",
         "_connection",
+        "_events",
         "_expect",
         "_gone",
         "_head",
@@ -123,6 +124,10 @@ class Response:
     def ends_with_the_connection(self) -> bool:
         """Nothing but that shows the client where it ends."""
         return self._started and not self._chunked and self._left is None
+
+    def streams_events(self) -> bool:
+        """In answer to a GET: EventSource connects again by itself, when such a stream ends."""
+        return getattr(self, "_events", False) and self.scope.get("method") == "GET"
 
     def disconnect(self) -> None:
         """The connection is gone."""
@@ -256,6 +261,10 @@ class Response:
                 elif what == wire.SERVER:
                     server = line
                     continue
+                elif what == wire.EVENTS:
+                    self._events = True  # only then
+                    if service.draining:
+                        service.loop.call_soon(service.tell_events, self)
             lines.append(line)
         if date is None and server is None:
             lines.append(service.common())

@@ -28,7 +28,9 @@ EAGER: Any = {"eager_start": True} if sys.version_info >= (3, 12) else {}
 
 
 class Draining(Protocol):
-    """A connection."""
+    """A connection. comes_back: its client does, at once, if it is closed."""
+
+    comes_back: bool
 
     def drain(self) -> None:
         """See Service.drain."""
@@ -53,6 +55,7 @@ class Service:
         self.state: dict[str, Any] = {}
         self.connections: set[Draining] = set()
         self.tasks: dict[object, asyncio.Task[None]] = {}
+        self.dismissed: set[object] = set()  # whose tasks were cancelled
         self.draining = False
         self.closing = False
         self._enough = on_enough
@@ -105,12 +108,51 @@ class Service:
     def ended(self, who: object) -> None:
         """Its task is over."""
         self.tasks.pop(who, None)
+        if self.dismissed:
+            self.dismissed.discard(who)
 
-    def drain(self) -> None:
-        """Answer what is under way, begin nothing new: connections end with their request."""
+    def drain(self, window: float = 0.0) -> None:
+        """Answer what is under way, begin nothing new: connections end with their request.
+
+        Streams of events would not end: their applications are told that the client has gone.
+        WebSockets are closed, one after the other, over so many seconds: their clients come back.
+        """
         self.draining = True
-        for connection in list(self.connections):
+        told = [connection for connection in self.connections if connection.comes_back]
+        for connection in self.connections - set(told):
             connection.drain()
+        for number, connection in enumerate(told):
+            if number:
+                self.loop.call_later(window * number / len(told), connection.drain)
+            else:
+                connection.drain()
+        for who in list(self.tasks):
+            self.tell_events(who)
+
+    def tell_events(self, who: Any) -> None:
+        """If it is a request whose answer is a stream of events: tell it."""
+        streams = getattr(who, "streams_events", None)
+        if streams is not None and streams():
+            self.tell(who)
+
+    def tell_all(self) -> None:
+        """Every request that is under way; WebSockets have been closed."""
+        for who in list(self.tasks):
+            if hasattr(who, "hang_up"):
+                self.tell(who)
+
+    def tell(self, request: Any) -> None:
+        """Have its application find that the client is gone; cancel it a while later, if it goes
+        on, so that its `finally` blocks run."""
+        task = self.tasks.get(request)
+        if task is not None:
+            request.hang_up()
+            self.loop.call_later(self.options.timeout_disconnect, self._dismiss, request, task)
+
+    def _dismiss(self, request: object, task: "asyncio.Task[None]") -> None:
+        if self.tasks.get(request) is task:
+            self.dismissed.add(request)
+            task.cancel()
 
     async def close(self) -> None:
         """End what is left: timers, and tasks that did not in time."""

@@ -37,6 +37,7 @@ class WebSocket(asyncio.Protocol):
     """Takes a connection over from HTTP. rest: what came behind the request's head."""
 
     told_while_paused = True
+    comes_back = True
 
     def __init__(
         self,

@@ -10,8 +10,9 @@ from http import HTTPStatus
 _NAME = re.compile(rb"[!#$%&'*+.^_`|~0-9A-Za-z-]+")
 _BAD_VALUE = re.compile(rb"[\x00-\x08\x0a-\x1f\x7f]")
 
-PLAIN, LENGTH, CONNECTION, ENCODING, DATE, SERVER = range(6)
+PLAIN, LENGTH, CONNECTION, ENCODING, DATE, SERVER, TYPE, EVENTS = range(8)
 _KINDS = {
+    b"content-type": TYPE,
     b"content-length": LENGTH,
     b"connection": CONNECTION,
     b"transfer-encoding": ENCODING,
@@ -56,7 +57,10 @@ def field(name: bytes, value: bytes) -> tuple[bytes, int]:
             raise RuntimeError(f"header name {name!r} is no token")
         if _BAD_VALUE.search(value):
             raise RuntimeError(f"header {name.decode()}: control characters in {value!r}")
-        found = b"%b: %b\r\n" % (name, value), _KINDS.get(name.lower(), PLAIN)
+        kind = _KINDS.get(name.lower(), PLAIN)
+        if kind == TYPE:
+            kind = EVENTS if value.lower().startswith(b"text/event-stream") else PLAIN
+        found = b"%b: %b\r\n" % (name, value), kind
         if len(value) <= _LONGEST_KEPT:
             if len(lines) >= _MOST_LINES:
                 lines.clear()
