@@ -46,6 +46,7 @@ class Child:
     control: int
     page: PulsePage
     state: State = State.STARTING
+    stuck: bool = False  # its loop has not turned for --timeout-worker
     reaped: bool = False  # its number may be another process's
     kill_at: float = FOREVER  # time.monotonic
     told: bytes = b""

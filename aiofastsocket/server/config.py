@@ -57,6 +57,7 @@ class Config:
     timeout_graceful_shutdown: float = default("timeout_graceful_shutdown")
     timeout_lifespan_startup: float | None = default("timeout_lifespan_startup")
     timeout_lifespan_shutdown: float = default("timeout_lifespan_shutdown")
+    timeout_worker: float | None = default("timeout_worker")
     user: str | None = default("user")
     group: str | None = default("group")
     pid_file: str | None = default("pid_file")

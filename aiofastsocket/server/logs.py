@@ -17,6 +17,14 @@ FORMAT = "%(asctime)s [%(process)d] %(levelname)s %(message)s"
 _standard_output: Lines | None = None
 
 
+_standard_error: Lines | None = None
+
+
+def standard_error_fd() -> int:
+    """For what does not come through Python's logging."""
+    return 2 if _standard_error is None else _standard_error.fileno()
+
+
 ACCESS = "aiofastsocket.access"
 OF_UVICORN = {"aiofastsocket": "uvicorn.error", ACCESS: "uvicorn.access"}
 """Where our lines go in a configuration that was made for uvicorn, and does not know us."""
@@ -35,11 +43,15 @@ def configure(level: str, config: str | dict[str, Any] | None) -> None:
 
     config: a file's path, or what logging.config.dictConfig takes. Raises UsageError if it is none.
     """
+    global _standard_error
     logger = logging.getLogger("aiofastsocket")
     logger.setLevel(level.upper())
     if config is None:
         # A stream that was closed when we started takes no lines.
-        handler = logging.NullHandler() if sys.stderr is None else LineHandler(Lines(2))
+        handler: logging.Handler = logging.NullHandler()
+        if sys.stderr is not None:
+            _standard_error = Lines(2)
+            handler = LineHandler(_standard_error)
         handler.setFormatter(logging.Formatter(FORMAT))
         logger.handlers = [handler]
         logger.propagate = False

@@ -358,6 +358,15 @@ OPTIONS = (
         10.0,
         since="0.2",
     ),
+    Option(
+        "timeout_worker",
+        Seconds(),
+        "service",
+        "replace a worker whose event loop a handler has blocked for so long; what it was doing is "
+        "written to the log first; 30 is a good value",
+        unset="never",
+        since="0.2",
+    ),
     Option("user", Text("USER"), "service", "run the workers as this user, after binding"),
     Option("group", Text("GROUP"), "service", "run the workers as this group, after binding"),
     Option("pid_file", Text("FILE"), "service", "write the supervisor's process id to this file"),

@@ -19,6 +19,7 @@ from ..table.table import ListenTable
 from . import systemd
 from .child import FOREVER, Child, State, fork
 from .signals import ACTED_ON, UNHEEDED, name_of
+from .stuck import SHOW_STACKS
 from .summary import start_line, steering
 from .worker import CUT_SHORT, QUICK_SECONDS, Setup
 
@@ -65,6 +66,8 @@ class Supervisor:
         self._wanted = self.setup.config.worker_count
         self._slots = [Slot() for _ in range(self.setup.config.slot_count)]
         self._next_review = time.monotonic() + REVIEW_SECONDS
+        limit = self.setup.config.timeout_worker
+        self._next_look = FOREVER if limit is None else time.monotonic()
         self._watchdog = systemd.watchdog_seconds()
         told = NOTICE_SECONDS if self._watchdog is None else self._watchdog / 2
         self._between = told if "NOTIFY_SOCKET" in os.environ else FOREVER
@@ -109,6 +112,7 @@ class Supervisor:
                 os.kill(child.pid, signal.SIGKILL)
         if self._exit_code is not None:
             return
+        self._replace_stuck(now)
         for number in range(self._wanted):
             if not self._serves(number, self._generation) and self._slots[number].not_before <= now:
                 self._start(number)
@@ -125,6 +129,22 @@ class Supervisor:
         if now >= self._next_notice:
             self._next_notice = now + self._between
             self._notice()
+
+    def _replace_stuck(self, now: float) -> None:
+        """Workers whose loop does not turn get a successor; what they are doing is told first."""
+        limit = self.setup.config.timeout_worker
+        if limit is None or now < self._next_look:
+            return
+        self._next_look = now + limit / 4
+        for child in self._workers.values():
+            if child.state is State.SERVING and child.page.busy_seconds() >= limit:
+                child.state, child.stuck = State.LEAVING, True
+                logger.error(
+                    "worker %d (slot %d) hangs, its loop has not turned for %g s: replaced; its "
+                    "stacks:",
+                    *(child.pid, child.slot, limit),
+                )
+                os.kill(child.pid, SHOW_STACKS)
 
     def _notice(self) -> None:
         """Tell the service manager how it goes: that our loop turns, unless no worker's does."""
@@ -262,7 +282,11 @@ class Supervisor:
         for other in self._workers.values():
             same = (other.slot, other.generation) == (child.slot, child.generation)
             if same and other.state is State.LEAVING:
+                limit = self.setup.config.timeout_worker
+                still = limit is not None and other.page.busy_seconds() >= limit
                 self._retire(other)
+                if other.stuck and still:  # it would not hear of it
+                    other.kill_at = time.monotonic()
 
     def _put_in_charge(self, child: Child) -> None:
         def put(table: ListenTable) -> None:
@@ -296,7 +320,7 @@ class Supervisor:
         now = time.monotonic()
         due = [child.kill_at for child in self._workers.values()]
         if self._exit_code is None:
-            due.append(self._next_notice)
+            due += [self._next_notice, self._next_look]
         if self._exit_code is None:
             due += [s.not_before for s in self._slots[: self._wanted] if s.not_before > now]
             if any(t.info().wanted == "auto" and t.info().steer == "cpu" for t in self._tables):

@@ -29,9 +29,10 @@ from ..table.open import spawn
 from ..table.part import LocalListener
 from ..table.pulse import PulsePage
 from ..table.view import GLOBAL
-from . import target
+from . import stuck, target
 from .bind import Listener
 from .config import Config
+from .logs import standard_error_fd
 from .program import Program, program
 from .signals import UNHEEDED, name_of, nothing
 from .systemd import VARIABLES
@@ -79,6 +80,8 @@ def main(job: Assignment) -> int:
     """Run the worker in this forked process; returns its exit code."""
     try:
         _settle(job)
+        if job.setup.config.timeout_worker is not None:
+            stuck.show_stacks_when_asked(standard_error_fd())
         context = job.setup.config.tls.context()  # before the key may become unreadable
         _drop_privileges(job)
         for listener in job.setup.listeners:
@@ -194,10 +197,14 @@ class _Worker:
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGQUIT, self._quick)
         for number in UNHEEDED:
-            if signal.getsignal(number) is nothing:  # the application's own handlers win
+            own = signal.getsignal(number) is not nothing  # the application's, which wins
+            if not own and number != stuck.SHOW_STACKS:
                 loop.add_signal_handler(number, self._unheeded, number)
         loop.add_reader(self._job.control, self._orphaned)
         loop.pulse.show(self._job.page)
+        limit = self._job.setup.config.timeout_worker
+        if limit is not None:
+            stuck.watch(loop, self._job.page, limit)
         try:
             if not await self._started():
                 return 0

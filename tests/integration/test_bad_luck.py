@@ -909,3 +909,48 @@ def test_websockets_are_sent_away_one_after_the_other(serve: Serve) -> None:
         until(lambda: one_more_is_closed() and not left, "all are")
     assert codes == [1012] * 4
     assert service.process.wait(60) == 0
+
+
+HANGS = """
+import asyncio, os, threading, time
+async def app(scope, receive, send):
+    if scope["type"] != "http":
+        raise RuntimeError
+    if scope["path"] == "/hang":
+        time.sleep(3600)
+    if scope["path"] == "/busy":
+        end = time.monotonic() + 3
+        while time.monotonic() < end:  # many short turns
+            time.sleep(0.01)
+            await asyncio.sleep(0)
+    await send({"type": "http.response.start", "status": 200, "headers": []})
+    await send({"type": "http.response.body", "body": b"%d" % os.getpid()})
+"""
+
+
+def test_workers_that_hang_are_replaced(serve: Serve, tmp_path: Path) -> None:
+    """All of them; what waits in their queues waits for their successors. It is told what they did,
+    before; and one that is only busy is left alone."""
+    (tmp_path / "hangs.py").write_text(HANGS)
+    two = ("--workers", "2", "--app-dir", str(tmp_path), "--timeout-worker", "1")
+    service = serve("hangs:app", *two, "--no-access-log", "--steer", "spread")
+    old = service.owners()
+    with contextlib.ExitStack() as stack:
+        for count in (1, 2):  # a sibling takes what comes to one that hangs
+            client = stack.enter_context(connect(service.address))
+            client.sendall(b"GET /hang HTTP/1.0\r\n\r\n")
+            until(lambda: service.accepted() >= count, "it is taken")  # noqa: B023
+        # Nobody is left to answer, but nobody is refused either.
+        assert ask(service.address, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
+        until(lambda: service.settled(2) and not set(old) & set(service.owners()), "two serve")
+    log = service.log()
+    for pid in old:
+        told = log.index(f"worker {pid} (slot")
+        assert "hangs, its loop has not turned for 1 s: replaced" in log[told:]
+        assert log.index(f"worker {pid} does not stop") > told
+    assert 'hangs.py", line 7 in app' in log
+    assert re.search(r"the loop has not turned for \d\.\d s: /hang", log)
+    survivors = service.owners()
+    busy = ask(service.address, b"GET /busy HTTP/1.0\r\n\r\n").rpartition(b"\r\n")[2]
+    assert int(busy) in survivors
+    assert service.owners() == survivors
