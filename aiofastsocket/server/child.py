@@ -47,6 +47,7 @@ class Child:
     page: PulsePage
     state: State = State.STARTING
     stuck: bool = False  # its loop has not turned for --timeout-worker
+    killed: bool = False  # by us, as its time was over
     reaped: bool = False  # its number may be another process's
     kill_at: float = FOREVER  # time.monotonic
     told: bytes = b""
@@ -92,6 +93,10 @@ class Child:
         that it is ready. The text of a complaint is none of it."""
         *lines, _ = self.told.split(b"\n")
         return line in lines and lines[0] not in COMPLAINTS
+
+    def complains(self) -> bool:
+        """It has said why it cannot start."""
+        return not self.ready and self.told.split(b"\n", 1)[0] in COMPLAINTS
 
     def end(self, *, quick: bool) -> None:
         """Tell it to stop; one that does not listen to signals yet just ends."""

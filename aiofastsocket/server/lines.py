@@ -9,6 +9,7 @@ all, pipe(7); poll(2) calls a pipe writable if there is room for so many.
 import logging
 import os
 import select
+import socket
 import stat
 from contextlib import suppress
 
@@ -21,19 +22,27 @@ class Lines:
     line, and counted."""
 
     def __init__(self, fd: int) -> None:
-        self.dropped = 0  # lines, since `write` last returned True
+        self.dropped = 0  # lines, since that was told
         self._rest = b""  # of a line that was begun
         mode = os.fstat(fd).st_mode
-        self._polled = not stat.S_ISREG(mode)
         self._most = LARGEST if stat.S_ISREG(mode) else PIPE_BUF
+        self._polled = stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
+        self._socket: socket.socket | None = None
         self._fd = -1
-        if stat.S_ISFIFO(mode) or stat.S_ISCHR(mode):
+        if self._polled:
             flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
             with suppress(OSError):  # no /proc, or a terminal of another user's
                 self._fd = os.open(f"/proc/self/fd/{fd}", flags)
                 self._polled = False
         if self._fd < 0:
             self._fd = os.dup(fd)
+        if stat.S_ISSOCK(mode):
+            self._socket = socket.socket(fileno=self._fd)
+        os.register_at_fork(after_in_child=self._forget)
+
+    def _forget(self) -> None:
+        """In a forked child: what was begun is the parent's to end, and to tell."""
+        self.dropped, self._rest = 0, b""
 
     def fileno(self) -> int:
         """The copy."""
@@ -41,30 +50,30 @@ class Lines:
 
     def write(self, text: bytes) -> bool:
         """Lines, each with its newline. Whether all of them were written."""
-        if self._rest and not self._write_rest():
-            self.dropped += text.count(b"\n")
-            return False
+        if self._rest:
+            self._rest = self._rest[self._try(self._rest[: self._most]) :]
+            if self._rest:
+                self.dropped += text.count(b"\n")
+                return False
         at = 0
         while at < len(text):
-            end = text.rfind(b"\n", at, at + self._most) + 1 or text.index(b"\n", at) + 1
+            # Whole lines, as many as go at once; of one that is longer, a piece.
+            end = text.rfind(b"\n", at, at + self._most) + 1 or min(at + self._most, len(text))
             done = self._try(text[at:end])
-            if done < end - at:
-                if done > 0 and text[at + done - 1] != 10:
-                    cut = text.index(b"\n", at + done) + 1
-                    self._rest = text[at + done : cut]
-                    done = cut - at
-                self.dropped += text.count(b"\n", at + done)
+            at += done
+            if at < end:
+                if at > 0 and text[at - 1] != 10:
+                    cut = text.index(b"\n", at) + 1
+                    self._rest, at = text[at:cut], cut
+                self.dropped += text.count(b"\n", at)
                 return False
-            at = end
         return True
-
-    def _write_rest(self) -> bool:
-        self._rest = self._rest[self._try(self._rest) :]
-        return not self._rest
 
     def _try(self, data: bytes) -> int:
         """How many bytes there was room for."""
         with suppress(OSError):  # it would block; or the disk is full, or nobody has the pipe
+            if self._socket is not None:
+                return self._socket.send(data, socket.MSG_DONTWAIT)
             if not self._polled or self._has_room():
                 return os.write(self._fd, data)
         return 0
@@ -85,7 +94,11 @@ class LineHandler(logging.Handler):
     def emit(self, record: logging.LogRecord) -> None:
         """See logging.Handler."""
         lines, dropped = self._lines, self._lines.dropped
-        text = (self.format(record) + "\n").encode(errors="backslashreplace")
+        try:
+            text = (self.format(record) + "\n").encode(errors="backslashreplace")
+        except Exception:  # as logging's own handlers: the caller's mistake is no error of his
+            self.handleError(record)
+            return
         remark = b"(%d lines were dropped: nobody read them)\n" % dropped if dropped else b""
         lines.dropped = 0
         lines.write(remark + text)

@@ -80,10 +80,9 @@ def configure(level: str, config: str | dict[str, Any] | None) -> None:
 
 def _adopt(config: str | dict[str, Any]) -> None:
     """Have lines go to uvicorn's loggers, if only those were configured; say it if none was."""
-    if logging.getLogger("aiofastsocket").hasHandlers():
-        return
-    for ours, theirs in OF_UVICORN.items():
-        logging.getLogger(ours).parent = logging.getLogger(theirs)
+    silent = [ours for ours in OF_UVICORN if not logging.getLogger(ours).hasHandlers()]
+    for ours in silent:
+        logging.getLogger(ours).parent = logging.getLogger(OF_UVICORN[ours])
     if not logging.getLogger("aiofastsocket").hasHandlers():
         name = f" {config}" if isinstance(config, str) else ""
         print(

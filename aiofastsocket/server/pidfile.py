@@ -8,7 +8,7 @@ import fcntl
 import os
 import stat
 from collections.abc import Iterator
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager
 
 from ..errors import SetupError
 
@@ -16,6 +16,24 @@ from ..errors import SetupError
 @contextmanager
 def written_pid_file(path: str) -> Iterator[None]:
     """Have our process id in the file meanwhile. Raises SetupError if that cannot be."""
+    fd = _opened(path)
+    while not _is_at(fd, path):  # whoever had it has removed it before we had the lock
+        os.close(fd)
+        fd = _opened(path)
+    try:
+        os.ftruncate(fd, 0)
+        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
+        try:
+            yield
+        finally:
+            if _is_at(fd, path):
+                os.unlink(path)
+    finally:
+        os.close(fd)
+
+
+def _opened(path: str) -> int:
+    """And locked."""
     try:
         # A name that anybody may have put there: no link is followed, nobody is waited for.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
@@ -26,14 +44,10 @@ def written_pid_file(path: str) -> Iterator[None]:
         raise SetupError(f"pid file {path} cannot be written: {reason}") from None
     try:
         _lock(fd, path)
-        os.ftruncate(fd, 0)
-        os.pwrite(fd, b"%d\n" % os.getpid(), 0)
-        try:
-            yield
-        finally:
-            _unlink(fd, path)
-    finally:
+    except BaseException:
         os.close(fd)
+        raise
+    return fd
 
 
 def _lock(fd: int, path: str) -> None:
@@ -46,8 +60,8 @@ def _lock(fd: int, path: str) -> None:
         raise SetupError(f"pid file {path} names process {named}, which runs") from None
 
 
-def _unlink(fd: int, path: str) -> None:
-    """If it still is the same file."""
-    with suppress(OSError):
-        if os.path.samestat(os.lstat(path), os.fstat(fd)):
-            os.unlink(path)
+def _is_at(fd: int, path: str) -> bool:
+    try:
+        return os.path.samestat(os.lstat(path), os.fstat(fd))
+    except OSError:
+        return False

@@ -109,6 +109,7 @@ class Supervisor:
                 why = f" (its loop has not turned for {busy:.0f} s)" if busy >= 1 else ""
                 logger.error("worker %d does not stop%s: killed", child.pid, why)
                 child.kill_at = FOREVER
+                child.killed = True
                 os.kill(child.pid, signal.SIGKILL)
         if self._exit_code is not None:
             return
@@ -373,9 +374,12 @@ class Supervisor:
 
     def _heard(self, child: Child) -> None:
         child.hear()
+        if child.complains():  # it has nothing to do but to end
+            child.kill_at = min(child.kill_at, time.monotonic() + MARGIN_SECONDS)
         if not child.ready and child.said(b"ready"):
             child.begin_serving()
-            self._base = self._base or child.generation
+            if child.serves:
+                self._base = self._base or child.generation
             self._slots[child.slot] = Slot()
             if self._exit_code is not None:
                 # It started into a stop: it answers what waits, and ends.
@@ -410,15 +414,18 @@ class Supervisor:
     def _reap_orphans(self) -> None:
         """As PID 1, of a container say: processes whose parents have ended are ours to wait for,
         but none that was there before us, which whoever started it waits for."""
+        if os.readlink("/proc/self") != "1":  # another namespace's
+            return
         for pid in set(children(1)) - self._workers.keys() - self._before:
-            os.waitpid(pid, os.WNOHANG)
+            with suppress(ChildProcessError):
+                os.waitpid(pid, os.WNOHANG)
 
     def _gone(self, child: Child, code: int) -> None:
         child.close()
         self._each(ListenTable.reap)
         if self._exit_code is not None or child.stopping:
             logger.debug("worker %d stopped", child.pid)
-            if self._exit_code == 0 and code == CUT_SHORT:
+            if self._exit_code == 0 and (code == CUT_SHORT or child.killed):
                 self._exit_code = 1
             self._shut_down()
         elif child.ready:
@@ -444,7 +451,9 @@ class Supervisor:
             elif slot.failures >= FAILED_STARTS:
                 logger.error("%d starts failed and none succeeded: giving up", slot.failures)
                 self._stop(1, quick=True)
-        elif generation == self._generation != self._base:
+        elif generation == self._generation != self._base and any(
+            c.generation == self._base and c.serves for c in self._workers.values()
+        ):
             self._abort_reload()
         else:
             slot.not_before = time.monotonic() + pause

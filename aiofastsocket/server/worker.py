@@ -25,6 +25,7 @@ from ..channel import Channel
 from ..errors import SetupError, UsageError
 from ..loop.acceptor import Acceptor
 from ..loop.transport import Connections, connections_of, over_tls
+from ..streams import flush_standard_streams
 from ..table.open import spawn
 from ..table.part import LocalListener
 from ..table.pulse import PulsePage
@@ -95,8 +96,14 @@ def main(job: Assignment) -> int:
         return _failed(job, "setup", str(error))
     except BaseException as error:
         return _failed(job, "trace", _trace(error))
+    worker = _Worker(job, served, context)
     with runner:
-        return runner.run(_Worker(job, served, context).run())
+        code = runner.run(worker.run())
+        if worker.abandons:
+            # asyncio would wait for tasks and threads of the application's, maybe for ever.
+            flush_standard_streams()
+            os._exit(code)
+        return code
 
 
 def _trace(error: BaseException) -> str:
@@ -189,6 +196,8 @@ class _Worker:
         self._stop = asyncio.Event()
         self._quit = False
         self._alone = False  # the supervisor is gone
+        self.abandons = False  # the application has not started, or ended, in its time
+        self._heeded: dict[int, object] = {}  # signals, by the handler that we have put there
         self._acceptors: list[Acceptor] = []
         self._served: list[Connections] = []
 
@@ -200,6 +209,7 @@ class _Worker:
             own = signal.getsignal(number) is not nothing  # the application's, which wins
             if not own and number != stuck.SHOW_STACKS:
                 loop.add_signal_handler(number, self._unheeded, number)
+                self._heeded[number] = signal.getsignal(number)
         loop.add_reader(self._job.control, self._orphaned)
         loop.pulse.show(self._job.page)
         limit = self._job.setup.config.timeout_worker
@@ -240,9 +250,9 @@ class _Worker:
             while self._program.busy() and not self._over(deadline):
                 await asyncio.sleep(POLL_SECONDS)
         loop.set_exception_handler(_but_cancellation)
-        in_time = await self._ended()
+        self.abandons = not await self._ended()
         loop.remove_reader(self._job.control)
-        return 0 if in_time else CUT_SHORT
+        return CUT_SHORT if self.abandons else 0
 
     async def _started(self) -> bool:
         """The program has started; False: it was told to stop before that. Raises SetupError."""
@@ -257,6 +267,7 @@ class _Worker:
             if startup.done():
                 startup.result()
                 return True
+            self.abandons = True
             if stop.done():
                 return False
             raise SetupError(f"the application has not started in {limit:g} s")
@@ -289,7 +300,8 @@ class _Worker:
         self._stop.set()
 
     def _unheeded(self, number: int) -> None:
-        logger.info("%s means nothing to a worker: it goes on", name_of(number))
+        if signal.getsignal(number) == self._heeded[number]:  # else the application's is there
+            logger.info("%s means nothing to a worker: it goes on", name_of(number))
 
     def _tell(self, what: str) -> None:
         with suppress(BrokenPipeError):  # nobody is left to tell: the control pipe ends, too

@@ -96,6 +96,8 @@ class ListenTable(Readable):
 
     def __reduce__(self) -> tuple[Any, ...]:
         info = self.info()
+        if min(self.bell(), lib.fs_table_page_fd(self._table)) < 0:
+            raise ValueError(f"the listen table of {self.address} cannot be passed on: {info.why}")
         count = 0 if info.shared else info.slots
         slots = [self.fileno(i) for i in range(count)]
         return _unpickled, (type(self), count, pack(self._table, self.sock, slots))

@@ -19,11 +19,21 @@ from pathlib import Path
 import pytest
 import websockets.sync.client
 from support.client import HTTP, Load, ask, connect, outcome
-from support.service import APP, COMMAND, Service, run, session_members, state_of, until
+from support.service import (
+    APP,
+    COMMAND,
+    Service,
+    run,
+    session_members,
+    stand_still,
+    state_of,
+    until,
+)
 from websockets.exceptions import ConnectionClosed
 
 from aiofastsocket.proc import children, descriptors, program_name
 from aiofastsocket.server.http.proxies import Proxies
+from aiofastsocket.server.lines import Lines
 
 Serve = Callable[..., Service]
 
@@ -158,15 +168,21 @@ def test_a_signal_that_means_nothing_while_it_starts(serve: Serve, tmp_path: Pat
 SLOW_LIFE = """
 import asyncio, os, sys, time
 
+async def wait(seconds):
+    if os.environ.get("IN_A_THREAD"):
+        await asyncio.to_thread(time.sleep, seconds)
+    else:
+        await asyncio.sleep(seconds)
+
 async def app(scope, receive, send):
     if scope["type"] == "lifespan":
         await receive()
         if os.environ.get("START"):
             print("starting up", file=sys.stderr, flush=True)
-            await asyncio.sleep(float(os.environ["START"]))
+            await wait(float(os.environ["START"]))
         await send({"type": "lifespan.startup.complete"})
         await receive()
-        await asyncio.sleep(float(os.environ.get("END", "0")))
+        await wait(float(os.environ.get("END", "0")))
         print("ended in order", file=sys.stderr, flush=True)
         await send({"type": "lifespan.shutdown.complete"})
         return
@@ -199,23 +215,28 @@ def test_a_stream_that_uses_up_the_grace_time_leaves_the_lifespan_its_own(slow_l
     assert "does not stop" not in service.log()
 
 
+@pytest.mark.parametrize("thread", ["", "1"])
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
-def test_a_lifespan_that_is_cut_short_is_an_error(slow_life: Serve, number: signal.Signals) -> None:
-    service = slow_life("--timeout-lifespan-shutdown", "0.5", END="60")
+def test_a_lifespan_that_is_cut_short_is_an_error(
+    slow_life: Serve, number: signal.Signals, thread: str
+) -> None:
+    service = slow_life("--timeout-lifespan-shutdown", "0.5", END="60", IN_A_THREAD=thread)
     assert service.stop(number) == 1
     assert "the application's shutdown was cut short" in service.log()
     assert "killed" not in service.log()
 
 
-def test_term_while_the_lifespan_starts_for_ever(slow_life: Serve) -> None:
-    service = slow_life("--timeout-graceful-shutdown", "600", START="600")
+@pytest.mark.parametrize("thread", ["", "1"])
+def test_term_while_the_lifespan_starts_for_ever(slow_life: Serve, thread: str) -> None:
+    service = slow_life("--timeout-graceful-shutdown", "600", START="600", IN_A_THREAD=thread)
     service.wait_log("starting up")
     assert service.stop() == 0
     assert "killed" not in service.log()
 
 
-def test_a_lifespan_that_does_not_start_in_its_time(slow_life: Serve) -> None:
-    service = slow_life("--timeout-lifespan-startup", "0.2", START="600")
+@pytest.mark.parametrize("thread", ["", "1"])
+def test_a_lifespan_that_does_not_start_in_its_time(slow_life: Serve, thread: str) -> None:
+    service = slow_life("--timeout-lifespan-startup", "0.2", START="600", IN_A_THREAD=thread)
     assert service.process.wait(60) == 1
     assert "worker cannot start: the application has not started in 0.2 s" in service.log()
 
@@ -701,6 +722,10 @@ def test_generators_of_clients_that_reset_end_with_them(serve: Serve, tmp_path: 
         return ask(service.address, b"GET /count HTTP/1.0\r\n\r\n").rpartition(b"\r\n\r\n")[2]
 
     until(lambda: counted() == b"40 40", "all have ended")
+    # Nor does one that is never held up, as nothing of it is sent, hold the loop up.
+    with begun(service, b"HEAD /stream") as client:
+        assert client.recv(1000)
+        assert counted() == b"41 40"
 
 
 @contextlib.contextmanager
@@ -996,3 +1021,60 @@ def test_a_bad_minute(serve: Serve, tmp_path: Path) -> None:
     until(lambda: any(service.settled(workers) for workers in wanted), "claims and workers agree")
     assert service.stop() == 0
     os.close(unread)
+
+
+def test_a_worker_that_is_killed_at_a_stop_is_an_error(serve: Serve) -> None:
+    """Its application was cut short, too."""
+    service = serve("targets:Blocks", "--workers", "1", "--timeout-graceful-shutdown", "0")
+    with connect(service.address) as client:
+        client.sendall(b"block 0 60 60")
+        client.recv(10)
+        stand_still(service.owners()[0])
+        assert service.stop(signal.SIGINT) == 1
+    assert "does not stop" in service.log()
+
+
+def test_pid_1_with_the_proc_of_another_namespace(tmp_path: Path) -> None:
+    """The children of its PID 1 are not ours."""
+    address = "127.0.0.1", free_port()
+    command = [str(COMMAND), "serve", "--workers", "1", "--bind", f"127.0.0.1:{address[1]}"]
+    outer = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", *command], cwd=tmp_path)
+    try:
+        until(lambda: outcome(address, HTTP) == "answered", "it serves")
+        (service,) = children(outer.pid)
+        for _ in range(5):
+            os.kill(service, signal.SIGUSR1)
+            assert outcome(address, HTTP) == "answered"
+        assert outer.poll() is None
+    finally:
+        os.kill(children(outer.pid)[0], signal.SIGTERM)
+        assert outer.wait(30) == 0
+
+
+@pytest.mark.parametrize("kind", ["pipe", "socket"])
+def test_lines_longer_than_there_is_room_for(kind: str) -> None:
+    """Nobody waits; what was begun is ended before anything else is written."""
+    if kind == "pipe":
+        reads, writes = os.pipe()
+        fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, 4096)
+    else:
+        ours, theirs = socket.socketpair()
+        theirs.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, 4096)
+        reads, writes = ours.detach(), theirs.detach()
+    lines = Lines(writes)
+    try:
+        assert not lines.write(b"x" * 200_000 + b"\nsecond\nthird\n")
+        assert lines.dropped == 2
+        told = b""
+        os.set_blocking(reads, False)
+        while not lines.write(b"more\n"):
+            told += os.read(reads, 1 << 20)
+        told += os.read(reads, 1 << 20)
+        with contextlib.suppress(BlockingIOError):
+            while True:
+                told += os.read(reads, 1 << 20)
+        assert told == b"x" * 200_000 + b"\nmore\n"
+    finally:
+        os.close(reads)
+        os.close(writes)
+        os.close(lines.fileno())

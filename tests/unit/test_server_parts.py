@@ -169,3 +169,20 @@ def test_time_in_which_the_loop_was_held_up_does_not_count(
         loop.remove_reader(server)
     loop.close()
     assert expired == ([] if comes else ["client"])
+
+
+def test_a_loop_whose_turns_are_slow_does_not_keep_clients_for_ever() -> None:
+    loop = uvloop.new_event_loop()
+    expired: list[str] = []
+    deadlines = Deadlines(loop, 0.3, expired.append)
+
+    async def busy() -> None:
+        while not expired:
+            time.sleep(0.15)
+            await asyncio.sleep(0)
+
+    deadlines.add("client")
+    loop.run_until_complete(asyncio.wait_for(busy(), 30))
+    deadlines.clear()
+    loop.close()
+    assert expired == ["client"]

@@ -11,8 +11,8 @@ TURN_SECONDS = 0.05  # for the loop to read what lies there
 class Deadlines:
     """Calls `expired(who)` for each that was not discarded `seconds` after it was added.
 
-    Time in which the loop did not turn, because a handler held it up, does not count: what a client
-    has sent meanwhile was not looked at.
+    When a handler has held the loop up, nobody has looked at what clients sent meanwhile: the loop
+    gets a turn to read it before anything expires, one and no more.
 
     A dictionary keeps the order in which they were added, which is that in which they are due, so
     that adding and discarding are a dictionary's, and nobody looks through those that wait.
@@ -27,6 +27,7 @@ class Deadlines:
         self._due: dict[Any, float] = {}
         self._timer: asyncio.TimerHandle | None = None
         self._at = 0.0  # loop.time: when the timer is due
+        self._waited = False  # a turn, since it came late
 
     def add(self, who: Any) -> None:
         """From now on. It is in here once: discard it before it begins anew."""
@@ -48,8 +49,11 @@ class Deadlines:
     def _look(self) -> None:
         self._timer = None
         now = self._loop.time()
-        if (late := now - self._at) > LATE_SECONDS:
-            self._due = {who: due + late + TURN_SECONDS for who, due in self._due.items()}
+        if now - self._at > LATE_SECONDS and not self._waited:
+            self._waited = True
+            self._timer = self._loop.call_later(TURN_SECONDS, self._look)
+            return
+        self._waited = False
         try:
             while self._due:
                 who, due = next(iter(self._due.items()))

@@ -149,7 +149,11 @@ class Response:
         if kind == "http.response.body":
             if self._head is None and not self._started:
                 raise RuntimeError("'http.response.body' was sent before 'http.response.start'")
-            self._send_body(message.get("body", b""), more=message.get("more_body", False))
+            more = message.get("more_body", False)
+            self._send_body(message.get("body", b""), more=more)
+            if more and (self._silent or self._connection.transport.is_closing()):
+                # Nothing would hold a stream without an end up, and so nobody hear of its end.
+                await asyncio.sleep(0)
         elif kind == "http.response.start":
             if self._head is not None or self._started:
                 raise RuntimeError("'http.response.start' was sent twice")
@@ -224,8 +228,13 @@ class Response:
 
     async def _read_and_send(self, file: BinaryIO) -> None:
         loop = self._connection.service.loop
-        while data := await loop.run_in_executor(None, file.read, READ_SIZE):
-            self._send_body(data, more=True)
+        while not self._is_head and self._left != 0:
+            data = await loop.run_in_executor(None, file.read, READ_SIZE)
+            if self._gone:
+                raise ClientDisconnected("the client is gone")
+            if not data:
+                break
+            self._send_body(data if self._left is None else data[: self._left], more=True)
             if self._connection.writable is not None:
                 await asyncio.shield(self._connection.writable)
         self._send_body(b"", more=False)

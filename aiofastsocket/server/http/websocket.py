@@ -332,6 +332,8 @@ class WebSocket(asyncio.Protocol):
                 raise RuntimeError(f"{kind!r} was sent before 'websocket.accept'")
         elif kind == "websocket.send":
             self._send(message)
+            if self.transport.is_closing():  # as Response.send
+                await asyncio.sleep(0)
         elif kind == "websocket.close":
             if self._protocol.state is not State.OPEN:
                 raise ClientDisconnected("the connection is closed")
