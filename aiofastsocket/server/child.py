@@ -47,7 +47,6 @@ class Child:
     page: PulsePage
     state: State = State.STARTING
     stuck: bool = False  # its loop has not turned for --timeout-worker
-    killed: bool = False  # by us, as its time was over
     reaped: bool = False  # its number may be another process's
     kill_at: float = FOREVER  # time.monotonic
     told: bytes = b""

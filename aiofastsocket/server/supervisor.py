@@ -109,7 +109,6 @@ class Supervisor:
                 why = f" (its loop has not turned for {busy:.0f} s)" if busy >= 1 else ""
                 logger.error("worker %d does not stop%s: killed", child.pid, why)
                 child.kill_at = FOREVER
-                child.killed = True
                 os.kill(child.pid, signal.SIGKILL)
         if self._exit_code is not None:
             return
@@ -425,7 +424,7 @@ class Supervisor:
         self._each(ListenTable.reap)
         if self._exit_code is not None or child.stopping:
             logger.debug("worker %d stopped", child.pid)
-            if self._exit_code == 0 and (code == CUT_SHORT or child.killed):
+            if self._exit_code == 0 and code == CUT_SHORT:
                 self._exit_code = 1
             self._shut_down()
         elif child.ready:

@@ -25,7 +25,6 @@ from support.service import (
     Service,
     run,
     session_members,
-    stand_still,
     state_of,
     until,
 )
@@ -1021,17 +1020,6 @@ def test_a_bad_minute(serve: Serve, tmp_path: Path) -> None:
     until(lambda: any(service.settled(workers) for workers in wanted), "claims and workers agree")
     assert service.stop() == 0
     os.close(unread)
-
-
-def test_a_worker_that_is_killed_at_a_stop_is_an_error(serve: Serve) -> None:
-    """Its application was cut short, too."""
-    service = serve("targets:Blocks", "--workers", "1", "--timeout-graceful-shutdown", "0")
-    with connect(service.address) as client:
-        client.sendall(b"block 0 60 60")
-        client.recv(10)
-        stand_still(service.owners()[0])
-        assert service.stop(signal.SIGINT) == 1
-    assert "does not stop" in service.log()
 
 
 def test_pid_1_with_the_proc_of_another_namespace(tmp_path: Path) -> None:

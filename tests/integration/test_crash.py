@@ -86,7 +86,9 @@ def test_a_worker_told_to_stop_is_replaced(serve: Serve) -> None:
 
 def test_stop_while_a_worker_blocks(serve: Serve) -> None:
     """A worker that does not listen to signals is killed after the grace time."""
-    service = serve("targets:Who", "--workers", "1", "--timeout-graceful-shutdown", "0")
+    at_once = ["--timeout-graceful-shutdown", "0", "--timeout-disconnect", "0"]
+    at_once += ["--timeout-lifespan-shutdown", "0"]
+    service = serve("targets:Who", "--workers", "1", *at_once)
     os.kill(service.owners()[0], signal.SIGSTOP)
     assert service.stop() == 0
     assert "does not stop" in service.log()

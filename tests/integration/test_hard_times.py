@@ -106,7 +106,8 @@ def test_closed_standard_streams(tmp_path: Path) -> None:
 
 
 def test_a_retired_worker_that_does_not_end_is_killed(serve: Serve) -> None:
-    arguments = ("--workers", "2", "--steer", "spread", "--timeout-graceful-shutdown", "0")
+    arguments = ["--workers", "2", "--steer", "spread", "--timeout-graceful-shutdown", "0"]
+    arguments += ["--timeout-disconnect", "0", "--timeout-lifespan-shutdown", "0"]
     service = serve("targets:Who", *arguments)
     victim = service.slots()[1].pid
     os.kill(victim, signal.SIGSTOP)
