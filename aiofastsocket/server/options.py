@@ -362,8 +362,8 @@ OPTIONS = (
         "timeout_worker",
         Seconds(),
         "service",
-        "replace a worker whose event loop a handler has blocked for so long; what it was doing is "
-        "written to the log first; 30 is a good value",
+        "replace a worker that a handler has held up for so long: its event loop, or every thread "
+        "of a WSGI application's; the log tells first what it was doing; 30 is a good value",
         unset="never",
         since="0.2",
     ),

@@ -5,11 +5,12 @@ from collections.abc import Callable
 from typing import Any, Protocol
 
 from ..address import common_name
-from ..errors import SetupError
+from ..table.pulse import PulsePage
 from . import target as targets
 from .bind import Listener
 from .config import Config
 from .demo import Demo
+from .wsgi import Threads, as_asgi
 
 
 class Program(Protocol):
@@ -36,6 +37,9 @@ class Program(Protocol):
     def busy(self) -> bool:
         """Whether something goes on that no connection stands for."""
 
+    def doing(self) -> list[str]:
+        """The requests that threads other than the loop's are busy with. From any thread."""
+
     async def shutdown(self) -> None:
         """After the last connection, or in spite of those that are left."""
 
@@ -61,6 +65,10 @@ class Plain:
         """See Program."""
         return False
 
+    def doing(self) -> list[str]:
+        """See Program."""
+        return []
+
     async def shutdown(self) -> None:
         """See Program."""
 
@@ -74,13 +82,14 @@ def _server_of(listener: Listener) -> tuple[str, int | None] | None:
 
 
 class Asgi:
-    """An ASGI application."""
+    """An ASGI application; threads: those that it runs in, if it is a WSGI application."""
 
-    def __init__(self, app: Any, config: Config, slot: int) -> None:
+    def __init__(self, app: Any, config: Config, slot: int, threads: Threads | None = None) -> None:
         # Not needed, and not loaded, for the other kinds.
         from .http import connection, lifespan, service
 
         self._app = app
+        self._threads = threads
         self._first = slot == 0
         self._options = config.http
         self._scheme = "https" if config.tls.ssl_certfile else "http"
@@ -116,28 +125,25 @@ class Asgi:
         """See Program."""
         return bool(self._service.tasks)
 
+    def doing(self) -> list[str]:
+        """See Program."""
+        return self._threads.doing() if self._threads is not None else []
+
     async def shutdown(self) -> None:
         """See Program."""
         await self._service.close()
         await self._lifespan.shutdown()
 
 
-def _from_wsgi(found: Any) -> Any:
-    """An ASGI application that runs it in threads."""
-    try:
-        from a2wsgi import WSGIMiddleware
-    except ImportError:
-        raise SetupError("a WSGI application needs a2wsgi: pip install a2wsgi") from None
-    return WSGIMiddleware(found)
-
-
-def program(config: Config, found: Any, slot: int) -> Program:
-    """The program that a loaded target is; without a target, the demo. UsageError if it is none."""
+def program(config: Config, found: Any, slot: int, page: PulsePage) -> Program:
+    """The program that a loaded target is; without a target, the demo. UsageError if it is none,
+    SetupError if what it needs is not installed. page: where the worker tells that it is busy."""
     if config.target is None:
         return Plain(lambda listener: lambda: Demo(listener.table, slot))
     kind = targets.kind_of(found, config.interface)
     if kind == "wsgi":
-        found, kind = _from_wsgi(found), "asgi3"
+        threads = Threads(page)
+        return Asgi(as_asgi(found, threads), config, slot, threads)
     if kind == "asgi3":
         return Asgi(found, config, slot)
     factory = targets.protocol_factory(found, kind)

@@ -106,7 +106,7 @@ class Supervisor:
         for child in self._workers.values():
             if now >= child.kill_at:
                 busy = child.page.busy_seconds()
-                why = f" (its loop has not turned for {busy:.0f} s)" if busy >= 1 else ""
+                why = f" (it has been held up for {busy:.0f} s)" if busy >= 1 else ""
                 logger.error("worker %d does not stop%s: killed", child.pid, why)
                 child.kill_at = FOREVER
                 os.kill(child.pid, signal.SIGKILL)
@@ -131,7 +131,7 @@ class Supervisor:
             self._notice()
 
     def _replace_stuck(self, now: float) -> None:
-        """Workers whose loop does not turn get a successor; what they are doing is told first."""
+        """Workers that hang get a successor; what they are doing is told first."""
         limit = self.setup.config.timeout_worker
         if limit is None or now < self._next_look:
             return
@@ -140,8 +140,7 @@ class Supervisor:
             if child.state is State.SERVING and child.page.busy_seconds() >= limit:
                 child.state, child.stuck = State.LEAVING, True
                 logger.error(
-                    "worker %d (slot %d) hangs, its loop has not turned for %g s: replaced; its "
-                    "stacks:",
+                    "worker %d (slot %d) hangs, held up for %g s: replaced; its stacks:",
                     *(child.pid, child.slot, limit),
                 )
                 os.kill(child.pid, SHOW_STACKS)
@@ -154,7 +153,7 @@ class Supervisor:
         if self._watchdog is not None:
             hangs = [child.page.busy_seconds() > self._watchdog for child in serving]
             if hangs and all(hangs):
-                logger.error("no worker's loop has turned for %g s", self._watchdog)
+                logger.error("every worker has been held up for %g s", self._watchdog)
             else:
                 states.append("WATCHDOG=1")
         systemd.notify(*states)

@@ -173,7 +173,7 @@ def _program(job: Assignment) -> Program:
     if found is None and config.target is not None:
         sys.path.insert(0, config.app_dir)
         found = target.load(config.target, factory=config.factory)
-    return program(config, found, job.slot)
+    return program(config, found, job.slot, job.page)
 
 
 def _but_cancellation(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -214,7 +214,7 @@ class _Worker:
         loop.pulse.show(self._job.page)
         limit = self._job.setup.config.timeout_worker
         if limit is not None:
-            stuck.watch(loop, self._job.page, limit)
+            stuck.watch(loop, self._job.page, limit, self._program.doing)
         try:
             if not await self._started():
                 return 0

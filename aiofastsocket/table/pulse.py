@@ -63,8 +63,13 @@ class PulsePage:
         return self._memory
 
     def busy_seconds(self) -> float:
-        """For so long its thread has not waited for events; 0: it does, or does not tell."""
+        """For so long its thread has not waited for events, or no thread of its pool has been
+        free, whichever is longer; 0: it does and there is one, or it does not tell."""
         return lib.fs_pulse_busy(self._memory) / 1e9
+
+    def pool_busy(self, since: int) -> None:
+        """Tell since when (time.monotonic_ns()) each thread of the pool has been busy; 0: not."""
+        lib.fs_pulse_pool(self._memory, since)
 
     def close(self) -> None:
         """Unmap it here."""

@@ -137,6 +137,7 @@ void fs_pulse_leave(struct fs_pulse *pulse, struct fs_part *part);
 #define FS_PULSE_PAGE ...
 void fs_pulse_show(struct fs_pulse *pulse, void *page);
 uint64_t fs_pulse_busy(const void *page);
+void fs_pulse_pool(void *page, uint64_t since);
 void fs_pulse_waits(struct fs_pulse *pulse);
 void fs_pulse_runs(struct fs_pulse *pulse);
 void fs_pulse_before_poll(void *handle);

@@ -15,6 +15,7 @@
 struct pulse_page {
     char release[16];
     _Atomic(uint64_t) busy; /* as in struct part_record */
+    _Atomic(uint64_t) pool; /* the same of a pool of threads that works for it: all are busy */
 };
 
 struct fs_pulse {
@@ -77,9 +78,15 @@ void fs_pulse_show(struct fs_pulse *p, void *page)
 uint64_t fs_pulse_busy(const void *page)
 {
     const struct pulse_page *shown = page;
-    uint64_t since = atomic_load(&shown->busy), now = clock_ns();
+    uint64_t busy = atomic_load(&shown->busy), pool = atomic_load(&shown->pool);
+    uint64_t since = !busy || (pool && pool < busy) ? pool : busy, now = clock_ns();
     bool ours = strncmp(shown->release, FS_RELEASE, sizeof shown->release) == 0;
     return ours && since && since < now ? now - since : 0;
+}
+
+void fs_pulse_pool(void *page, uint64_t since)
+{
+    atomic_store(&((struct pulse_page *)page)->pool, since);
 }
 
 void fs_pulse_waits(struct fs_pulse *p)

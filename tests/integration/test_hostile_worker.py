@@ -101,6 +101,7 @@ def test_what_the_listeners_and_the_bell_allow(service: Service, what: str) -> N
         until(lambda: service.settled(3), "it was replaced")
         service.send(signal.SIGHUP)
         service.wait_log("new workers serve", reload)
+        until(lambda: service.settled(3), "the old ones are gone")
         attacker = service.workers()[0]
     assert {len(ask(service.address)) > 0 for _ in range(20)} == {True}
 

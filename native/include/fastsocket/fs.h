@@ -302,6 +302,10 @@ void fs_pulse_leave(struct fs_pulse *pulse, struct fs_part *part);
 #define FS_PULSE_PAGE 64
 void fs_pulse_show(struct fs_pulse *pulse, void *page);
 uint64_t fs_pulse_busy(const void *page);
+
+/* Tell there since when (CLOCK_MONOTONIC, nanoseconds) every thread of a pool that works for this
+ * one has been busy; 0: one is free. */
+void fs_pulse_pool(void *page, uint64_t since);
 void fs_pulse_waits(struct fs_pulse *pulse);
 void fs_pulse_runs(struct fs_pulse *pulse);
 /* The same as callbacks of libuv's uv_prepare_t and uv_check_t, whose `data` is not ours to use:
