@@ -76,8 +76,11 @@ bench bench-full:
 
 # Other people's servers, plain and with libfsocket.so: minutes, so not part of `test`.
 test-programs: $(VENV)/installed $(VENV)/tools
-	@$(call install,nginx haproxy lighttpd apache2 redis-server redis-benchmark memcached node pgbench ab wrk, \
-	  nginx-light haproxy lighttpd apache2 redis-server redis-tools memcached nodejs postgresql apache2-utils wrk)
+	@$(call install,nginx haproxy lighttpd apache2 redis-server redis-benchmark memcached node pgbench ab wrk \
+	  uwsgi_python3 unbound h2o mosquitto valgrind, \
+	  nginx-light haproxy lighttpd apache2 redis-server redis-tools memcached nodejs postgresql apache2-utils wrk \
+	  uwsgi-core uwsgi-plugin-python3 unbound h2o mosquitto valgrind)
+	@$(BIN)/pip install -q --group programs
 	$(BIN)/pytest tests/programs tests/asgi tests/integration -m programs -raP $(PYTEST_ARGS)
 
 # Random bytes against the HTTP layer, for so many seconds. What is new stays in build/fuzz.

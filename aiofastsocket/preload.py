@@ -1,19 +1,20 @@
 """`aiofastsocket exec` and `preload-path`: an unmodified program with libfsocket.so before it.
 
 What the dynamic linker would quietly not do is looked for first and said: ld.so(8) ignores
-LD_PRELOAD for statically linked and for set-user-ID programs, and Go programs make their system
-calls themselves.
+LD_PRELOAD for statically linked programs and for those that gain privileges, a library for one libc
+cannot be loaded by another's linker, and Go programs make their system calls themselves.
 """
 
 import os
+import re
 import shutil
 import stat
-import struct
 from collections.abc import Sequence
-from dataclasses import dataclass
+from contextlib import suppress
 from pathlib import Path
 from typing import NoReturn
 
+from . import elf
 from ._native import PRELOAD_LIBRARY
 from .choices import check_slots
 from .errors import SetupError, UsageError
@@ -22,8 +23,7 @@ from .streams import flush_standard_streams
 LOG_LEVELS = ("off", "error", "info", "debug")
 """Of the library, native/shim/settings.c."""
 
-_ELF = b"\x7fELF"
-_PT_INTERP = 3
+_SANITIZER = re.compile(r"lib(clang_rt\.)?asan[.-]")
 
 
 def preload_path() -> str:
@@ -31,38 +31,6 @@ def preload_path() -> str:
     if not PRELOAD_LIBRARY.exists():
         raise SetupError(f"{PRELOAD_LIBRARY} is missing: this installation is not complete")
     return str(PRELOAD_LIBRARY)
-
-
-@dataclass(frozen=True)
-class _Elf:
-    machine: tuple[int, int]  # class (32 or 64 bits) and e_machine: elf(5)
-    dynamic: bool
-    go: bool
-
-
-def _read_elf(path: Path) -> _Elf | None:
-    """What elf(5) headers say; None if it is no 64-bit little-endian ELF file, or not at all."""
-    with path.open("rb") as file:
-        head = file.read(64)
-        if len(head) < 64 or head[:4] != _ELF:
-            return None
-        if head[4] != 2:
-            return _Elf((head[4], struct.unpack_from("=H", head, 18)[0]), True, False)
-        machine, offset, sections = (
-            struct.unpack_from("=H", head, 18)[0],
-            *struct.unpack_from("=QQ", head, 32),
-        )
-        size, count, section_size, section_count, names = struct.unpack_from("=HHHHH", head, 54)
-        file.seek(offset)
-        table = file.read(size * count)
-        kinds = {struct.unpack_from("=I", table, i * size)[0] for i in range(count)}
-        go = False
-        if section_count and names < section_count:
-            file.seek(sections + names * section_size)
-            start, length = struct.unpack_from("=QQ", file.read(section_size), 24)
-            file.seek(start)
-            go = b".go.buildinfo\0" in file.read(length)
-    return _Elf((2, machine), _PT_INTERP in kinds, go)
 
 
 def _interpreter(path: Path) -> Path:
@@ -82,43 +50,68 @@ def _interpreter(path: Path) -> Path:
     return found
 
 
-def check_program(name: str) -> Path:
-    """Where the program is. Raises SetupError saying why it cannot be helped."""
+def _gains_privileges(path: Path) -> str | None:
+    """What makes its process one of AT_SECURE, getauxval(3): ld.so takes nothing from its
+    environment."""
+    status = path.stat()
+    if (status.st_mode & stat.S_ISUID and status.st_uid != os.geteuid()) or (
+        status.st_mode & stat.S_ISGID and status.st_gid != os.getegid()
+    ):
+        return "is set-user-ID or set-group-ID"
+    with suppress(OSError):  # there are none, or the file system has no such thing
+        os.getxattr(path, "security.capability")
+        if os.getuid() != 0:  # capabilities(7): root has them anyway
+            return "has file capabilities"
+    return None
+
+
+def check_program(name: str) -> tuple[Path, list[str]]:
+    """Where the program is, and the libraries that have to be loaded before ours. Raises SetupError
+    saying why it cannot be helped."""
     where = shutil.which(name)
     if where is None:
         known = name and Path(name).exists()
         raise SetupError(f"{name}: {'not an executable file' if known else 'no such program'}")
     path = Path(where)
-    mode = path.stat().st_mode
     try:
         binary = _interpreter(path)
-        elf = _read_elf(binary)
-        own = _read_elf(PRELOAD_LIBRARY)
+        found = elf.read(binary)
+        own = elf.read(PRELOAD_LIBRARY)
     except OSError as error:
         raise SetupError(f"{error.filename} cannot be read: {error.strerror}") from None
     runs = f"{where} runs {binary}, which" if binary != path else where
-    if (mode & stat.S_ISUID and path.stat().st_uid != os.geteuid()) or (
-        mode & stat.S_ISGID and path.stat().st_gid != os.getegid()
-    ):
-        raise SetupError(f"{where} is set-user-ID or set-group-ID: ld.so ignores LD_PRELOAD for it")
-    if elf is None:
+    if gains := _gains_privileges(binary):
+        raise SetupError(f"{runs} {gains}: ld.so ignores LD_PRELOAD for it")
+    if found is None:
         raise SetupError(f"{runs} is neither an ELF program nor a script with an interpreter")
-    if own is not None and elf.machine != own.machine:
+    if own is not None and found.machine != own.machine:
         raise SetupError(f"{runs} is for another kind of processor than {PRELOAD_LIBRARY.name}")
-    if elf.go:
+    if found.go:
         raise SetupError(f"{runs} is a Go program: it calls the kernel itself, not through libc")
-    if not elf.dynamic:
+    if found.linker is None:
         raise SetupError(f"{runs} is statically linked: ld.so does not run, nothing is preloaded")
-    return path
+    if own is not None and found.libc != own.libc:
+        raise SetupError(
+            f"{runs} is linked to {found.libc}, and {PRELOAD_LIBRARY.name} to {own.libc}: "
+            "a process has one libc"
+        )
+    # AddressSanitizer ends a program whose first library it is not.
+    return path, [name for name in found.needed if _SANITIZER.match(name)]
 
 
-def environment(settings: dict[str, str], base: dict[str, str]) -> dict[str, str]:
-    """`base` with the library first in LD_PRELOAD, what was there kept, and FSOCKET_* settings."""
+def environment(
+    settings: dict[str, str], base: dict[str, str], before: Sequence[str] = ()
+) -> dict[str, str]:
+    """`base` with the library first in LD_PRELOAD, but for those that have to be `before` it, what
+    was there kept, and FSOCKET_* settings."""
     library = preload_path()
-    before = [p for p in base.get("LD_PRELOAD", "").replace(":", " ").split() if p != library]
+    kept = [p for p in base.get("LD_PRELOAD", "").replace(":", " ").split() if p != library]
+    first = [p for p in before if p not in {Path(other).name for other in kept}]
+    first += [p for p in kept if _SANITIZER.match(Path(p).name)]
     if any(c in library for c in " :"):
         raise SetupError(f"{library}: LD_PRELOAD cannot name a path with a space or colon in it")
-    return base | {"LD_PRELOAD": ":".join([library, *before])} | settings
+    names = [*first, library, *(p for p in kept if p not in first)]
+    return base | {"LD_PRELOAD": ":".join(names)} | settings
 
 
 def _check(
@@ -169,7 +162,7 @@ def execute(
     }
     settings = {name: value for name, value in given.items() if value is not None}
     _check(slots, ports, log_level, log_file)
-    path = check_program(program[0])
-    env = environment(settings, dict(os.environ))
+    path, before = check_program(program[0])
+    env = environment(settings, dict(os.environ), before)
     flush_standard_streams()
     os.execve(path, list(program), env)

@@ -6,7 +6,9 @@
 #ifndef FS_SHIM_FDTABLE_H
 #define FS_SHIM_FDTABLE_H
 
+#include <errno.h>
 #include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 
@@ -41,6 +43,15 @@ static inline void *fdtable_get(int fd, enum fd_kind kind)
 {
     uintptr_t word = fdtable_word(fd);
     return (word & 3) == (uintptr_t)kind ? (void *)(word & ~(uintptr_t)3) : NULL;
+}
+
+/* True, and errno is EBADF: as far as the program knows, there is no such descriptor. */
+static inline bool fdtable_hides(int fd)
+{
+    if (fdtable_kind(fd) != FD_HIDDEN)
+        return false;
+    errno = EBADF;
+    return true;
 }
 
 /* 0 or -ENOMEM / -EBADF. The object is aligned to 4 bytes at least. FD_PLAIN forgets. */

@@ -53,10 +53,8 @@ static int fresh(int fd)
 static int close_known(int fd)
 {
     if (state_mine()) {
-        if (fdtable_kind(fd) == FD_HIDDEN) {
-            errno = EBADF; /* as far as the program knows, there is no such descriptor */
+        if (fdtable_hides(fd))
             return -1;
-        }
         forget(fd);
     }
     return real_close(fd);
@@ -91,7 +89,7 @@ static int duplicated(int fd, int to)
 
 EXPORT int dup(int fd)
 {
-    return duplicated(fd, real_dup(fd));
+    return fdtable_hides(fd) ? -1 : duplicated(fd, real_dup(fd));
 }
 
 /* The program wants a number that we use for ourselves: the table that has it is given up. */
@@ -107,6 +105,8 @@ static void make_way(int to)
 
 EXPORT int dup2(int fd, int to)
 {
+    if (fdtable_hides(fd))
+        return -1;
     if (fd != to)
         make_way(to);
     return duplicated(fd, real_dup2(fd, to));
@@ -114,6 +114,8 @@ EXPORT int dup2(int fd, int to)
 
 EXPORT int dup3(int fd, int to, int flags)
 {
+    if (fdtable_hides(fd))
+        return -1;
     if (fd != to)
         make_way(to);
     return duplicated(fd, real_dup3(fd, to, flags));
@@ -121,6 +123,8 @@ EXPORT int dup3(int fd, int to, int flags)
 
 static int do_fcntl(int fd, int command, void *argument)
 {
+    if (fdtable_hides(fd))
+        return -1;
     int rc = real_fcntl(fd, command, argument);
     return command == F_DUPFD || command == F_DUPFD_CLOEXEC ? duplicated(fd, rc) : rc;
 }
@@ -182,16 +186,18 @@ EXPORT int socket(int family, int type, int protocol)
 
 EXPORT int listen(int fd, int backlog)
 {
-    return shim_listen(fd, backlog);
+    return fdtable_hides(fd) ? -1 : shim_listen(fd, backlog);
 }
 
 EXPORT int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
 {
-    return fresh(shim_accept4(fd, address, length, flags));
+    return fdtable_hides(fd) ? -1 : fresh(shim_accept4(fd, address, length, flags));
 }
 
 EXPORT int accept(int fd, struct sockaddr *address, socklen_t *length)
 {
+    if (fdtable_hides(fd))
+        return -1;
     /* Not accept4 for what is not ours: a sandbox may know only the one. */
     return fresh(fdtable_kind(fd) == FD_LISTENER ? shim_accept4(fd, address, length, 0)
                                                  : real_accept(fd, address, length));
@@ -199,17 +205,23 @@ EXPORT int accept(int fd, struct sockaddr *address, socklen_t *length)
 
 EXPORT int shutdown(int fd, int how)
 {
+    if (fdtable_hides(fd))
+        return -1;
     return fdtable_kind(fd) == FD_LISTENER ? shim_shutdown(fd, how) : real_shutdown(fd, how);
 }
 
 EXPORT int setsockopt(int fd, int level, int name, const void *value, socklen_t length)
 {
+    if (fdtable_hides(fd))
+        return -1;
     return fdtable_kind(fd) == FD_LISTENER ? shim_setsockopt(fd, level, name, value, length)
                                            : real_setsockopt(fd, level, name, value, length);
 }
 
 EXPORT int getsockopt(int fd, int level, int name, void *value, socklen_t *length)
 {
+    if (fdtable_hides(fd))
+        return -1;
     return fdtable_kind(fd) == FD_LISTENER ? shim_getsockopt(fd, level, name, value, length)
                                            : real_getsockopt(fd, level, name, value, length);
 }
@@ -226,6 +238,8 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 
 EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
+    if (fdtable_hides(fd) || fdtable_hides(epfd))
+        return -1;
     return fdtable_kind(fd) == FD_LISTENER ? shim_epoll_ctl(epfd, op, fd, event)
                                            : real_epoll_ctl(epfd, op, fd, event);
 }
@@ -319,7 +333,7 @@ EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *
 
 EXPORT int select(int count, fd_set *read, fd_set *write, fd_set *except, struct timeval *timeout)
 {
-    if (!wait_selects(count, read))
+    if (!wait_selects(count, read, write, except))
         return real_select(count, read, write, except, timeout);
     struct timespec bound = {0}, deadline = {0};
     if (timeout) {
@@ -337,8 +351,9 @@ EXPORT int select(int count, fd_set *read, fd_set *write, fd_set *except, struct
 EXPORT int pselect(int count, fd_set *read, fd_set *write, fd_set *except,
                    const struct timespec *timeout, const sigset_t *mask)
 {
-    return wait_selects(count, read) ? shim_pselect(count, read, write, except, timeout, mask)
-                                     : real_pselect(count, read, write, except, timeout, mask);
+    return wait_selects(count, read, write, except)
+               ? shim_pselect(count, read, write, except, timeout, mask)
+               : real_pselect(count, read, write, except, timeout, mask);
 }
 
 /* ---- system calls by number ---- */

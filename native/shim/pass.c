@@ -188,14 +188,14 @@ void pass_receive(void)
 {
     Dl_info self;
     keep_settings();
-    const char *before = getenv("LD_PRELOAD");
+    const char *before = secure_getenv("LD_PRELOAD");
     if (before || !dladdr((void *)(uintptr_t)&pass_receive, &self))
         snprintf(preload, sizeof preload, "LD_PRELOAD=%s", before ? before : "");
     else
         snprintf(preload, sizeof preload, "LD_PRELOAD=%s", self.dli_fname);
     char name[sizeof variable];
     snprintf(name, sizeof name, "%.*s", (int)sizeof variable - 2, variable);
-    char *text = getenv(name), *saved = NULL;
+    char *text = secure_getenv(name), *saved = NULL;
     char *copy = text && state.on ? strdup(text) : NULL;
     for (char *part = copy ? strtok_r(copy, ";", &saved) : NULL; part;
          part = strtok_r(NULL, ";", &saved))

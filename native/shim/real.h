@@ -16,6 +16,7 @@
 #include <sys/epoll.h>
 #include <sys/select.h>
 #include <sys/socket.h>
+#include <sys/stat.h>
 #include <time.h>
 
 /* type, name, parameters, arguments; what a libc does not have says ENOSYS */
@@ -57,6 +58,15 @@
        const sigset_t *mask),                                                                      \
       (count, r, w, e, timeout, mask))                                                             \
     X(ssize_t, recvmsg, (int fd, struct msghdr *message, int flags), (fd, message, flags))         \
+    X(ssize_t, sendmsg, (int fd, const struct msghdr *message, int flags), (fd, message, flags))   \
+    X(int, getsockname, (int fd, struct sockaddr *address, socklen_t *length),                     \
+      (fd, address, length))                                                                       \
+    X(int, getpeername, (int fd, struct sockaddr *address, socklen_t *length),                     \
+      (fd, address, length))                                                                       \
+    X(int, fstat, (int fd, struct stat *st), (fd, st))                                             \
+    X(int, fstat64, (int fd, struct stat *st), (fd, st))                                           \
+    X(int, __fxstat, (int version, int fd, struct stat *st), (version, fd, st))                    \
+    X(int, __fxstat64, (int version, int fd, struct stat *st), (version, fd, st))                  \
     X(int, execve, (const char *path, char *const argv[], char *const envp[]), (path, argv, envp)) \
     X(int, execvpe, (const char *file, char *const argv[], char *const envp[]),                    \
       (file, argv, envp))                                                                          \

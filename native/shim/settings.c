@@ -94,7 +94,7 @@ int settings_read(struct settings *s, char *wrong, size_t size)
                            "off, error, info or debug, and after a colon the full path of a file"};
     char *value[7], *end = NULL;
     for (int i = 0; i < 7; i++)
-        value[i] = getenv(names[i]);
+        value[i] = secure_getenv(names[i]);
     *s = (struct settings){.level = LOG_ERROR};
     /* The log first: it is where the others are complained of. */
     int got[7];

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "wait.h"
+#include "fdtable.h"
 #include "real.h"
 #include "reports.h"
 #include "state.h"
@@ -45,19 +46,25 @@ static struct fs_table *polled_table(const struct pollfd *entry)
     return entry->events & (POLLIN | POLLRDNORM) ? table_of(entry->fd) : NULL;
 }
 
-static nfds_t count_slots(const struct pollfd *fds, nfds_t count)
+static bool polls_hidden(const struct pollfd *entry)
 {
-    nfds_t slots = 0;
+    return fdtable_kind(entry->fd) == FD_HIDDEN;
+}
+
+/* Entries that are ours to look at, and the slots that they bring. */
+static nfds_t count_known(const struct pollfd *fds, nfds_t count)
+{
+    nfds_t known = 0;
     for (nfds_t i = 0; i < count; i++) {
         struct fs_table *table = polled_table(&fds[i]);
-        slots += table ? fs_table_slots(table) : 0;
+        known += table ? fs_table_slots(table) : polls_hidden(&fds[i]);
     }
-    return slots;
+    return known;
 }
 
 bool wait_polls(struct pollfd *fds, nfds_t count)
 {
-    return count_slots(fds, count) != 0;
+    return count_known(fds, count) != 0;
 }
 
 /* What else is to be polled for a listener: the slots, once somebody has claimed one; until then
@@ -82,8 +89,9 @@ static nfds_t add_others(struct pollfd *all, struct fs_table *table, bool claime
 static int poll_all(struct pollfd *fds, nfds_t count, struct pollfd *all, nfds_t room,
                     const struct timespec *left, const sigset_t *mask)
 {
+    static const struct timespec at_once = {0};
     nfds_t total = count;
-    bool any = false;
+    bool any = false, hidden = false;
     struct others {
         nfds_t owner, first, end;
     } others[8]; /* of listeners; who polls more of them does so without claimers */
@@ -91,6 +99,10 @@ static int poll_all(struct pollfd *fds, nfds_t count, struct pollfd *all, nfds_t
     for (nfds_t i = 0; i < count; i++) {
         struct fs_table *table = polled_table(&fds[i]);
         all[i] = fds[i];
+        if (polls_hidden(&fds[i])) {
+            all[i].fd = -1;
+            hidden = true;
+        }
         if (!table || several == sizeof others / sizeof *others ||
             total + fs_table_slots(table) > room)
             continue;
@@ -102,8 +114,8 @@ static int poll_all(struct pollfd *fds, nfds_t count, struct pollfd *all, nfds_t
         total += added;
     }
     const struct timespec *time = any && (!left || left->tv_sec >= slice.tv_sec) ? &slice : left;
-    int ready = real_ppoll(all, total, time, mask);
-    if (ready <= 0)
+    int ready = real_ppoll(all, total, hidden ? &at_once : time, mask);
+    if (ready < 0 || (ready == 0 && !hidden))
         return ready;
     for (int o = 0; o < several; o++)
         for (nfds_t s = others[o].first; s < others[o].end; s++)
@@ -111,7 +123,7 @@ static int poll_all(struct pollfd *fds, nfds_t count, struct pollfd *all, nfds_t
                 all[others[o].owner].revents |= fds[others[o].owner].events & (POLLIN | POLLRDNORM);
     ready = 0;
     for (nfds_t i = 0; i < count; i++) {
-        fds[i].revents = all[i].revents;
+        fds[i].revents = polls_hidden(&fds[i]) ? POLLNVAL : all[i].revents;
         ready += fds[i].revents != 0;
     }
     return ready;
@@ -120,8 +132,8 @@ static int poll_all(struct pollfd *fds, nfds_t count, struct pollfd *all, nfds_t
 int shim_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
                const sigset_t *mask)
 {
-    nfds_t slots = count_slots(fds, count);
-    struct pollfd *all = slots ? malloc((count + slots) * sizeof *all) : NULL;
+    nfds_t known = count_known(fds, count);
+    struct pollfd *all = known ? malloc((count + known) * sizeof *all) : NULL;
     if (!all)
         return real_ppoll(fds, count, timeout, mask);
     struct timespec deadline, left;
@@ -131,7 +143,7 @@ int shim_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
     do {
         if (timeout)
             wait_left(&deadline, &left);
-        ready = poll_all(fds, count, all, count + slots, timeout ? &left : NULL, mask);
+        ready = poll_all(fds, count, all, count + known, timeout ? &left : NULL, mask);
     } while (ready == 0 && (!timeout || left.tv_sec || left.tv_nsec));
     int error = errno;
     free(all);
@@ -143,19 +155,22 @@ int shim_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
 
 /* ---- select(2) ---- */
 
-bool wait_selects(int count, const fd_set *read)
-{
-    for (int fd = 0; read && fd < count; fd++)
-        if (FD_ISSET(fd, read) && table_of(fd))
-            return true;
-    return false;
-}
-
 static short asked(int fd, const fd_set *read, const fd_set *write, const fd_set *except)
 {
     return (short)((read && FD_ISSET(fd, read) ? POLLIN : 0) |
                    (write && FD_ISSET(fd, write) ? POLLOUT : 0) |
                    (except && FD_ISSET(fd, except) ? POLLPRI : 0));
+}
+
+bool wait_selects(int count, const fd_set *read, const fd_set *write, const fd_set *except)
+{
+    for (int fd = 0; fd < count; fd++) {
+        enum fd_kind kind = fdtable_kind(fd);
+        if ((kind == FD_LISTENER && read && FD_ISSET(fd, read)) ||
+            (kind == FD_HIDDEN && asked(fd, read, write, except)))
+            return true;
+    }
+    return false;
 }
 
 int shim_pselect(int count, fd_set *read, fd_set *write, fd_set *except,

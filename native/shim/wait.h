@@ -18,8 +18,8 @@
 int shim_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
                const sigset_t *mask);
 bool wait_polls(struct pollfd *fds, nfds_t count);
-/* Whether a set for select(2) has a listener in it. */
-bool wait_selects(int count, const fd_set *read);
+/* Whether sets for select(2) have a listener in them, or what is hidden. */
+bool wait_selects(int count, const fd_set *read, const fd_set *write, const fd_set *except);
 int shim_pselect(int count, fd_set *read, fd_set *write, fd_set *except,
                  const struct timespec *timeout, const sigset_t *mask);
 

@@ -26,6 +26,7 @@ CALL_SITES = [
     ("fork_shapes", 2, True),
     ("spawn", 1, True),
     ("exec_self", 1, True),
+    ("hidden_numbers", 1, True),
     ("close_shapes", 4, True),
     ("many_listeners", 30, True),
     ("families", 2, True),

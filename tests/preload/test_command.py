@@ -6,6 +6,7 @@ import shutil
 import signal
 import socket
 import stat
+import struct
 import subprocess
 import sys
 from collections.abc import Callable, Iterator
@@ -19,11 +20,12 @@ from support.service import COMMAND, Service, run, until
 from support.workers import fork
 
 from aiofastsocket import SlotInfo
-from aiofastsocket.preload import preload_path
+from aiofastsocket.errors import SetupError
+from aiofastsocket.preload import check_program, preload_path
 from aiofastsocket.proc import family
 from aiofastsocket.stats.command import collect, select
 
-from .conftest import cc
+from .conftest import PROGRAMS, cc
 
 Serve = Callable[..., Service]
 
@@ -308,6 +310,18 @@ def test_exec_keeps_what_was_preloaded(tmp_path: Path) -> None:
     assert "FSOCKET_STEER" not in done.stdout
 
 
+def test_exec_of_a_program_with_address_sanitizer(tmp_path: Path) -> None:
+    """Its runtime ends a program in which it is not the first library."""
+    cc("-fsanitize=address", "-o", tmp_path / "program", PROGRAMS / "epoll_calls.c")
+    plain = subprocess.run([tmp_path / "program"], capture_output=True, text=True)
+    log = f"info:{tmp_path}/log"
+    # What libc and the program leave is not the question.
+    env = {"ASAN_OPTIONS": "detect_leaks=0"}
+    ours = run("exec", "--log", log, "--", str(tmp_path / "program"), cwd=tmp_path, env=env)
+    assert (ours.stdout, ours.returncode) == (plain.stdout, 0), ours.stderr
+    assert "has slot" in (tmp_path / "log").read_text()
+
+
 def test_old_names_of_exec_go_on_working_with_a_line(tmp_path: Path) -> None:
     settings = ["--pin", "--steer", "cpu", "--log", f"info:{tmp_path}/log"]
     done = run("exec", *settings, "--", "env", cwd=tmp_path)
@@ -335,6 +349,12 @@ def test_exec_says_what_cannot_be_helped(tmp_path: Path) -> None:
     setuid = Path(shutil.copy(tmp_path / "dynamic", tmp_path / "setuid"))
     shutil.chown(setuid, "nobody")
     setuid.chmod(0o755 | stat.S_ISUID)
+    cc(
+        "-Wl,--dynamic-linker=/lib/ld-musl-x86_64.so.1",
+        "-o",
+        tmp_path / "musl",
+        tmp_path / "main.c",
+    )
     script = tmp_path / "script"
     script.write_text(f"#!{tmp_path}/static\n")
     script.chmod(0o755)
@@ -346,6 +366,7 @@ def test_exec_says_what_cannot_be_helped(tmp_path: Path) -> None:
         ("static", "is statically linked"),
         ("setuid", "is set-user-ID or set-group-ID"),
         ("script", "which is statically linked"),
+        ("musl", "is linked to musl, and libfsocket.so to glibc"),
         ("text", "is neither an ELF program nor a script"),
         (go, "is a Go program"),
         ("missing", "no such program"),
@@ -358,6 +379,22 @@ def test_exec_says_what_cannot_be_helped(tmp_path: Path) -> None:
         assert said in line
     assert run("exec", str(tmp_path / "dynamic"), cwd=tmp_path).returncode == 7
     assert run("exec", "--", "env", "true", cwd=tmp_path).returncode == 0
+    # vfs_cap_data of linux/capability.h: CAP_NET_BIND_SERVICE, permitted and effective.
+    os.setxattr(
+        tmp_path / "dynamic", "security.capability", struct.pack("<5I", 0x2000001, 1024, *[0] * 3)
+    )
+    assert (
+        run("exec", str(tmp_path / "dynamic"), cwd=tmp_path).returncode == 7
+    )  # root gains nothing
+
+    def as_nobody() -> None:
+        os.setresuid(65534, 65534, 65534)
+        with pytest.raises(SetupError, match="has file capabilities: ld"):
+            check_program(str(tmp_path / "dynamic"))
+
+    for folder in [tmp_path, *tmp_path.parents[:2]]:
+        folder.chmod(0o755)
+    assert os.waitpid(fork(as_nobody), 0)[1] == 0
     for arguments, said in (
         ([], "which program?"),
         (["--steer", "x"], "invalid choice"),

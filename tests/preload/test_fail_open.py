@@ -7,6 +7,8 @@ from pathlib import Path
 
 import pytest
 
+from aiofastsocket.preload import preload_path
+
 from .conftest import run
 
 # x86-64, aarch64: asm/unistd.h
@@ -164,3 +166,38 @@ def test_slots_and_steering(programs: Path, tmp_path: Path) -> None:
     done = run([str(programs / "fork_workers")], env=env)
     assert done.stdout == plain.stdout
     assert "3 slots, steering cpu: asked for" in log.read_text()
+
+
+def test_a_process_that_has_gained_privileges(programs: Path, tmp_path: Path) -> None:
+    """/etc/ld.so.preload brings the library into set-user-ID programs too: what an ordinary user
+    has in the environment is nothing to it, and it says and does nothing there. In a mount
+    namespace."""
+    assert os.geteuid() == 0, "needs root"
+    program = Path(shutil.copy(programs / "epoll_calls", tmp_path / "program"))
+    library = Path(shutil.copy(preload_path(), tmp_path / "libfsocket.so"))
+    library.chmod(0o755)
+    secret = tmp_path / "secret"
+    secret.mkdir(0o700)
+    for folder in [tmp_path, *tmp_path.parents[:2]]:
+        folder.chmod(0o755)
+    namespace = """
+        mkdir "$1/etc" && cp -a /etc/. "$1/etc" && mount --bind "$1/etc" /etc &&
+        echo "$1/libfsocket.so" >/etc/ld.so.preload && shift && exec setpriv --reuid 65534 -- "$@"
+    """
+    variables = [
+        f"FSOCKET_LOG=debug:{secret}/log",
+        "FSOCKET_TABLES=5:0:6:7:8;",
+        "FSOCKET_STEER=nonsense",
+    ]
+    said = []
+    for mode in (0o755, 0o4755):
+        program.chmod(mode)
+        inside = ["unshare", "--mount", "sh", "-c", namespace, "sh", str(tmp_path)]
+        done = run([*inside, "env", *variables, str(program)], preload="")
+        assert done.returncode == 0, done.stderr
+        assert done.stdout == run([str(program)], preload="").stdout
+        assert not list(secret.iterdir())
+        said.append(lines(done.stderr))
+        shutil.rmtree(tmp_path / "etc")
+    assert any("secret/log cannot be opened" in line for line in said[0])
+    assert said[1] == []

@@ -71,6 +71,56 @@ if (cluster.isPrimary) {
 """
 
 
+TORNADO = """
+import asyncio, sys
+import tornado.netutil, tornado.process, tornado.web
+from tornado.httpserver import HTTPServer
+
+class Hello(tornado.web.RequestHandler):
+    def get(self):
+        self.write("hello\\n")
+
+sockets = tornado.netutil.bind_sockets(int(sys.argv[1]), "127.0.0.1")
+tornado.process.fork_processes(2)
+
+async def main():
+    HTTPServer(tornado.web.Application([("/", Hello)])).add_sockets(sockets)
+    await asyncio.Event().wait()
+
+asyncio.run(main())
+"""
+
+UNBOUND = """
+server:
+  interface: 127.0.0.1@{port}
+  num-threads: 4
+  so-reuseport: no
+  do-udp: no
+  incoming-num-tcp: 100
+  username: "{user}"
+  chroot: ""
+  directory: "{folder}"
+  pidfile: ""
+  use-syslog: no
+  logfile: ""
+  do-not-query-localhost: no
+  local-zone: "here." static
+  local-data: "some.here. A 192.0.2.7"
+remote-control:
+  control-enable: no
+"""
+
+H2O = """
+listen: {{ host: 127.0.0.1, port: {port} }}
+num-threads: 2
+user: root
+hosts:
+  default:
+    paths:
+      /: {{ file.dir: {folder}/www }}
+"""
+
+
 def redis(folder: Path, port: int, preloaded: bool) -> Program:
     options = ["--bind", "127.0.0.1", "--save", "", "--dir", folder]
     command = [which("redis-server"), "--port", str(port), *options]
@@ -107,7 +157,7 @@ def apache(folder: Path, port: int, preloaded: bool, *, mpm: str, second: int) -
 
 def gunicorn(folder: Path, port: int, preloaded: bool, *, kind: str) -> Program:
     (folder / "wsgi.py").write_text(WSGI)
-    threads = ["--threads", "4"] if kind == "gthread" else []
+    threads = {"gthread": ["--threads", "4"], "gevent": ["--graceful-timeout", "3"]}.get(kind, [])
     options = ["-w", "2", "-k", kind, *threads, "-b", f"127.0.0.1:{port}", "--log-level", "warning"]
     command = [BIN / "gunicorn", *options, "wsgi:application"]
     return Program(command, folder=folder, port=port, preloaded=preloaded)
@@ -155,3 +205,46 @@ def postgres(folder: Path, port: int, preloaded: bool) -> Program:
     )
     assert os.stat(f"/proc/{program.pid}").st_uid != 0
     return program
+
+
+def uwsgi(folder: Path, port: int, preloaded: bool, *, options: tuple[str, ...]) -> Program:
+    (folder / "wsgi.py").write_text(WSGI)
+    (folder / "touched").touch()
+    listen = ["--http-socket", f"127.0.0.1:{port}", "--master", "--processes", "2"]
+    run = ["--plugin", "python3", "--wsgi-file", folder / "wsgi.py", "--need-app", *options]
+    command = [which("uwsgi"), *listen, *run, "--disable-logging"]
+    return Program(command, folder=folder, port=port, preloaded=preloaded)
+
+
+def tornado(folder: Path, port: int, preloaded: bool) -> Program:
+    (folder / "server.py").write_text(TORNADO)
+    command = [sys.executable, folder / "server.py", str(port)]
+    return Program(command, folder=folder, port=port, preloaded=preloaded)
+
+
+def waitress(folder: Path, port: int, preloaded: bool) -> Program:
+    (folder / "wsgi.py").write_text(WSGI)
+    command = [BIN / "waitress-serve", f"--listen=127.0.0.1:{port}", "wsgi:application"]
+    return Program(command, folder=folder, port=port, preloaded=preloaded)
+
+
+def unbound(folder: Path, port: int, preloaded: bool) -> Program:
+    conf = folder / "unbound.conf"
+    conf.write_text(UNBOUND.format(port=port, folder=folder, user="nobody"))
+    command = [which("unbound"), "-d", "-p", "-c", conf]
+    return Program(command, folder=folder, port=port, preloaded=preloaded)
+
+
+def h2o(folder: Path, port: int, preloaded: bool) -> Program:
+    (folder / "www").mkdir()
+    (folder / "www" / "index.html").write_text("hello\n")
+    (folder / "h2o.conf").write_text(H2O.format(port=port, folder=folder))
+    command = [which("h2o"), "-c", folder / "h2o.conf"]
+    return Program(command, folder=folder, port=port, preloaded=preloaded)
+
+
+def mosquitto(folder: Path, port: int, preloaded: bool) -> Program:
+    conf = folder / "mosquitto.conf"
+    conf.write_text(f"listener {port} 127.0.0.1\nallow_anonymous true\nuser nobody\n")
+    command = [which("mosquitto"), "-c", conf]
+    return Program(command, folder=folder, port=port, preloaded=preloaded)

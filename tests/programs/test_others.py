@@ -3,6 +3,7 @@
 What it does for each is docs/compatibility.md.
 """
 
+import os
 import re
 import signal
 import socket
@@ -12,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.client import HTTP, Load
-from support.programs import HOST, Program, ab, accepts, free_port, which
+from support.programs import HOST, Program, ab, accepts, alive, free_port, which
 from support.service import until
 
 from . import others
@@ -114,10 +115,10 @@ def test_apache(
     assert not [line for line in log if not re.search(":notice]|AH10159|AH00161|AH00484", line)]
 
 
-@pytest.mark.parametrize("kind", ["sync", "gthread"])
+@pytest.mark.parametrize("kind", ["sync", "gthread", "gevent"])
 def test_gunicorn(kind: str, run: Start, preloaded: bool) -> None:
     program = run(others.gunicorn, kind=kind)
-    check_claims(program, preloaded, 2 if kind == "gthread" else 0)
+    check_claims(program, preloaded, 0 if kind == "sync" else 2)
     with Load(program.address, 4, HTTP) as load:
         load.more(100)
         old = set(program.pids()) - {program.pid}
@@ -146,6 +147,79 @@ def test_node_cluster(policy: str, run: Start, preloaded: bool) -> None:
     program = run(others.node, policy=policy)
     check_claims(program, preloaded, 2 if policy == "none" else 1)
     check_left_alone(program, signal.SIGTERM, 0)
+
+
+RELOADS = {"HUP": (), "lazy": ("--lazy-apps",), "touch": ("--touch-reload", "touched")}
+
+
+@pytest.mark.parametrize("reload", RELOADS)
+def test_uwsgi(reload: str, run: Start, preloaded: bool, tmp_path: Path) -> None:
+    """A reload executes the program again, which then asks every number for its name."""
+    program = run(others.uwsgi, options=RELOADS[reload])
+    for turn in (1, 2):
+        check_claims(program, preloaded, 2)
+        ab(program.port, 2000)
+        old = set(program.pids()) - {program.pid}
+        if reload == "touch":
+            os.utime(tmp_path / "touched", (time.time() + 10 * turn,) * 2)  # it counts in seconds
+        else:
+            program.process.send_signal(signal.SIGHUP)
+        until(lambda: len(program.pids()) == 3 and not old & set(program.pids()), "new workers")  # noqa: B023
+        until(lambda: accepts(program.port), "they serve")
+    check_claims(program, preloaded, 2)
+    check_left_alone(program, signal.SIGQUIT, 0)
+
+
+def test_tornado(run: Start, preloaded: bool) -> None:
+    """Processes forked from one that listens; asyncio's selector is epoll."""
+    program = run(others.tornado)
+    check_claims(program, preloaded, 2)
+    ab(program.port, 2000)
+    everybody = program.pids()
+    os.killpg(program.pid, signal.SIGTERM)  # it passes no signal on
+    until(lambda: not any(map(alive, everybody)), "everybody ended")
+
+
+def test_waitress(run: Start, preloaded: bool) -> None:
+    program = run(others.waitress)
+    check_claims(program, preloaded, 0)
+    check_left_alone(program, signal.SIGTERM, -signal.SIGTERM)
+
+
+def test_h2o(run: Start, preloaded: bool) -> None:
+    program = run(others.h2o)
+    check_claims(program, preloaded, 2)
+    check_left_alone(program, signal.SIGTERM, 0)
+
+
+def test_unbound(run: Start, preloaded: bool) -> None:
+    """DNS by TCP: RFC 1035, 4.2.2."""
+    program = run(others.unbound)
+    check_claims(program, preloaded, 4)
+    name = b"\4some\4here\0"
+    query = b"\x12\x34\1\0\0\1\0\0\0\0\0\0" + name + b"\0\1\0\1"
+    fds = program.settled_fds()
+    for _ in range(2000):
+        with socket.create_connection(program.address, timeout=20) as client:
+            client.sendall(len(query).to_bytes(2, "big") + query)
+            got = client.recv(1000)
+        assert got.endswith(bytes([192, 0, 2, 7]))
+    assert program.settled_fds() == fds
+    assert program.stop(signal.SIGTERM) == 0
+
+
+def test_mosquitto(run: Start, preloaded: bool) -> None:
+    """MQTT 3.1.1: CONNECT and CONNACK, DISCONNECT."""
+    program = run(others.mosquitto)
+    check_claims(program, preloaded, 1)
+    fds = program.settled_fds()
+    for i in range(500):
+        with socket.create_connection(program.address, timeout=20) as client:
+            client.sendall(b"\x10\x10\0\4MQTT\4\2\0\x3c\0\4%04d" % i)
+            assert client.recv(4) == b"\x20\2\0\0"
+            client.sendall(b"\xe0\0")
+    assert program.settled_fds() == fds
+    assert program.stop(signal.SIGTERM) == 0
 
 
 def postgres_version() -> int:
