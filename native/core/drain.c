@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT */
 #include "drain.h"
 #include "diag.h"
+#include "socket.h"
 
 #include <errno.h>
 #include <limits.h>
@@ -24,7 +25,6 @@ int drain_stop_arrivals(int fd)
         BPF_STMT(BPF_RET | BPF_K, 0),
         BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
     };
-    struct sock_fprog program = {.len = sizeof drop_syn / sizeof *drop_syn, .filter = drop_syn};
     /* Some kernels want CAP_NET_ADMIN for a filter. Then, on an interface that there is none of: no
      * SYN is for this listener any more (compute_score, net/ipv4/inet_hashtables.c), the client is
      * refused at once; a handshake under way keeps what its listener had when the SYN came. The
@@ -32,9 +32,10 @@ int drain_stop_arrivals(int fd)
      * net/core/sock.c). */
     int nowhere = INT_MAX, bound = 0, off = 0;
     socklen_t len = sizeof bound;
-    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0) {
-        if (errno != EPERM)
-            return -errno;
+    int rc = fs_socket_attach(fd, SO_ATTACH_FILTER, drop_syn, sizeof drop_syn / sizeof *drop_syn);
+    if (rc) {
+        if (rc != -EPERM)
+            return rc;
         /* Refused where it is done already; looked at after, as others stop at the same time. */
         if (setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &nowhere, sizeof nowhere) < 0) {
             int refused = errno;

@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "options.h"
+#include "socket.h"
 
 #include <errno.h>
 #include <linux/filter.h>
@@ -131,9 +132,8 @@ static int copy_filter(int from, int to)
     int rc = 0;
     if (getsockopt(from, SOL_SOCKET, SO_GET_FILTER, filter, &count) < 0)
         rc = -errno;
-    struct sock_fprog program = {.len = (unsigned short)count, .filter = filter};
-    if (!rc && setsockopt(to, SOL_SOCKET, SO_ATTACH_FILTER, &program, sizeof program) < 0)
-        rc = -errno;
+    if (!rc)
+        rc = fs_socket_attach(to, SO_ATTACH_FILTER, filter, count);
     free(filter);
     return rc;
 }

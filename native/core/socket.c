@@ -2,8 +2,10 @@
  *
  * What is asked of any socket, in one place.
  */
+#include "socket.h"
+
 #include <errno.h>
-#include <fastsocket/fs.h>
+#include <string.h>
 
 uint64_t fs_socket_cookie(int fd)
 {
@@ -22,4 +24,13 @@ int fs_socket_option(int fd, int level, int name)
 bool fs_socket_listens(int fd)
 {
     return fs_socket_option(fd, SOL_SOCKET, SO_ACCEPTCONN) > 0;
+}
+
+int fs_socket_attach(int fd, int option, const struct sock_filter *program, size_t length)
+{
+    struct sock_fprog fprog;
+    memset(&fprog, 0, sizeof fprog); /* what lies between its members, too: valgrind looks at it */
+    fprog.len = (unsigned short)length;
+    fprog.filter = (struct sock_filter *)program;
+    return setsockopt(fd, SOL_SOCKET, option, &fprog, sizeof fprog) < 0 ? -errno : 0;
 }

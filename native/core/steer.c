@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: MIT */
 #include "steer.h"
+#include "socket.h"
 
 #include <errno.h>
 
@@ -67,9 +68,5 @@ size_t steer_program(struct sock_filter *out, enum fs_steer mode, const struct s
 
 int steer_attach(int fd, const struct sock_filter *program, size_t length)
 {
-    struct sock_fprog fprog = {.len = (unsigned short)length,
-                               .filter = (struct sock_filter *)program};
-    if (setsockopt(fd, SOL_SOCKET, SO_ATTACH_REUSEPORT_CBPF, &fprog, sizeof fprog) < 0)
-        return -errno;
-    return 0;
+    return fs_socket_attach(fd, SO_ATTACH_REUSEPORT_CBPF, program, length);
 }

@@ -108,7 +108,7 @@ def test_one_that_is_retired_while_it_blocks_keeps_nobody_waiting(serve: Serve) 
     assert slot.own == before.own
     assert goes in service.workers()  # it sleeps still
     service.stop(signal.SIGQUIT)
-    assert f"worker {goes} does not stop (its loop has not turned for" in service.log()
+    assert f"worker {goes} does not stop (it has been held up for" in service.log()
 
 
 def answered_by(service: Service, pid: int, request: bytes) -> bool:

@@ -1,5 +1,6 @@
 """How the three servers of the tests are configured and started."""
 
+from collections.abc import Sequence
 from pathlib import Path
 
 from support.programs import Program, which
@@ -54,6 +55,7 @@ def nginx(
     listen: str = "",
     daemon: bool = False,
     settings: dict[str, str] | None = None,
+    under: Sequence[str] = (),
 ) -> Program:
     conf = folder / "nginx.conf"
     conf.write_text(
@@ -61,7 +63,7 @@ def nginx(
     )
     mode = "on" if daemon else "off"
     return Program(
-        [which("nginx"), "-p", folder, "-c", conf, "-g", f"daemon {mode};"],
+        [*under, which("nginx"), "-p", folder, "-c", conf, "-g", f"daemon {mode};"],
         folder=folder,
         port=port,
         preloaded=preloaded,

@@ -8,7 +8,7 @@ import signal
 from pathlib import Path
 
 import pytest
-from support.programs import Program, ab, check_shares
+from support.programs import Program, ab, check_shares, which
 from support.service import until
 
 from .conftest import Start
@@ -42,6 +42,19 @@ def test_nginx(workers: int, run: Start, preloaded: bool, tmp_path: Path) -> Non
     if preloaded:
         claims = [line for line in program.log.read_text().splitlines() if "has slot" in line]
         assert len(claims) == workers
+
+
+def test_nginx_under_valgrind(run: Start, preloaded: bool, tmp_path: Path) -> None:
+    """Nothing that valgrind finds in nginx comes from the library."""
+    valgrind = [which("valgrind"), f"--log-file={tmp_path}/valgrind.%p"]
+    program = run(nginx, workers=2, under=valgrind)
+    if preloaded:
+        until(lambda: len(program.owners()) == 2, "both have a slot")
+    ab(program.port, 100, 4)
+    assert program.stop(signal.SIGQUIT) == 0
+    logs = [path.read_text() for path in tmp_path.glob("valgrind.*")]
+    assert len(logs) == 3
+    assert [log for log in logs if "ERROR SUMMARY: 0 errors" not in log] == []
 
 
 def test_nginx_in_the_background(run: Start, preloaded: bool, tmp_path: Path) -> None:

@@ -1,0 +1,14 @@
+/* SPDX-License-Identifier: MIT
+ *
+ * What is asked of any socket beside what fs.h has, in one place.
+ */
+#ifndef FS_CORE_SOCKET_H
+#define FS_CORE_SOCKET_H
+
+#include <fastsocket/fs.h>
+#include <linux/filter.h>
+
+/* Attach a classic BPF program by SO_ATTACH_FILTER or its kind. 0 or -errno. */
+int fs_socket_attach(int fd, int option, const struct sock_filter *program, size_t length);
+
+#endif
