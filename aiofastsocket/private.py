@@ -68,11 +68,23 @@ SSL_PROTOCOL = {
     "_loop": "of the timer at its end",
     "_transport": "ours, below it",
     "_app_protocol": "the user's, above it",
+    "_set_app_protocol": "overridden: on uvloop's loop one with get_buffer() is buffered, as there",
+    "_app_protocol_is_buffer": "the same",
+    "_app_protocol_get_buffer": "the same",
+    "_app_protocol_buffer_updated": "the same",
     "_app_reading_paused": "the client's end is told all the same",
     "_get_write_buffer_size": "overridden: what waits below counts too",
     "_check_shutdown_timeout": "overridden: a client that reads on gets more time",
     "_shutdown_timeout_handle": "its timer",
     "_ssl_shutdown_timeout": "its seconds",
+}
+
+STREAM_PROTOCOL = {
+    "_stream_reader": "start_tls looks for bytes that came before it",
+}
+
+STREAM_READER = {
+    "_buffer": "the bytes",
 }
 
 SSLPROTO = {

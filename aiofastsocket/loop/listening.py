@@ -8,7 +8,9 @@ import asyncio
 import logging
 import os
 import socket
+from asyncio.sslproto import _SSLProtocolTransport
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
 
 from ..address import address_text, is_tcp
@@ -20,7 +22,8 @@ from ..table.table import ListenTable, table_of
 from .forks import Forkable
 from .server import Server
 from .serving import ServerSide, Serving, Waiters
-from .transport import Pump, Transport, connections_of, over_tls, pump_for, send_file
+from .sock_accept import Waiting, sock_accept
+from .transport import Pump, Transport, connections_of, over_tls, pump_for, send_file, upgrade
 
 logger = logging.getLogger("aiofastsocket")
 
@@ -45,6 +48,7 @@ class Listening(Forkable):
     ) -> None:
         super().__init__(*base)
         self._serving: dict[int, Serving] = {}  # by the global listener's descriptor
+        self._accepting: Waiting = {}
         self._own: set[ListenTable] = set()  # made here, so closed here
         self._pump: Pump | None = None
         try:
@@ -96,10 +100,10 @@ class Listening(Forkable):
                 asyncio.AbstractServer,
                 await create(*arguments, start_serving=start_serving, **options),
             )
+        shared = table is None and (reuse_port or not await self._may_make_table(sock))
         create = asyncio.BaseEventLoop.create_server
         server = await create(self, *arguments, start_serving=False, **options)
         server.__class__ = Server  # asyncio's create_server takes no server class
-        shared = table is None and (reuse_port or not self._may_make_table(sock))
         server.slots = 0 if shared else self._slots
         server.defer_accept = defer_accept
         if start_serving:
@@ -110,7 +114,7 @@ class Listening(Forkable):
         """As loop.sock_accept; of a ListenTable, or its socket, from wherever one waits."""
         table = self._table_for(sock)
         if table is None:
-            return await super().sock_accept(sock)  # type: ignore[misc]
+            return await sock_accept(cast(Any, self), self._accepting, sock)
         self._check_running_loop("sock_accept")
         waiters = self._serving.get(table.fileno())
         if waiters is None or waiters.table is not table:
@@ -118,6 +122,13 @@ class Listening(Forkable):
         if not isinstance(waiters, Waiters):
             raise RuntimeError(f"{table.address} is served by a server of this loop already")
         return await waiters.accept()
+
+    async def start_tls(self, transport: Any, *args: Any, **options: Any) -> Any:
+        """As loop.start_tls."""
+        if isinstance(transport, Transport | _SSLProtocolTransport):
+            return await upgrade(self, transport, *args, **options)
+        base: Any = super()
+        return await base.start_tls(transport, *args, **options)
 
     async def sendfile(
         self,
@@ -259,13 +270,20 @@ class Listening(Forkable):
             raise ValueError(f"the listen table of {table.address} is closed")
         return table
 
-    def _may_make_table(self, sock: Any) -> bool:
+    async def _may_make_table(self, sock: Any) -> bool:
         """Is the listener to be made, or not listening yet, and nobody else's?"""
         if sock is None:
             return True
         if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
             return False
-        holder = holder_of(os.fstat(sock.fileno()).st_ino)
+        # Milliseconds in /proc. The thread is not kept: a process may be forked soon.
+        threads = ThreadPoolExecutor(1, "aiofastsocket: holder_of")
+        try:
+            base: Any = self
+            inode = os.fstat(sock.fileno()).st_ino
+            holder = await base.run_in_executor(threads, holder_of, inode)
+        finally:
+            threads.shutdown(wait=False)
         if holder is not None:
             where = address_text(sock)
             logger.info("%s is shared with process %d: served as it is", where, holder)

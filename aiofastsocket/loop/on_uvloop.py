@@ -23,7 +23,6 @@ from .._native.libuv import PulseHandles, uv_loop_fork
 from ..errors import SetupError
 from ..table.pulse import Pulse
 from .listening import Listening
-from .transport import Transport
 
 logger = logging.getLogger("aiofastsocket")
 
@@ -64,12 +63,6 @@ class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
         return bool(self.get_debug())
 
     # -- asyncio's ways, on our transports --
-
-    async def start_tls(self, transport: Any, *args: Any, **options: Any) -> Any:
-        """As loop.start_tls."""
-        ours = isinstance(transport, Transport | _SSLProtocolTransport)
-        base: Any = asyncio.BaseEventLoop if ours else uvloop.Loop
-        return await base.start_tls(self, transport, *args, **options)
 
     async def sendfile(self, transport: Any, *args: Any, **options: Any) -> int:
         """As loop.sendfile."""

@@ -5,6 +5,7 @@ are steered to it would wait.
 """
 
 import asyncio
+import logging
 from collections import deque
 from contextvars import copy_context
 from typing import Protocol
@@ -13,9 +14,13 @@ from ..address import Address
 from ..channel import Channel
 from ..table.open import spawn
 from ..table.part import LocalListener
-from ..table.table import ListenTable
+from ..table.table import JOINED, ListenTable
 from .acceptor import Acceptor, Taker
 from .watching import ListenLoop, Watching
+
+logger = logging.getLogger("aiofastsocket")
+
+LOOK_SECONDS = 10.0  # between two looks whether somebody else has joined
 
 
 class Serving(Protocol):
@@ -46,15 +51,28 @@ class ServerSide:
         self._acceptor = Acceptor(loop, self.local, taker)
         # asyncio's servers accept in the context that started them.
         self._context = copy_context()
+        self._loop = loop
+        self._look: asyncio.TimerHandle | None = None
 
     def begin(self) -> None:
         """See Serving."""
         spawn(self._channel, self.table)
         self._context.run(self._acceptor.start)
+        if self._look is None and not self.table.info().shared:
+            self._look = self._loop.call_later(LOOK_SECONDS, self._look_around)
 
     def end(self) -> None:
         """See Serving."""
         self._acceptor.stop()
+        if self._look is not None:
+            self._look.cancel()
+            self._look = None
+
+    def _look_around(self) -> None:
+        if not self.table.closed:
+            if self.table.joined():
+                logger.warning(JOINED, self.table.address)
+            self._look = self._loop.call_later(LOOK_SECONDS, self._look_around)
 
     def _refuse(self) -> None:
         raise RuntimeError(f"{self.table.address} is served by a server: close that first")
@@ -91,7 +109,7 @@ class Waiters:
                     return self.local.accept()
                 except BlockingIOError:
                     pass
-            waiter = self._loop.create_future()
+            waiter, told = self._loop.create_future(), False
             self._waiting.append(waiter)
             try:
                 self.begin()
@@ -101,6 +119,8 @@ class Waiters:
                 self._woken.discard(waiter)
                 if waiter in self._waiting:
                     self._waiting.remove(waiter)
+                elif not told:
+                    self._wake()  # cancelled before its turn, which is the next one's then
 
     @property
     def idle(self) -> bool:

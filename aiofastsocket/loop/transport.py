@@ -31,7 +31,7 @@ ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 
 def pump_for(loop: Any) -> Pump:
     """A new pump, turned by `loop`."""
-    pump = Pump(loop, parse)
+    pump = Pump(loop, parse, takes_any_buffered(loop))
     pollers.add(pump)
     loop.add_reader(pump.fileno(), pump.turn)
     return pump
@@ -67,11 +67,27 @@ def connections_of(
     )
 
 
+def takes_any_buffered(loop: Any) -> bool:
+    """Whether a protocol with get_buffer() is a buffered one whatever its class: uvloop's rule, and
+    so that of the loop that is made of uvloop's; asyncio goes by BufferedProtocol."""
+    return not isinstance(loop, asyncio.BaseEventLoop)
+
+
 class _Tls(cast(Any, SSLProtocol)):  # type: ignore[misc]
     """asyncio's TLS, but for how a connection ends."""
 
     _left = 0
     _app_reading_paused: bool
+    _app_protocol_is_buffer: bool
+
+    def _set_app_protocol(self, app_protocol: Any) -> None:
+        super()._set_app_protocol(app_protocol)
+        if self._app_protocol_is_buffer or isinstance(app_protocol, asyncio.Protocol):
+            return
+        if takes_any_buffered(self._loop) and hasattr(app_protocol, "get_buffer"):
+            self._app_protocol_get_buffer = app_protocol.get_buffer
+            self._app_protocol_buffer_updated = app_protocol.buffer_updated
+            self._app_protocol_is_buffer = True
 
     def eof_received(self) -> Any:
         """While the protocol above reads nothing, asyncio keeps the client's end to itself, and
@@ -123,6 +139,23 @@ def over_tls(
         return made
 
     return protocol
+
+
+async def upgrade(
+    loop: Any, transport: Any, protocol: asyncio.BaseProtocol, *args: Any, **options: Any
+) -> Any:
+    """As loop.start_tls, for one of our transports or TLS on it.
+
+    The first bytes of a connection are told in the turn in which it is accepted, which may be
+    before the task of a stream handler has run. What the stream has of them is not read yet, so it
+    belongs to the other side's TLS; asyncio would leave it there, before what comes encrypted.
+    """
+    if isinstance(transport, Transport) and isinstance(protocol, asyncio.StreamReaderProtocol):
+        reader: Any = protocol._stream_reader  # type: ignore[attr-defined]
+        if reader is not None and reader._buffer and isinstance(args[0], ssl.SSLContext):
+            transport.unread(bytes(reader._buffer))
+            reader._buffer.clear()
+    return await asyncio.BaseEventLoop.start_tls(loop, transport, protocol, *args, **options)
 
 
 async def send_file(

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ..proc import children
-from ..table.table import ListenTable
+from ..table.table import JOINED, ListenTable
 from . import systemd
 from .child import FOREVER, Child, State, fork
 from .signals import ACTED_ON, UNHEEDED, name_of
@@ -28,6 +28,7 @@ logger = logging.getLogger("aiofastsocket")
 FAILED_STARTS = 5
 MARGIN_SECONDS = 2.0  # what it gets over its grace time, before SIGKILL
 REVIEW_SECONDS = 1.0
+JOINED_SECONDS = 10.0  # between two looks whether a stranger listens there too
 QUIET_SECONDS = 60.0  # between two lines on a page that somebody scribbles over
 NOTICE_SECONDS = 10.0  # between two words to a service manager that has no watchdog
 MOMENT_SECONDS = 0.3  # between the TERM of a worker and that of the supervisor, if both get one
@@ -66,6 +67,7 @@ class Supervisor:
         self._wanted = self.setup.config.worker_count
         self._slots = [Slot() for _ in range(self.setup.config.slot_count)]
         self._next_review = time.monotonic() + REVIEW_SECONDS
+        self._next_joined = time.monotonic() + JOINED_SECONDS
         limit = self.setup.config.timeout_worker
         self._next_look = FOREVER if limit is None else time.monotonic()
         self._watchdog = systemd.watchdog_seconds()
@@ -126,6 +128,9 @@ class Supervisor:
         if now >= self._next_review:
             self._next_review = now + REVIEW_SECONDS
             self._review()
+        if now >= self._next_joined:
+            self._next_joined = now + JOINED_SECONDS
+            self._tell_joined()
         if now >= self._next_notice:
             self._next_notice = now + self._between
             self._notice()
@@ -192,6 +197,11 @@ class Supervisor:
         if self.setup.config.pin != "auto":
             return self.setup.config.pin == "on"
         return any(not t.info().shared and t.info().steer == "cpu" for t in self._tables)
+
+    def _tell_joined(self) -> None:
+        for listener in self.setup.listeners:
+            if listener.table.joined():
+                logger.warning(JOINED, listener.address)
 
     def _review(self) -> None:
         for listener in self.setup.listeners:
@@ -319,7 +329,7 @@ class Supervisor:
         now = time.monotonic()
         due = [child.kill_at for child in self._workers.values()]
         if self._exit_code is None:
-            due += [self._next_notice, self._next_look]
+            due += [self._next_notice, self._next_look, self._next_joined]
         if self._exit_code is None:
             due += [s.not_before for s in self._slots[: self._wanted] if s.not_before > now]
             if any(t.info().wanted == "auto" and t.info().steer == "cpu" for t in self._tables):

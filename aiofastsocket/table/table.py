@@ -21,6 +21,13 @@ from .passing import pack, unpack
 from .registry import Registry
 from .view import GLOBAL, Readable
 
+# For the log. Slots need SO_REUSEPORT, and nothing keeps another socket of the same user that sets
+# it away from their address.
+JOINED = (
+    "%s: another socket listens there too, which SO_REUSEPORT lets any process of this user do; "
+    "new connections are steered past it for as long as this service runs"
+)
+
 _FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 
@@ -178,6 +185,11 @@ class ListenTable(Readable):
     def review(self) -> bool:
         """Under "auto", leave `cpu` if the cores' shares turn out uneven. True: it changed."""
         return check(lib.fs_table_review(self._open()), "steer", self.address) == 1
+
+    def joined(self) -> bool:
+        """Whether somebody else's socket has come to listen at the address too (see JOINED); True
+        once, in one of the table's processes. False where the kernel's list cannot be had."""
+        return lib.fs_table_joined(self._open()) == 1
 
     def accept(self, slot: int, source: int, peer: Peer | None = None) -> int:
         """Accept from slot `source` (or GLOBAL) for the owner of `slot`, counted in the page.

@@ -91,6 +91,7 @@ int fs_table_reap(struct fs_table *table);
 int fs_table_activate(struct fs_table *table, int slot, bool live);
 int fs_table_steer(struct fs_table *table, enum fs_steer wanted);
 int fs_table_review(struct fs_table *table);
+int fs_table_joined(struct fs_table *table);
 struct fs_channel;
 void fs_table_set_channel(struct fs_table *table, struct fs_channel *channel);
 int fs_table_accept(struct fs_table *table, int slot, int source, struct sockaddr *address,

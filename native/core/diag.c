@@ -31,7 +31,7 @@ static int receive(int netlink, void (*each)(void *context, const struct inet_di
     }
 }
 
-int diag_sockets(int family, uint32_t states,
+int diag_sockets(int family, uint32_t states, uint16_t port,
                  void (*each)(void *context, const struct inet_diag_msg *socket), void *context)
 {
     struct {
@@ -43,7 +43,8 @@ int diag_sockets(int family, uint32_t states,
                    .nlmsg_flags = NLM_F_REQUEST | NLM_F_DUMP},
         .request = {.sdiag_family = (uint8_t)family,
                     .sdiag_protocol = IPPROTO_TCP,
-                    .idiag_states = states},
+                    .idiag_states = states,
+                    .id.idiag_sport = port},
     };
     int netlink = socket(AF_NETLINK, SOCK_DGRAM | SOCK_CLOEXEC, NETLINK_SOCK_DIAG);
     if (netlink < 0)
@@ -71,8 +72,8 @@ static void add_queue(void *context, const struct inet_diag_msg *socket)
 int fs_queues(struct fs_queue *out, uint32_t room)
 {
     struct queues queues = {.out = out, .room = room};
-    int rc = diag_sockets(AF_INET, 1u << TCP_LISTEN, add_queue, &queues);
+    int rc = diag_sockets(AF_INET, 1u << TCP_LISTEN, 0, add_queue, &queues);
     if (!rc)
-        rc = diag_sockets(AF_INET6, 1u << TCP_LISTEN, add_queue, &queues);
+        rc = diag_sockets(AF_INET6, 1u << TCP_LISTEN, 0, add_queue, &queues);
     return rc ? rc : (int)queues.count;
 }

@@ -108,8 +108,8 @@ int drain_half_open(int fd)
     } else {
         return 0; /* a unix connect(2) is complete at once */
     }
-    int rc = v4 ? diag_sockets(AF_INET, 1u << TCP_SYN_RECV, count_one, &at) : 0;
+    int rc = v4 ? diag_sockets(AF_INET, 1u << TCP_SYN_RECV, at.port, count_one, &at) : 0;
     if (!rc && v6)
-        rc = diag_sockets(AF_INET6, 1u << TCP_SYN_RECV, count_one, &at);
+        rc = diag_sockets(AF_INET6, 1u << TCP_SYN_RECV, at.port, count_one, &at);
     return rc ? rc : at.count;
 }

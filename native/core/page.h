@@ -76,6 +76,7 @@ struct page {
     flag stopping;
     flag frozen;                 /* nobody may claim: the global listener is everybody's */
     flag unsteered;              /* the live set changed and no program fits it yet */
+    flag joined;                 /* that somebody else listens at the address was told */
     _Atomic(uint32_t) strangers; /* members of the group beside ours, listening since then */
     _Atomic(int32_t) wanted, steer;
     _Atomic(uint64_t) generation;

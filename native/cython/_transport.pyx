@@ -16,7 +16,7 @@ connection.
 import os
 import socket
 import warnings
-from asyncio import BufferedProtocol
+from asyncio import BufferedProtocol, Protocol
 from asyncio.constants import _SendfileMode
 from asyncio.log import logger
 from asyncio.trsock import TransportSocket
@@ -28,6 +28,7 @@ from cpython.buffer cimport (
 from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE)
 from cpython.contextvars cimport PyContext_Copy, PyContext_Enter, PyContext_Exit
+from cpython.pythread cimport PyThread_get_thread_ident
 from libc.errno cimport EAGAIN, EBADF, EINTR, errno
 from libc.string cimport memcpy
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec

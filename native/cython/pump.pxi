@@ -22,7 +22,8 @@ cdef void is_fatal(exception) except *:
 
 @cython.final
 cdef class Pump:
-    """One for each loop. parse: makes a Python address of a struct sockaddr's bytes."""
+    """One for each loop. parse: makes a Python address of a struct sockaddr's bytes. duck: a protocol
+    is buffered by its get_buffer(), as uvloop has it; else by its class, as asyncio."""
 
     cdef object __weakref__
     cdef fs_pump *pump  # NULL: it does nothing any more
@@ -31,6 +32,8 @@ cdef class Pump:
     cdef object loop
     cdef fs_pulse *pulse
     cdef bint pulse_is_ours  # the loop cannot say itself when it waits
+    cdef unsigned long thread  # that runs the loop
+    cdef bint duck
     cdef object parse
     cdef object call_soon
     cdef object flush_soon
@@ -50,7 +53,7 @@ cdef class Pump:
     cdef fs_output outputs[BATCH]
     cdef iovec parts[BATCH * PARTS]
 
-    def __cinit__(self, loop, parse):
+    def __cinit__(self, loop, parse, bint duck):
         if FS_PUMP_BATCH > BATCH or FS_PUMP_PARTS > PARTS or FS_PUMP_PEER > PEER:
             raise AssertionError("what the pump fills in has grown (_transport.pyx)")
         rc = fs_pump_open(&self.pump)
@@ -58,7 +61,8 @@ cdef class Pump:
             raise OSError(-rc, f"pump: {os.strerror(-rc)}")
         self.number = fs_pump_fd(self.pump)
         self.loop = loop
-        self.parse = parse
+        self.thread = PyThread_get_thread_ident()
+        self.parse, self.duck = parse, duck
         self.call_soon = loop.call_soon
         self.flush_soon = self.flush_now
         self.context = Context()
@@ -139,6 +143,7 @@ cdef class Pump:
 
     cdef void begin(self):
         self.turning = True
+        self.thread = PyThread_get_thread_ident()
         self.handled = 0
         self.began = now_ns()
         if self.pulse is not NULL:
@@ -162,8 +167,16 @@ cdef class Pump:
     cdef schedule(self):
         if not self.scheduled and not self.turning and self.pump is not NULL:
             self.scheduled_at = now_ns()
-            self.call_soon(self.flush_soon, context=self.context)
-            self.scheduled = True
+            self.scheduled = True  # first: from another thread, the flush may come before we go on
+            if self.runs_here():
+                self.call_soon(self.flush_soon, context=self.context)
+            else:
+                self.loop.call_soon_threadsafe(self.flush_soon, context=self.context)
+
+    cdef bint runs_here(self) noexcept:
+        """False in another thread than the loop's. No transport is made for those, but peers' take
+        a write from there, and what the kernel is given is the loop's thread's business alone."""
+        return self.thread == PyThread_get_thread_ident()
 
     cdef tell(self, int count):
         cdef const fs_input *inputs = fs_pump_inputs(self.pump)
@@ -210,7 +223,7 @@ cdef class Pump:
             transport.dirty = False
             if self.pump is NULL:
                 return
-            if transport.kept is not None and not transport.reading_paused:
+            if transport.has_kept() and not transport.reading_paused:
                 try:
                     transport.deliver_kept()
                 except BaseException as exc:

@@ -22,7 +22,8 @@ cdef class Transport:
     cdef object context
     cdef object sock  # the user asked for it: then it owns the descriptor
     cdef object extra
-    cdef object kept  # bytes received while reading was paused
+    cdef object kept  # bytes received while reading was paused, or that nobody has read,
+    cdef int kept_error  # ... and after them, what recv(2) told once and will not tell again
     cdef object head  # bytes to be sent, from `offset` on,
     cdef list rest  # ... and after them, from `cursor` on
     cdef object empty_waiter
@@ -203,6 +204,11 @@ cdef class Transport:
     def _force_close(self, exc):
         self.force_close(exc)
 
+    def unread(self, data):
+        """Bytes that its protocol was given are still to be delivered: before start_tls."""
+        self.mark()
+        self.kept = data if self.kept is None else data + self.kept
+
     def _make_empty_waiter(self):
         if self.empty_waiter is not None:
             raise RuntimeError("Empty waiter is already set")
@@ -276,14 +282,16 @@ cdef class Transport:
         self.received(first)  # as on asyncio's loops, it goes on
 
     cdef use(self, protocol):
-        self.buffered = isinstance(protocol, BufferedProtocol)
+        self.buffered = isinstance(protocol, BufferedProtocol) or (
+            self.pump.duck and not isinstance(protocol, Protocol)
+            and hasattr(protocol, "get_buffer"))
         self.protocol = protocol
 
     cdef mark(self):
         if not self.dirty:
-            self.pump.schedule()  # it raises in another thread than the loop's, in debug mode
             self.dirty = True
             self.pump.dirty.append(self)
+            self.pump.schedule()
 
     cdef force_close(self, exc):
         if self.fd < 0 or (self.closing and self.gone):
@@ -321,6 +329,7 @@ cdef class Transport:
             PyContext_Exit(context)
             self.close_descriptor()
             self.protocol = self.context = self.failure = self.kept = None
+            self.kept_error = 0
             self.connections.left(self)
 
     # -- in --
@@ -356,14 +365,24 @@ cdef class Transport:
             self.read_error(-what.result)
 
     cdef read_error(self, int number):
+        if self.reading_paused:
+            self.kept_error = number
+            return
         self.fatal("Fatal read error on socket transport", OSError(number, os.strerror(number)))
+
+    cdef bint has_kept(self) noexcept:
+        return self.kept is not None or self.kept_error != 0
 
     cdef deliver_kept(self):
         data, self.kept = self.kept, None
         if not self.closing:
             PyContext_Enter(self.context)
             try:
-                self.deliver(data)
+                if data is not None:
+                    self.deliver(data)
+                if self.kept_error and not self.reading_paused and not self.closing:
+                    number, self.kept_error = self.kept_error, 0
+                    self.read_error(number)
             finally:
                 PyContext_Exit(self.context)
 
@@ -489,8 +508,6 @@ cdef class Transport:
         length = PyBytes_GET_SIZE(data)
         if length == 0:
             return
-        if length < LARGE and not self.blocked:
-            self.mark()  # before all else: in another thread than the loop's it may raise
         if self.head is None:
             self.head = data
         elif self.rest is None:
@@ -500,7 +517,7 @@ cdef class Transport:
             self.rest.append(data)
         self.size += length
         if not self.blocked:
-            if self.size >= LARGE or self.size > self.high:
+            if (self.size >= LARGE or self.size > self.high) and self.pump.runs_here():
                 number = self.send_now()
                 if number:
                     self.write_error(number)

@@ -129,6 +129,7 @@ static void decide(struct fs_table *table, int hint)
     CHECK_IS(fs_table_steer(table, FS_STEER_CPU), 0);
     unlock(table);
     CHECK(fs_table_review(table) >= 0);
+    fs_table_joined(table);
     unlock(table);
     fs_table_hand_over(table, hint % SLOTS, getpid());
     unlock(table);

@@ -1,8 +1,10 @@
 """sock_accept and add_reader: accepting by hand."""
 
 import asyncio
+import contextlib
 import os
 import socket
+from collections.abc import Iterator
 from typing import Any
 
 import pytest
@@ -25,6 +27,16 @@ def bound() -> socket.socket:
     sock.bind(("127.0.0.1", 0))
     sock.setblocking(False)
     return sock
+
+
+@contextlib.contextmanager
+def listening_or_table(slots: int | None) -> Iterator[socket.socket]:
+    if slots is None:
+        with listening() as sock:
+            yield sock
+    else:
+        with bound() as sock, ListenTable(sock, slots=slots):
+            yield sock
 
 
 async def test_sock_accept() -> None:
@@ -53,6 +65,51 @@ async def test_cancelled_sock_accept_takes_nothing() -> None:
             connection, address = await asyncio.wait_for(loop.sock_accept(sock), 10)
             assert address == client.getsockname()
             connection.close()
+
+
+@pytest.mark.asyncio(loop_factories=OURS)  # asyncio and uvloop lose it in one of the turns
+@pytest.mark.parametrize("slots", [None, 2])
+async def test_a_cancelled_sock_accept_loses_no_connection(slots: int | None) -> None:
+    """However far it has come: a connection that nobody was given is the next one's."""
+    loop: Any = asyncio.get_running_loop()
+    with listening_or_table(slots) as sock:
+        cancelled = set()
+        for turns in range(6):
+            first = loop.create_task(loop.sock_accept(sock))
+            await asyncio.sleep(0)
+            with socket.create_connection(sock.getsockname()) as client:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                first.cancel()
+                result: Any = (await asyncio.gather(first, return_exceptions=True))[0]
+                if isinstance(result, asyncio.CancelledError):
+                    cancelled.add(turns)
+                    result = await asyncio.wait_for(loop.sock_accept(sock), 10)
+                connection, address = result
+                assert address == client.getsockname()
+                connection.close()
+        assert 0 < len(cancelled) < 6  # the moment between is among the turns
+
+
+@pytest.mark.asyncio(loop_factories=OURS)  # one at a time elsewhere
+@pytest.mark.parametrize("slots", [None, 2])
+async def test_a_cancelled_turn_is_the_next_ones(slots: int | None) -> None:
+    loop: Any = asyncio.get_running_loop()
+    with listening_or_table(slots) as sock:
+        for turns in range(6):
+            first, second = (loop.create_task(loop.sock_accept(sock)) for _ in range(2))
+            await asyncio.sleep(0)
+            with socket.create_connection(sock.getsockname()) as client:
+                for _ in range(turns):
+                    await asyncio.sleep(0)
+                first.cancel()
+                result: Any = (await asyncio.gather(first, return_exceptions=True))[0]
+                if isinstance(result, asyncio.CancelledError):
+                    result = await asyncio.wait_for(second, 10)
+                assert result[1] == client.getsockname()
+                result[0].close()
+            second.cancel()
+            await asyncio.gather(second, return_exceptions=True)
 
 
 async def test_add_reader_on_a_listener() -> None:

@@ -3,11 +3,16 @@
 import asyncio
 import contextlib
 import random
+import socket
+import ssl
 from functools import partial
+from typing import Any
 
 import pytest
 from support.protocols import (
+    LIKE_UVLOOP,
     MIB,
+    WAIT,
     Buffered,
     Client,
     Notes,
@@ -52,6 +57,47 @@ async def test_a_buffer_is_let_go_between_the_callbacks() -> None:
         protocol.transport.pause_reading()
         storage += b"more"
         assert protocol.received == b"xxx"
+
+
+class Duck(Notes):
+    """Buffered by its methods, not by its class."""
+
+    get_buffer = Buffered.get_buffer
+    buffer_updated = Buffered.buffer_updated
+    capacity = Buffered.capacity
+
+
+@pytest.mark.asyncio(loop_factories=LIKE_UVLOOP)  # asyncio goes by the class
+@pytest.mark.parametrize("tls", [False, True])
+async def test_a_buffered_protocol_by_its_methods(
+    tls: bool, server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    def talk(address: Any) -> None:
+        with socket.create_connection(address, timeout=WAIT) as plain:
+            if not tls:
+                plain.sendall(b"0123456789")
+                return
+            with client_context.wrap_socket(plain, server_hostname="localhost") as sock:
+                sock.sendall(b"0123456789")
+                sock.unwrap()  # a close with tickets unread would be a reset
+
+    async with serving(Duck, ssl=server_context if tls else None) as server:
+        await asyncio.to_thread(talk, server.address)
+        protocol = await server.first()
+        await protocol.ended()
+        assert protocol.received == b"0123456789"
+        assert protocol.chunks == [b"0123456", b"789"]
+
+
+@pytest.mark.asyncio(loop_factories=["our-asyncio", "asyncio"])
+async def test_asyncio_goes_by_a_buffered_protocols_class() -> None:
+    errors = hear_errors()
+    async with serving(Duck) as server:
+        with Client(server.address) as client:
+            client.send(b"x")
+            protocol = await server.first()
+            assert isinstance(await protocol.ended(), AttributeError)  # data_received
+            assert errors
 
 
 async def test_pausing_between_two_small_buffers() -> None:

@@ -9,6 +9,7 @@ import pytest
 from support.protocols import (
     LIKE_ASYNCIO,
     MIB,
+    NOT_UVLOOP,
     Buffered,
     Client,
     Notes,
@@ -272,3 +273,25 @@ async def test_eof_received_that_does_not(answer: Any) -> None:
         assert not protocol.lost.done()
         assert await client.rest() == data
         assert await protocol.ended() is None
+
+
+@pytest.mark.asyncio(loop_factories=NOT_UVLOOP)  # which reads although it was paused at first
+@pytest.mark.parametrize("when", ["made", "data"])
+async def test_a_reset_is_told_when_reading_goes_on(when: str) -> None:
+    """The loss too is something that is read."""
+    pausing = partial(Plain, **{when: lambda p: p.transport.pause_reading()})
+    async with serving(pausing) as server:
+        with Client(server.address) as client:
+            if when == "data":
+                client.send(b"x")
+            else:
+                client.reset()  # before the loop turns, and accepts it
+            protocol = await server.first()
+            await protocol.told(when)
+            if when == "data":
+                client.reset()
+            await turns()
+            await turns()
+            assert protocol.events == (["made", "data"] if when == "data" else ["made"])
+            protocol.transport.resume_reading()
+            assert isinstance(await protocol.ended(), ConnectionResetError)

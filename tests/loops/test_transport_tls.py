@@ -15,6 +15,7 @@ import pytest
 from support.protocols import (
     LIKE_ASYNCIO,
     MIB,
+    NOT_UVLOOP,
     SOUND_WRITERS,
     WAIT,
     Client,
@@ -392,3 +393,35 @@ async def test_start_tls_of_a_stream_writer(
     await asyncio.wait_for(over, WAIT)
     server.close()
     await server.wait_closed()
+
+
+@pytest.mark.asyncio(loop_factories=NOT_UVLOOP)  # uvloop leaves the hello to the stream
+async def test_start_tls_with_a_client_that_speaks_at_once(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    """A stream handler's first step asks for TLS: what came before it is the client's hello."""
+
+    async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        await writer.start_tls(server_context)
+        writer.write(await reader.readexactly(5))
+        writer.close()
+
+    loop = asyncio.get_running_loop()
+    server = await asyncio.start_server(handle, "localhost", 0, family=socket.AF_INET)
+    async with server:
+        for _ in range(10):
+            with socket.create_connection(server.sockets[0].getsockname()) as sock:
+                sock.setblocking(False)
+                incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+                tls = client_context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+                got = None
+                # Its first bytes are there before the loop turns, and accepts it.
+                for step in (tls.do_handshake, partial(tls.write, b"hello"), partial(tls.read, 5)):
+                    while True:
+                        with contextlib.suppress(ssl.SSLWantReadError):
+                            got = step()
+                            break
+                        sock.sendall(outgoing.read())
+                        incoming.write(await asyncio.wait_for(loop.sock_recv(sock, 65536), WAIT))
+                    sock.sendall(outgoing.read())
+                assert got == b"hello"

@@ -14,8 +14,8 @@ ORDER = {
         " private streams _native errors"
     ),
     "loop": (
-        "factory on_uvloop on_asyncio listening forks server serving acceptor watching transport"
-        " selector"
+        "factory on_uvloop on_asyncio listening forks server serving acceptor watching"
+        " sock_accept transport selector"
     ),
     "server": (
         "arguments run reload supervisor summary child worker stuck program wsgi demo config http"

@@ -89,11 +89,22 @@ def test_names_of_transports() -> None:
     a_loop(use)
 
 
+def test_names_of_streams() -> None:
+    def use(loop: asyncio.SelectorEventLoop) -> None:
+        reader = asyncio.StreamReader(loop=loop)
+        check("asyncio.StreamReader", reader, private.STREAM_READER)
+        protocol = asyncio.StreamReaderProtocol(reader, loop=loop)
+        check("asyncio.StreamReaderProtocol", protocol, private.STREAM_PROTOCOL)
+
+    a_loop(use)
+
+
 def test_names_of_tls() -> None:
     def use(loop: asyncio.SelectorEventLoop) -> None:
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         nobody: Any = None  # waits for the handshake
-        made = sslproto.SSLProtocol(loop, asyncio.Protocol(), context, nobody, server_side=True)
+        app = asyncio.BufferedProtocol()
+        made = sslproto.SSLProtocol(loop, app, context, nobody, server_side=True)
         check("asyncio.sslproto.SSLProtocol", made, private.SSL_PROTOCOL)
         made._app_transport._closed = True  # or it complains that nobody closed it
 

@@ -17,6 +17,7 @@ MIB = 1 << 20
 # For what uvloop's transports do otherwise, or asyncio's; each of our loops has them.
 LIKE_ASYNCIO = ["asyncio", "our-asyncio"]
 LIKE_UVLOOP = ["uvloop", "our-uvloop"]
+NOT_UVLOOP = [*LIKE_ASYNCIO, "our-uvloop"]
 # asyncio's own transport since Python 3.12 (seen in 3.12.1 and 3.13.0): writelines goes wrong with
 # nothing but empty data, with views of other things than bytes, and after close(); and what
 # resume_writing writes after close() is lost with an exception.

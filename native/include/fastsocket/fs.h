@@ -172,6 +172,9 @@ int fs_table_activate(struct fs_table *table, int slot, bool live);
 int fs_table_steer(struct fs_table *table, enum fs_steer wanted);
 /* Under FS_STEER_AUTO: leave `cpu` if the cores' shares turn out uneven. 1: it changed. */
 int fs_table_review(struct fs_table *table);
+/* 1: somebody else's socket listens at the table's address too, which no process of the table has
+ * been told before; the steering leaves it out. -errno where the kernel's list cannot be had. */
+int fs_table_joined(struct fs_table *table);
 
 /* Have nobody claim slots of this table, because somebody waits for the global listener alone and
  * cannot be told of claims; -EBUSY if there was one already. */
