@@ -4,9 +4,10 @@ Exit codes: 0 stopped as told, 1 the environment will not have it, 2 the argumen
 """
 
 import argparse
+import shlex
 import sys
 import traceback
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from .choices import BACKENDS, PINS, STEERINGS
@@ -14,12 +15,15 @@ from .errors import FastsocketError, told
 from .preload import LOG_LEVELS as PRELOAD_LOG_LEVELS
 from .preload import execute, preload_path
 from .server import arguments as serve_arguments
+from .server import elsewhere
 from .server.run import serve
 from .stats.command import show
 from .streams import fill_standard_streams
 
 
 class _Parser(argparse.ArgumentParser):
+    said_of: Callable[[list[str]], str] = staticmethod(lambda _: "")
+
     def __init__(self, **options: Any) -> None:
         super().__init__(**{"allow_abbrev": False} | options)
 
@@ -27,7 +31,7 @@ class _Parser(argparse.ArgumentParser):
         """What a command does not know is its own error, not the whole parser's."""
         known, rest = super().parse_known_args(args, namespace)
         if rest:
-            self.error(f"unrecognized arguments: {' '.join(rest)}")
+            self.error(f"unrecognized arguments: {self.said_of(rest) or ' '.join(rest)}")
         return known, rest
 
     def error(self, message: str) -> NoReturn:
@@ -54,18 +58,18 @@ def _parser() -> _Parser:
         "--version", action=_Version, nargs=0, dest=argparse.SUPPRESS, help="print it and exit"
     )
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
-    serve_arguments.add(
-        commands.add_parser(
-            "serve",
-            help="serve a Python program, one worker a core",
-            usage="%(prog)s [options] [module:attr]",
-            description="Serve a Python program on every core; each worker has its own listener.",
-            epilog="Most often: aiofastsocket serve app:app --host 0.0.0.0 --port 80. "
-            "Signals: TERM stops when all is answered, INT and QUIT at once; HUP starts new "
-            "workers with the program's code as it is now; TTIN and TTOU: one worker more, one "
-            "fewer.",
-        )
+    s = commands.add_parser(
+        "serve",
+        help="serve a Python program, one worker a core",
+        usage="%(prog)s [options] [module:attr]",
+        description="Serve a Python program on every core; each worker has its own listener.",
+        epilog="Most often: aiofastsocket serve app:app --host 0.0.0.0 --port 80. "
+        "Signals: TERM stops when all is answered, INT and QUIT at once; HUP starts new "
+        "workers with the program's code as it is now; TTIN and TTOU: one worker more, one "
+        "fewer.",
     )
+    s.said_of = elsewhere.said_of
+    serve_arguments.add(s)
     _exec_arguments(commands)
     _stats_arguments(commands)
     commands.add_parser(
@@ -143,6 +147,13 @@ def _stats_arguments(commands: "argparse._SubParsersAction[_Parser]") -> None:
     t.add_argument("--json", action="store_true", dest="as_machine", help="for machines")
 
 
+def _is_for_serve(arguments: Sequence[str]) -> bool:
+    """Whether they begin with a program or an option of `serve`, as other servers' do."""
+    first = arguments[0] if arguments else ""
+    is_option = first.startswith("-") and first not in ("-h", "--help", "--version")
+    return is_option or ":" in first or "." in first
+
+
 def _renamed(arguments: Sequence[str]) -> list[str]:
     """The options of `exec` by the names that they have now; a line on each old one."""
     rest = list(arguments)
@@ -186,7 +197,12 @@ def _run(command: str, options: dict[str, Any]) -> int:
 def main(arguments: Sequence[str] | None = None) -> int:
     """The command's entry point."""
     fill_standard_streams()
-    args = _parser().parse_args(_renamed(sys.argv[1:] if arguments is None else arguments))
+    given = _renamed(sys.argv[1:] if arguments is None else arguments)
+    parser = _parser()
+    if _is_for_serve(given):
+        meant = shlex.join(["aiofastsocket", "serve", *given])
+        parser.error(f"there is no command {given[0]!r}: did you mean {meant}")
+    args = parser.parse_args(given)
     options = vars(args)
     command = options.pop("command")
     try:

@@ -12,6 +12,11 @@ SOCKET = {
     "_decref_socketios": "... until the table is closed too",
 }
 
+ATEXIT = {
+    "_clear": "a forked worker does not end its parent",
+    "_run_exitfuncs": "... but what its program has registered runs at its end",
+}
+
 SELECTOR = {
     "_selector": "the epoll object, in which local listeners are registered behind its back",
 }

@@ -27,7 +27,8 @@ def add(parser: argparse.ArgumentParser) -> None:
         "async def handle(reader, writer), or a WSGI application; without it, a demo over HTTP",
     )
     for option in OPTIONS:
-        adders[option.group].add_argument(option.flag, **_how(option))
+        names = [option.short, option.flag] if option.short else [option.flag]
+        adders[option.group].add_argument(*names, **_how(option))
 
 
 def _how(option: Option) -> dict[str, Any]:
@@ -51,7 +52,7 @@ def config(given: dict[str, Any]) -> Config:
     target = given.pop("target", None)
     options = complete(given)
     binds = _binds(options)
-    del options["http"], options["ws"]  # one of each is all that there is
+    del options["http"]  # there is one
     if options["loop"] == "auto":
         options["loop"] = LOOPS[0]
     logger = None if options["log_config"] is None else ACCESS

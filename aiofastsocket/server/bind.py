@@ -18,7 +18,7 @@ from ..table.table import ListenTable
 
 TURNS, TURN_SECONDS = 500, 0.01
 
-FORMS = "use HOST:PORT, [IPV6]:PORT, unix:PATH or fd://NUMBER"
+FORMS = "use HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH or fd://NUMBER"
 
 
 @dataclass(frozen=True)
@@ -29,6 +29,7 @@ class Bind:
     port: int = 0
     path: str | None = None
     fd: int | None = None
+    origin: str = ""  # the variable that it is from, if no option gave it
 
     @classmethod
     def parse(cls, text: str) -> "Bind":
@@ -46,6 +47,8 @@ class Bind:
             host = host[1:-1]
         elif ":" in host:
             raise UsageError(f"--bind {text!r}: write IPv6 as [{host}]:{port}")
+        if text.startswith(":"):
+            host = "0.0.0.0"  # as gunicorn has it
         if not colon or not host or not port.isdecimal() or int(port) > 65535:
             raise UsageError(f"--bind {text!r} is no address: {FORMS}, port 0 to 65535")
         return cls(host=host, port=int(port))

@@ -52,12 +52,16 @@ class Text:
 
 @dataclass(frozen=True)
 class Word:
-    """One of these."""
+    """One of these. elsewhere: words of other servers, and what is right instead of each."""
 
     words: tuple[str, ...]
+    elsewhere: tuple[tuple[str, str], ...] = ()
     metavar = None
 
     def convert(self, what: str, value: Any) -> str:
+        for word, instead in self.elsewhere:
+            if value == word:
+                raise UsageError(f"{what} {word}: {instead}")
         return check_word(what, value, self.words)
 
 

@@ -18,7 +18,7 @@ LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 LIFESPANS = ("auto", "on", "off")
 # The only ones there are, under the names that uvicorn has for them.
 HTTP = ("auto", "httptools")
-WS = ("auto", "websockets", "websockets-sansio")
+WS = ("auto", "websockets", "websockets-sansio", "none")
 
 INT_MAX = 2**31 - 1  # listen(2) and descriptors are ints
 
@@ -31,7 +31,7 @@ class Option:
     """name: in Python, and of the field that has it. default: None means what `unset` says.
     variable: of the environment, for those who do not give the option. late: it is read where the
     option is used, once the program is there, which may have set it. written: on the command line,
-    where that is another name. since: the release that brought it."""
+    where that is another name. short: there too, gunicorn's. since: the release that brought it."""
 
     name: str
     kind: Kind
@@ -42,6 +42,7 @@ class Option:
     variable: str = ""
     late: bool = False
     written: str = ""
+    short: str = ""
     since: str = "0.1"
 
     @property
@@ -67,7 +68,15 @@ OPTIONS = (
     # -- program --
     Option(
         "interface",
-        Word(INTERFACES),
+        Word(
+            INTERFACES,
+            (
+                (
+                    "asgi2",
+                    "ASGI 2 is not served; asgiref's guarantee_single_callable makes ASGI 3 of it",
+                ),
+            ),
+        ),
         "program",
         "kind of the program; auto: find out by looking at it",
         "auto",
@@ -103,10 +112,11 @@ OPTIONS = (
         "bind",
         Each(Text("ADDRESS")),
         "addresses",
-        "serve this address: host:port, [ipv6]:port, unix:path or fd://N; port 0 chooses one; may "
-        "be repeated",
+        "serve this address: host:port, [ipv6]:port, :port for all of IPv4, unix:path or fd://N; "
+        "port 0 chooses one; may be repeated",
         (),
-        unset="127.0.0.1:8000",
+        unset="0.0.0.0:$PORT if there is $PORT, else 127.0.0.1:8000",
+        short="-b",
     ),
     Option("host", Text("HOST"), "addresses", "as --bind HOST:PORT", unset="127.0.0.1"),
     Option("port", Whole(0, 65535), "addresses", "as --bind HOST:PORT", unset="8000"),
@@ -169,6 +179,7 @@ OPTIONS = (
         "number of worker processes; auto: one for each core, as far as the control group allows",
         unset="auto",
         variable="WEB_CONCURRENCY",
+        short="-w",
     ),
     Option(
         "slots",
@@ -201,11 +212,28 @@ OPTIONS = (
         "auto",
     ),
     Option(
-        "loop", Word(("auto", *LOOPS)), "workers", "event loop of the workers; auto: uvloop", "auto"
+        "loop",
+        Word(("auto", *LOOPS), (("none", "use asyncio"),)),
+        "workers",
+        "event loop of the workers; auto: uvloop",
+        "auto",
     ),
     # -- HTTP --
-    Option("http", Word(HTTP), "HTTP", "HTTP parser; auto: httptools, the only one", "auto"),
-    Option("ws", Word(WS), "HTTP", "WebSocket library; auto: websockets-sansio", "auto"),
+    Option(
+        "http",
+        Word(HTTP, (("h11", "requests are read by httptools here; leave --http out"),)),
+        "HTTP",
+        "HTTP parser; auto: httptools, the only one",
+        "auto",
+    ),
+    Option(
+        "ws",
+        Word(WS, (("wsproto", "use websockets, or none"),)),
+        "HTTP",
+        "WebSocket library; auto: websockets-sansio, the only one; none: a request for a WebSocket "
+        "is served as if it asked for nothing but HTTP",
+        "auto",
+    ),
     Option(
         "root_path",
         Text("PATH"),
@@ -370,7 +398,13 @@ OPTIONS = (
     Option("user", Text("USER"), "service", "run the workers as this user, after binding"),
     Option("group", Text("GROUP"), "service", "run the workers as this group, after binding"),
     Option("pid_file", Text("FILE"), "service", "write the supervisor's process id to this file"),
-    Option("log_level", Word(LOG_LEVELS), "service", "least important lines of the log", "info"),
+    Option(
+        "log_level",
+        Word(LOG_LEVELS, (("trace", "use debug"),)),
+        "service",
+        "least important lines of the log",
+        "info",
+    ),
     Option(
         "log_config",
         Anything("FILE"),

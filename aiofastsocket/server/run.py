@@ -1,5 +1,6 @@
 """From a validated config to a running service and its exit code."""
 
+import logging
 import os
 import signal
 import sys
@@ -12,17 +13,18 @@ from typing import Any
 from ..channel import Channel
 from ..errors import SetupError
 from ..loop import SelectorLoop
-from . import systemd, target
+from . import elsewhere, systemd, target
 from .bind import Bind, open_listeners
 from .config import Config
 from .logs import configure
+from .options import BY_NAME
 from .pidfile import written_pid_file
 from .reload import check_watcher, watching
 from .signals import ACTED_ON, UNHEEDED, unheed
 from .supervisor import Supervisor
 from .worker import LoopFactory, Setup
 
-DEFAULT_BIND = Bind(host="127.0.0.1", port=8000)
+logger = logging.getLogger("aiofastsocket")
 
 
 def serve(config: Config, program: Any = None) -> int:
@@ -31,8 +33,10 @@ def serve(config: Config, program: Any = None) -> int:
     program: the target itself, where config.target only names it.
     """
     configure(config.log_level, config.log_config)
+    if unread := elsewhere.unread():
+        logger.warning("%s", unread)
     binds = config.binds + tuple(Bind(fd=fd) for fd in systemd.take_listen_fds())
-    config = replace(config, binds=binds or (DEFAULT_BIND,), app_dir=_absolute(config.app_dir))
+    config = replace(config, binds=binds or (_default_bind(),), app_dir=_absolute(config.app_dir))
     with ExitStack() as stack:
         stack.enter_context(_ended_by_signals())
         channel = stack.enter_context(Channel(config.backend))
@@ -57,6 +61,15 @@ def serve(config: Config, program: Any = None) -> int:
             stack.enter_context(watching(folders))
         factory = _loop_factory(config.loop, channel.backend)
         return Supervisor(Setup(config, channel, listeners, factory, preloaded)).run()
+
+
+def _default_bind() -> Bind:
+    """Where no address was given. Raises UsageError."""
+    port = os.environ.get("PORT")
+    if port is None:
+        return Bind(host="127.0.0.1", port=8000)
+    number = BY_NAME["port"].kind.convert("$PORT", port)
+    return Bind(host="0.0.0.0", port=number, origin="$PORT")
 
 
 def _absolute(folder: str) -> str:

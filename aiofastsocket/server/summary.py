@@ -10,6 +10,8 @@ def start_line(setup: Setup, workers: int, *, pinned: bool) -> str:
     config, channel = setup.config, setup.channel
     scheme = "TLS " if config.tls.ssl_certfile else ""
     addresses = ", ".join(listener.address for listener in setup.listeners)
+    if origin := config.binds[0].origin:
+        addresses += f" ({origin})"
     table = setup.listeners[0].table
     cores = sorted({table.slot(number).cpu for number in range(workers)})
     ways = dict.fromkeys(steering(setup, listener) for listener in setup.listeners)

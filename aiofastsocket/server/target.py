@@ -16,19 +16,30 @@ KINDS = (
     "an ASGI or WSGI application, an asyncio.Protocol class or factory, or "
     "`async def handle(reader, writer)`"
 )
-_PARAMETERS = {"protocol": 0, "stream": 2, "asgi3": 3, "wsgi": 2}
-_ASYNC = {"protocol": False, "stream": True, "asgi3": True, "wsgi": False}
+# What each is called with: so many positional arguments.
+_ARGUMENTS = {"protocol": 0, "stream": 2, "asgi3": 3, "wsgi": 2}
+_MANY = 1 << 16
+# The application in a module that is given alone, as gunicorn and mod_wsgi have it.
+_USUAL = ("application", "app")
 
 
 def check_name(target: str) -> None:
-    """UsageError unless it is written as module:attribute."""
-    module_name, _, path = target.partition(":")
-    if "" in (*module_name.split("."), *path.split(".")):
+    """UsageError unless it is written as module:attribute, or as a module alone."""
+    module_name, colon, path = target.partition(":")
+    if path.endswith(")"):
+        function = f"{module_name}:{path.partition('(')[0]}"
+        raise UsageError(
+            f"target {target!r}: write {function} --factory, for a function without parameters"
+        )
+    if not colon and module_name.endswith(".py"):
+        raise UsageError(f"target {target!r} is a file: write {module_name[:-3]}:attribute")
+    if "" in module_name.split(".") or (colon and "" in path.split(".")):
         raise UsageError(f"target {target!r}: write it as module:attribute")
 
 
 def load(target: str, *, factory: bool = False) -> Any:
-    """The object that `module:attr` names; with `factory`, what calling it returns.
+    """The object that `module:attr` names, or `module` alone, whose application it is; with
+    `factory`, what calling it returns.
 
     Raises UsageError if there is no such module or attribute. What the module itself raises on
     import is not caught.
@@ -46,6 +57,13 @@ def load(target: str, *, factory: bool = False) -> Any:
         raise UsageError(
             f"target {target!r}: there is no module {error.name!r} {where} {place} (--app-dir)"
         ) from None
+    if not path:
+        path = next((name for name in _USUAL if hasattr(found, name)), "")
+    if not path:
+        raise UsageError(
+            f"target {target!r}: it has neither {' nor '.join(map(repr, _USUAL))}: write it as "
+            "module:attribute"
+        )
     for name in path.split("."):
         try:
             found = getattr(found, name)
@@ -58,14 +76,18 @@ def load(target: str, *, factory: bool = False) -> Any:
     return found
 
 
-def _required(function: Any) -> int | None:
-    """How many positional arguments a call must have; None if that cannot be told."""
+def _takes(function: Any) -> tuple[int, int]:
+    """How many positional arguments a call may have: the fewest and the most. What cannot be told
+    is believed to take any."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
-        return None
+        return 0, _MANY
     positional = (inspect.Parameter.POSITIONAL_ONLY, inspect.Parameter.POSITIONAL_OR_KEYWORD)
-    return sum(p.kind in positional and p.default is p.empty for p in parameters)
+    several = [p for p in parameters if p.kind in positional]
+    fewest = sum(p.default is p.empty for p in several)
+    any_more = any(p.kind is inspect.Parameter.VAR_POSITIONAL for p in parameters)
+    return fewest, _MANY if any_more else len(several)
 
 
 def _is_async(found: Any) -> bool:
@@ -74,19 +96,42 @@ def _is_async(found: Any) -> bool:
     return inspect.iscoroutinefunction(function) or inspect.iscoroutinefunction(call)
 
 
+def _is_protocol(found: Any) -> bool:
+    return isinstance(found, type) and issubclass(found, asyncio.BaseProtocol)
+
+
 def _can_be(kind: str, found: Any) -> bool:
-    """Whether it can be called as that kind is; what cannot be told is believed."""
-    if not callable(found) or (isinstance(found, type) and kind != "protocol"):
+    """Whether it can be called as that kind is."""
+    if not callable(found) or (isinstance(found, type) and kind == "stream"):
         return False
-    if not _ASYNC[kind] and _is_async(found):
+    if (_is_protocol(found) and kind != "protocol") or (
+        _is_async(found) and kind in ("protocol", "wsgi")
+    ):
         return False
-    return _required(found) in (_PARAMETERS[kind], None)
+    fewest, most = _takes(found)
+    return fewest <= _ARGUMENTS[kind] <= most
+
+
+def _likely(found: Any) -> tuple[str, ...]:
+    """The kinds that something callable may be, the likeliest first."""
+    fewest, most = _takes(found)
+    if isinstance(found, type):
+        # Its instances are what the call returns: PEP 3333's iterable, or awaited.
+        is_wsgi, is_asgi = hasattr(found, "__iter__"), hasattr(found, "__await__")
+        return ("protocol",) * _is_protocol(found) + ("asgi3",) * is_asgi + ("wsgi",) * is_wsgi
+    if _is_async(found):
+        return ("stream", "asgi3") if fewest == 2 and most < _MANY else ("asgi3", "stream")
+    makes = isinstance(found, functools.partial) and _is_protocol(found.func)
+    if makes or (fewest == 0 and most < _MANY):
+        return ("protocol", "wsgi", "asgi3")
+    return ("wsgi", "asgi3", "protocol")
 
 
 def kind_of(found: Any, interface: str = "auto") -> str:
     """The kind of a target: "asgi3", "wsgi", "stream" or "protocol".
 
-    interface: "auto" detects, a kind insists. UsageError says what would be right.
+    interface: "auto" detects, a kind is believed unless it cannot be called so. UsageError says
+    what would be right.
     """
     if interface != "auto":
         if not _can_be(interface, found):
@@ -94,13 +139,12 @@ def kind_of(found: Any, interface: str = "auto") -> str:
                 f"target is {found!r}, which --interface {interface} cannot serve: use {KINDS}"
             )
         return interface
-    if isinstance(found, type) and not issubclass(found, asyncio.BaseProtocol):
-        raise UsageError(f"target is {found!r}, not {KINDS}")
-    for kind in _PARAMETERS:
-        if _can_be(kind, found) and _is_async(found) == _ASYNC[kind]:
+    kinds = _likely(found) if callable(found) else ()
+    for kind in kinds:
+        if _can_be(kind, found):
             return kind
     hint = ""
-    if isinstance(found, type):
+    if _is_protocol(found):
         hint = ", made without arguments; wrap it in a function without parameters"
     raise UsageError(f"target is {found!r}, not {KINDS}{hint}")
 

@@ -6,6 +6,7 @@ pipe to it brings nothing, and ends when the supervisor is gone.
 """
 
 import asyncio
+import atexit
 import errno
 import logging
 import os
@@ -103,7 +104,8 @@ def main(job: Assignment) -> int:
             # asyncio would wait for tasks and threads of the application's, maybe for ever.
             flush_standard_streams()
             os._exit(code)
-        return code
+    atexit._run_exitfuncs()  # the program's own, as at the end of any process
+    return code
 
 
 def _trace(error: BaseException) -> str:
@@ -130,6 +132,7 @@ def _failed(job: Assignment, kind: str, text: str) -> int:
 
 def _settle(job: Assignment) -> None:
     """Become a process of its own: signals as at exec, the supervisor's death noticed."""
+    atexit._clear()  # the supervisor's
     for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     # A terminal sends INT to the whole group, and HUP when it closes: the supervisor decides.

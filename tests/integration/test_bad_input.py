@@ -7,18 +7,10 @@ import sys
 from pathlib import Path
 
 import pytest
-from support.service import APP, COMMAND, Service, run, until
+from support.service import APP, COMMAND, Service, one_line, run, until
 
 IN_APP = ("--app-dir", str(APP))
 FREE = ("--bind", "127.0.0.1:0")
-
-
-def one_line(out: "subprocess.CompletedProcess[str]", code: int, *parts: str) -> None:
-    assert out.returncode == code, out.stderr
-    assert "Traceback" not in out.stderr
-    assert len(out.stderr.splitlines()) == 1, out.stderr
-    for part in parts:
-        assert part in out.stderr
 
 
 @pytest.mark.parametrize(
@@ -73,8 +65,8 @@ def one_line(out: "subprocess.CompletedProcess[str]", code: int, *parts: str) ->
         (("--backend", "device", *FREE), 1, ["/dev/fastsocket does not exist"]),
         (("--steer", "left"), 2, ["auto", "cpu", "spread"]),
         (("--loop", "trio"), 2, ["auto", "uvloop", "asyncio"]),
-        (("--http", "h11"), 2, ["auto", "httptools"]),
-        (("--ws", "none"), 2, ["auto", "websockets"]),
+        (("--http", "zttp"), 2, ["auto", "httptools"]),
+        (("--ws", "some"), 2, ["auto", "websockets", "none"]),
         (("--work", "2"), 2, ["aiofastsocket serve: error: unrecognized arguments: --work"]),
         (("--user", "nobody-of-that-name"), 2, ["there is no such user"]),
         (("--group", "nogroup-of-that-name"), 2, ["there is no such group"]),

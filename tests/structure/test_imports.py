@@ -18,8 +18,8 @@ ORDER = {
         " sock_accept transport selector"
     ),
     "server": (
-        "arguments run reload supervisor summary child worker stuck program wsgi demo config http"
-        " target tls bind options kinds machine logs lines systemd signals pidfile"
+        "arguments run elsewhere reload supervisor summary child worker stuck program wsgi demo"
+        " config http target tls bind options kinds machine logs lines systemd signals pidfile"
     ),
     "server.http": (
         "connection incoming websocket request response service lifespan config proxies access"

@@ -17,7 +17,7 @@ SERVER = Path(arguments.__file__).parent
 
 # What is an address in Config.binds, or has one value only.
 ADDRESSES = {"bind", "host", "port", "uds", "fd"}
-ONLY = {"http", "ws"}
+ONLY = {"http"}
 # What is no option.
 OTHERS = {"target", "binds", "http", "tls", "access_logger"}
 
@@ -38,7 +38,7 @@ def test_the_parser_has_nothing_else() -> None:
     parser = argparse.ArgumentParser(add_help=False)
     arguments.add(parser)
     flags = {flag for action in parser._actions for flag in action.option_strings}
-    wanted = {option.flag for option in OPTIONS}
+    wanted = {option.flag for option in OPTIONS} | {"-b", "-w"}
     assert {flag for flag in flags if not flag.startswith("--no-")} == wanted
     calls = sum(len(re.findall(r"\.add_argument\(", p.read_text())) for p in SERVER.rglob("*.py"))
     assert calls == 2  # the target, and what is in the table

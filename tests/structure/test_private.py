@@ -6,6 +6,7 @@ place, and what has to be done with older releases, too.
 
 import ast
 import asyncio
+import atexit
 import selectors
 import socket
 import ssl
@@ -45,6 +46,10 @@ def test_names_of_sockets() -> None:
         assert sock.fileno() >= 0, "socket.close() does not heed _io_refs any more"
         private.let_close(sock)
         assert sock.fileno() < 0, "_decref_socketios() does not close any more"
+
+
+def test_names_of_atexit() -> None:
+    check("atexit", atexit, private.ATEXIT)
 
 
 def test_names_of_selectors() -> None:

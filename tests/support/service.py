@@ -44,6 +44,14 @@ def run(
     )
 
 
+def one_line(out: "subprocess.CompletedProcess[str]", code: int, *parts: str) -> None:
+    assert out.returncode == code, out.stderr
+    assert "Traceback" not in out.stderr
+    assert len(out.stderr.splitlines()) == 1, out.stderr
+    for part in parts:
+        assert part in out.stderr
+
+
 def program(text: str) -> str:
     """Run a Python program to its end, where the source tree is not imported; what it printed."""
     command = [sys.executable, "-c", text]
@@ -82,7 +90,7 @@ def session_members(session: int) -> list[int]:
 class Service:
     """`serve` with these arguments, ready when the constructor returns.
 
-    Without a bind among the arguments it takes a free port of 127.0.0.1.
+    Without a bind among the arguments it takes a free port of 127.0.0.1, unless `bind` is False.
     """
 
     def __init__(
@@ -92,16 +100,18 @@ class Service:
         env: dict[str, str] | None = None,
         pass_fds: tuple[int, ...] = (),
         wait: bool = True,
+        bind: bool = True,
         preexec_fn: Callable[[], None] | None = None,
         wrapper: tuple[str, ...] = (),
     ) -> None:
-        bind: tuple[str, ...] = ()
-        if not {"--bind", "--host", "--port"} & set(arguments) and not pass_fds:
-            bind = ("--bind", "127.0.0.1:0")
+        where: tuple[str, ...] = ()
+        given = {"--bind", "-b", "--host", "--port", "--fd"} & set(arguments)
+        if bind and not given and not pass_fds:
+            where = ("--bind", "127.0.0.1:0")
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
         app = () if "--app-dir" in arguments else ("--app-dir", str(APP))
         self.process = subprocess.Popen(
-            [*wrapper, COMMAND, "serve", *arguments, *bind, *app],
+            [*wrapper, COMMAND, "serve", *arguments, *where, *app],
             cwd=cwd,
             env=os.environ | (env or {}),
             stdout=self._log,

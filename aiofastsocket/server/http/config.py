@@ -36,6 +36,7 @@ class HttpConfig:
     timeout_request_head: float = default("timeout_request_head")
     timeout_request_body: float = default("timeout_request_body")
     timeout_disconnect: float = default("timeout_disconnect")
+    ws: str = default("ws")
     ws_max_size: int = default("ws_max_size")
     ws_ping_interval: float = default("ws_ping_interval")
     ws_ping_timeout: float = default("ws_ping_timeout")

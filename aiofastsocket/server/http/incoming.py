@@ -170,7 +170,9 @@ class Incoming(asyncio.Protocol, Source):
         hosts, expect, body, protocol, forwarded = self._check(version, authority)
         if parser.should_upgrade():
             # RFC 6455, 4.2.1; what is none is served as if nobody had asked.
-            if (method, version, hosts, body, protocol) == (b"GET", "1.1", 1, False, b"websocket"):
+            asked = (method, version, hosts, body, protocol)
+            served = self.service.options.ws != "none"
+            if served and asked == (b"GET", "1.1", 1, False, b"websocket"):
                 self._handshake = self._websocket_scope(version, path, query, forwarded)
             return  # see _upgraded
         if version == "1.1" and hosts != 1:
