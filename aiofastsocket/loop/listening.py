@@ -23,7 +23,7 @@ from .forks import Forkable
 from .server import Server
 from .serving import ServerSide, Serving, Waiters
 from .sock_accept import Waiting, sock_accept
-from .transport import Pump, Transport, connections_of, over_tls, pump_for, send_file, upgrade
+from .transport import Pump, Transport, connections_of, over_tls, pump_for, send_file, start_tls
 
 logger = logging.getLogger("aiofastsocket")
 
@@ -126,7 +126,7 @@ class Listening(Forkable):
     async def start_tls(self, transport: Any, *args: Any, **options: Any) -> Any:
         """As loop.start_tls."""
         if isinstance(transport, Transport | _SSLProtocolTransport):
-            return await upgrade(self, transport, *args, **options)
+            return await start_tls(self, transport, *args, **options)
         base: Any = super()
         return await base.start_tls(transport, *args, **options)
 

@@ -141,21 +141,59 @@ def over_tls(
     return protocol
 
 
-async def upgrade(
-    loop: Any, transport: Any, protocol: asyncio.BaseProtocol, *args: Any, **options: Any
-) -> Any:
-    """As loop.start_tls, for one of our transports or TLS on it.
+async def start_tls(
+    loop: Any,
+    transport: Any,
+    protocol: asyncio.BaseProtocol,
+    sslcontext: ssl.SSLContext,
+    *,
+    server_side: bool = False,
+    server_hostname: str | None = None,
+    ssl_handshake_timeout: float | None = None,
+    ssl_shutdown_timeout: float | None = None,
+) -> asyncio.Transport:
+    """As loop.start_tls, for one of our transports or TLS on it; and nothing that comes is lost, or
+    told too early.
 
     The first bytes of a connection are told in the turn in which it is accepted, which may be
     before the task of a stream handler has run. What the stream has of them is not read yet, so it
-    belongs to the other side's TLS; asyncio would leave it there, before what comes encrypted.
+    belongs to the other side's TLS. What comes with the last of the handshake is told when whoever
+    awaits this has gone on, and knows which transport to answer by.
     """
+    if not isinstance(sslcontext, ssl.SSLContext):
+        raise TypeError(f"sslcontext is {sslcontext!r}: use an ssl.SSLContext")
+    waiter = loop.create_future()
+    made: Any = _Tls(
+        loop,
+        protocol,
+        sslcontext,
+        waiter,
+        server_side,
+        server_hostname,
+        call_connection_made=False,
+        ssl_handshake_timeout=ssl_handshake_timeout,
+        ssl_shutdown_timeout=ssl_shutdown_timeout,
+    )
+    made._pause_reading()
+    transport.pause_reading()  # until `made` knows it
     if isinstance(transport, Transport) and isinstance(protocol, asyncio.StreamReaderProtocol):
         reader: Any = protocol._stream_reader  # type: ignore[attr-defined]
-        if reader is not None and reader._buffer and isinstance(args[0], ssl.SSLContext):
+        if reader is not None and reader._buffer:
             transport.unread(bytes(reader._buffer))
             reader._buffer.clear()
-    return await asyncio.BaseEventLoop.start_tls(loop, transport, protocol, *args, **options)
+    transport.set_protocol(made)
+    soon = [loop.call_soon(made.connection_made, transport)]
+    soon.append(loop.call_soon(transport.resume_reading))
+    try:
+        await waiter
+    except BaseException:
+        transport.close()
+        for handle in soon:
+            handle.cancel()
+        raise
+    made._resume_reading()
+    over: asyncio.Transport = made._app_transport
+    return over
 
 
 async def send_file(

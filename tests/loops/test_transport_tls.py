@@ -27,6 +27,7 @@ from support.protocols import (
 )
 
 pytestmark = pytest.mark.asyncio
+OURS = ["our-asyncio", "our-uvloop"]
 DATA = random.Random(8).randbytes(4 * MIB)
 
 
@@ -425,3 +426,47 @@ async def test_start_tls_with_a_client_that_speaks_at_once(
                         incoming.write(await asyncio.wait_for(loop.sock_recv(sock, 65536), WAIT))
                     sock.sendall(outgoing.read())
                 assert got == b"hello"
+
+
+@pytest.mark.asyncio(loop_factories=OURS)  # asyncio tells it at once, uvloop loses the hello
+async def test_start_tls_knows_its_transport_before_it_hears(
+    server_context: ssl.SSLContext, client_context: ssl.SSLContext
+) -> None:
+    """What comes with the last of the handshake is answered over TLS."""
+
+    class Upgrades(Notes, asyncio.Protocol):
+        def connection_made(self, transport: asyncio.BaseTransport) -> None:
+            super().connection_made(transport)
+            self.upgrading = asyncio.ensure_future(self.upgrade())
+
+        async def upgrade(self) -> None:
+            loop = asyncio.get_running_loop()
+            new = await loop.start_tls(self.transport, self, server_context, server_side=True)
+            self.transport = cast(asyncio.Transport, new)
+
+        def data_received(self, data: bytes) -> None:
+            self.tell("data", data)
+            self.transport.write(data)
+
+    def talk(address: Any) -> bytes:
+        with socket.create_connection(address, timeout=WAIT) as sock:
+            incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
+            tls = client_context.wrap_bio(incoming, outgoing, server_hostname="localhost")
+            while True:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    tls.do_handshake()
+                    break
+                sock.sendall(outgoing.read())
+                incoming.write(sock.recv(65536))
+            tls.write(b"hello")
+            sock.sendall(outgoing.read())  # the last of the handshake, and the first of the data
+            while True:
+                with contextlib.suppress(ssl.SSLWantReadError):
+                    return tls.read(5)
+                incoming.write(sock.recv(65536))
+
+    async with serving(Upgrades) as server:
+        assert await asyncio.to_thread(talk, server.address) == b"hello"
+        protocol = await server.first()
+        assert protocol.received == b"hello"
+        await protocol.ended()
