@@ -65,7 +65,8 @@ class Watching:
     ) -> None:
         self._loop, self._local = loop, local
         self._own, self._other, self._left = own, other, left
-        self._timer: asyncio.TimerHandle | None = None
+        self._timer: asyncio.Handle | None = None
+        self._at = 0.0  # when it is due, by the loop's clock
 
     def start(self) -> None:
         """Take a slot if one is free and none was given, have polled what is to be polled, and let
@@ -87,11 +88,15 @@ class Watching:
     def schedule(self) -> None:
         """After the listener was asked what it may take: look when that is due, and no later."""
         due = self._local.look_due()
+        at = self._loop.time() + due / 1000
         if self._timer is not None:
-            if due < 0 or self._timer.when() <= self._loop.time() + due / 1000:
+            if due < 0 or self._at <= at:
                 return
             self._timer.cancel()
-        self._timer = self._loop.call_later(due / 1000, self._look) if due >= 0 else None
+        # Not asked of the timer: uvloop's call_later(0) returns a plain Handle.
+        self._timer, self._at = None, at
+        if due >= 0:
+            self._timer = self._loop.call_later(due / 1000, self._look)
 
     def _look(self) -> None:
         self._timer = None

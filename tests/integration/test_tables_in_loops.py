@@ -10,7 +10,7 @@ import subprocess
 import threading
 import time
 from functools import partial
-from typing import Any
+from typing import Any, cast
 
 import pytest
 from support.loops import Echo, ask
@@ -21,6 +21,7 @@ import aiofastsocket
 from aiofastsocket import ListenTable, LocalListener
 from aiofastsocket.choices import LOOPS
 from aiofastsocket.loop.acceptor import Acceptor
+from aiofastsocket.loop.watching import Watching
 from aiofastsocket.table.table import table_of
 
 
@@ -48,6 +49,38 @@ def test_a_table_closed_in_another_thread(loop: str) -> None:
         assert [str(error).partition(" is ")[2] for error in errors] == [
             "served by a server: close that first"
         ]
+
+
+class Overdue:
+    """A listener that has to look again at once, three times."""
+
+    def __init__(self) -> None:
+        self.looked = 0
+
+    def look_due(self) -> int:
+        return 0 if self.looked < 3 else -1
+
+    def look(self) -> list[int]:
+        self.looked += 1
+        return [self.looked]
+
+
+@pytest.mark.parametrize("loop", LOOPS)
+def test_a_look_that_is_due_at_once(loop: str) -> None:
+    """Asked for twice before it comes: uvloop's timer of no time is none."""
+
+    async def main() -> None:
+        running: Any = asyncio.get_running_loop()
+        local, left = Overdue(), list[int]()
+        same: Any = left.append
+        watching = Watching(running, cast(Any, local), own=same, other=same, left=same)
+        watching.schedule()
+        watching.schedule()
+        for _ in range(20):
+            await asyncio.sleep(0)
+        assert left == [1, 2, 3]
+
+    aiofastsocket.run(main(), loop=loop)
 
 
 class Nobody:
