@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 SOURCES := $(shell find aiofastsocket native pyproject.toml LICENSE README.md -type f \
              -not -path '*/__pycache__/*' -not -path 'native/tests/*')
 
-.PHONY: serve dev quick test test-native test-python test-programs test-sanitized test-kernel test-kernel-debug fuzz fuzz-page module bench bench-full lint format clean
+.PHONY: serve dev quick test test-native test-python test-programs test-sanitized test-kernel test-kernel-debug wheels test-fresh release-check fuzz fuzz-page module bench bench-full lint format clean
 
 serve: $(VENV)/installed
 	@echo "In another terminal:  curl http://$(HOST):$(PORT)/        (and again: the workers take turns)"
@@ -82,6 +82,27 @@ test-programs: $(VENV)/installed $(VENV)/tools
 	  uwsgi-core uwsgi-plugin-python3 unbound h2o mosquitto valgrind)
 	@$(BIN)/pip install -q --group programs
 	$(BIN)/pytest tests/programs tests/asgi tests/integration -m programs -raP $(PYTEST_ARGS)
+
+# A wheel for every CPython, machine and libc, and the sdist, into dist/: some six minutes.
+WHEELS = $(VENV)-wheels
+wheels: $(WHEELS)/ready
+	$(WHEELS)/bin/python deploy/wheels.py $(WHEELS_ARGS)
+
+# The wheels on machines without a compiler, which are made of Debian's packages: deploy/fresh.py.
+test-fresh: $(WHEELS)/ready
+	@$(call install,mmdebstrap unshare,mmdebstrap util-linux)
+	@[ -e /lib/ld-musl-x86_64.so.1 ] || $(call install,musl-is-no-program,musl)
+	$(WHEELS)/bin/python deploy/fresh.py $(FRESH_ARGS)
+
+# What is published: built, looked at, installed where nothing is. dist/ is ready then.
+release-check: wheels
+	$(WHEELS)/bin/python deploy/audit.py
+	@$(MAKE) --no-print-directory test-fresh
+
+$(WHEELS)/ready: pyproject.toml
+	@$(MAKE) --no-print-directory VENV=$(WHEELS) $(WHEELS)/bin/python
+	@$(WHEELS)/bin/pip install -q -U pip && $(WHEELS)/bin/pip install -q --group wheels
+	@touch $@
 
 # Random bytes against the HTTP layer, for so many seconds. What is new stays in build/fuzz.
 FUZZ_SECONDS ?= 60

@@ -25,7 +25,9 @@ class Elf:
     def libc(self) -> str:
         """Of a program's linker, or the one that a library is linked to: "musl" or "glibc"."""
         names = [Path(self.linker).name] if self.linker else self.needed
-        return "musl" if any(n.startswith(("ld-musl", "libc.musl")) for n in names) else "glibc"
+        # As Alpine's gcc names it, or zig: in a library linked to glibc it is libc.so.6.
+        musl = any(n.startswith(("ld-musl", "libc.musl")) or n == "libc.so" for n in names)
+        return "musl" if musl else "glibc"
 
 
 def read(path: Path) -> Elf | None:

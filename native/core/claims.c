@@ -12,7 +12,7 @@
 
 static bool slot_is_mine(const struct slot_record *slot)
 {
-    return atomic_load(&slot->pid) == getpid() && atomic_load(&slot->tid) == gettid();
+    return atomic_load(&slot->pid) == getpid() && atomic_load(&slot->tid) == fs_thread_id();
 }
 
 static int claim_locked(struct fs_table *t, int slot, int cpu)
@@ -37,7 +37,7 @@ static int claim_locked(struct fs_table *t, int slot, int cpu)
     if (!s)
         return -EBUSY;
     if (!slot_is_mine(s) || !slot_alive(s))
-        slot_give(page, s, getpid(), gettid(), process_start(getpid(), gettid()));
+        slot_give(page, s, getpid(), fs_thread_id(), process_start(getpid(), fs_thread_id()));
     int changed = cpu >= 0 && atomic_exchange(&s->cpu, cpu) != cpu;
     int rc = changed && flag_read(&s->live) ? table_steer(t) : 0;
     return rc ? rc : (int)(s - page->slot);

@@ -4,8 +4,8 @@
 
 #include <errno.h>
 #include <linux/filter.h>
-#include <linux/in6.h>
 #include <linux/tcp.h>
+#include <netinet/in.h>
 #include <netinet/ip.h>
 #include <stdbool.h>
 #include <stdlib.h>

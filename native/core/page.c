@@ -196,7 +196,7 @@ static void wait_for(struct page *page, uint32_t holder)
 
 static int lock(struct page *page, uint64_t one, uint64_t all)
 {
-    uint32_t me = (uint32_t)gettid(), tenure = atomic_load(&page->tenure);
+    uint32_t me = (uint32_t)fs_thread_id(), tenure = atomic_load(&page->tenure);
     uint64_t began = clock_ns(), since = began;
     for (int tries = 0;; tries++) {
         uint32_t holder = 0, now = atomic_load(&page->tenure);
@@ -228,7 +228,7 @@ int page_lock_within(struct page *page, uint64_t most)
 
 bool page_unlock(struct page *page)
 {
-    uint32_t me = (uint32_t)gettid();
+    uint32_t me = (uint32_t)fs_thread_id();
     bool ours = atomic_compare_exchange_strong(&page->holder, &me, 0);
     if (ours && atomic_load(&page->waiters))
         syscall(SYS_futex, &page->holder, FUTEX_WAKE, 1, NULL, NULL, 0);

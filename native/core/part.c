@@ -108,7 +108,7 @@ static void claim(struct fs_part *p)
     int slot = fs_table_claim(p->table, FS_ANY_SLOT, only_core());
     if (slot >= 0) {
         p->slot = slot;
-        p->tid = gettid();
+        p->tid = fs_thread_id();
     }
 }
 

@@ -12,6 +12,11 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
+pid_t fs_thread_id(void)
+{
+    return (pid_t)syscall(SYS_gettid);
+}
+
 /* proc(5): "pid (comm) state ..."; comm may hold anything, so fields count from the last ')'. */
 static bool read_stat_of(const char *path, char *state, uint64_t *start)
 {

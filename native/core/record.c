@@ -10,7 +10,7 @@
 
 static void fill(struct fs_part *p, struct part_record *r)
 {
-    atomic_store(&r->tid, gettid());
+    atomic_store(&r->tid, fs_thread_id());
     atomic_store(&r->slot, p->slot);
     atomic_store(&r->open, atomic_load(&p->record->open));
     atomic_store(&r->busy, atomic_load(&p->record->busy));
@@ -42,10 +42,11 @@ void part_show(struct fs_part *p)
             int32_t pid = atomic_load(&r->pid);
             if (dead ? is_in_use(r, pid) : pid != 0)
                 continue;
-            if (!atomic_compare_exchange_strong(&r->pid, &pid, -gettid())) /* being filled, by us */
+            if (!atomic_compare_exchange_strong(&r->pid, &pid,
+                                                -fs_thread_id())) /* being filled, by us */
                 continue;
             fill(p, r);
-            atomic_store(&r->start, process_start(getpid(), gettid()));
+            atomic_store(&r->start, process_start(getpid(), fs_thread_id()));
             atomic_store(&r->pid, getpid());
             p->record = r;
             return;

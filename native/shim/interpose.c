@@ -2,7 +2,8 @@
  *
  * The libc names that a program calls: each looks whether the descriptor is one that we know, and
  * goes straight on to libc if not. What is done otherwise is decided elsewhere. Nobody else may
- * call these: in all other files the plain names are libc's (real.h).
+ * call these: in all other files the plain names are libc's (real.h). In this one too, where lld
+ * links it; so one that is called here has a name of ours, `our_close`, and the other is an alias.
  */
 #include "calls.h"
 #include "fdtable.h"
@@ -60,10 +61,12 @@ static int close_known(int fd)
     return real_close(fd);
 }
 
-EXPORT int close(int fd)
+static int our_close(int fd)
 {
     return fdtable_kind(fd) == FD_PLAIN ? real_close(fd) : close_known(fd);
 }
+
+EXPORT int close(int fd) __attribute__((alias("our_close")));
 
 /* `to` is now what `fd` is. */
 static int duplicated(int fd, int to)
@@ -152,7 +155,7 @@ EXPORT int fcntl64(int fd, int command, ...)
 #endif
 
 /* Close the range but for what is hidden there, which goes with the listener that it belongs to. */
-EXPORT int close_range(unsigned first, unsigned last, int flags)
+static int our_close_range(unsigned first, unsigned last, int flags)
 {
     if ((unsigned)flags & CLOSE_RANGE_CLOEXEC || first > last || !state_mine())
         return real_close_range(first, last, flags);
@@ -169,10 +172,13 @@ EXPORT int close_range(unsigned first, unsigned last, int flags)
     return real_close_range(first, last, flags);
 }
 
+EXPORT int close_range(unsigned first, unsigned last, int flags)
+    __attribute__((alias("our_close_range")));
+
 EXPORT void closefrom(int first)
 {
     int error = errno;
-    if (close_range(first < 0 ? 0 : (unsigned)first, ~0U, 0) < 0)
+    if (our_close_range(first < 0 ? 0 : (unsigned)first, ~0U, 0) < 0)
         real_closefrom(first);
     errno = error;
 }
@@ -189,12 +195,15 @@ EXPORT int listen(int fd, int backlog)
     return fdtable_hides(fd) ? -1 : shim_listen(fd, backlog);
 }
 
-EXPORT int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
+static int our_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
 {
     return fdtable_hides(fd) ? -1 : fresh(shim_accept4(fd, address, length, flags));
 }
 
-EXPORT int accept(int fd, struct sockaddr *address, socklen_t *length)
+EXPORT int accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
+    __attribute__((alias("our_accept4")));
+
+static int our_accept(int fd, struct sockaddr *address, socklen_t *length)
 {
     if (fdtable_hides(fd))
         return -1;
@@ -202,6 +211,9 @@ EXPORT int accept(int fd, struct sockaddr *address, socklen_t *length)
     return fresh(fdtable_kind(fd) == FD_LISTENER ? shim_accept4(fd, address, length, 0)
                                                  : real_accept(fd, address, length));
 }
+
+EXPORT int accept(int fd, struct sockaddr *address, socklen_t *length)
+    __attribute__((alias("our_accept")));
 
 EXPORT int shutdown(int fd, int how)
 {
@@ -236,13 +248,16 @@ EXPORT ssize_t recvmsg(int fd, struct msghdr *message, int flags)
 
 /* ---- waiting ---- */
 
-EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+static int our_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 {
     if (fdtable_hides(fd) || fdtable_hides(epfd))
         return -1;
     return fdtable_kind(fd) == FD_LISTENER ? shim_epoll_ctl(epfd, op, fd, event)
                                            : real_epoll_ctl(epfd, op, fd, event);
 }
+
+EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
+    __attribute__((alias("our_epoll_ctl")));
 
 /* Milliseconds as epoll_wait(2) and poll(2) count them; NULL: for ever. */
 static const struct timespec *milliseconds(int timeout, struct timespec *space)
@@ -276,7 +291,7 @@ static int once_pwait2(const struct wait_call *call, struct epoll_event *events,
     return real_epoll_pwait2(call->epfd, events, most, timeout, call->mask);
 }
 
-EXPORT int epoll_wait(int epfd, struct epoll_event *events, int most, int timeout)
+static int our_epoll_wait(int epfd, struct epoll_event *events, int most, int timeout)
 {
     if (fdtable_kind(epfd) != FD_POLLSET)
         return real_epoll_wait(epfd, events, most, timeout);
@@ -285,8 +300,11 @@ EXPORT int epoll_wait(int epfd, struct epoll_event *events, int most, int timeou
     return shim_epoll_wait(&call, events, most, milliseconds(timeout, &space));
 }
 
-EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int most, int timeout,
-                       const sigset_t *mask)
+EXPORT int epoll_wait(int epfd, struct epoll_event *events, int most, int timeout)
+    __attribute__((alias("our_epoll_wait")));
+
+static int our_epoll_pwait(int epfd, struct epoll_event *events, int most, int timeout,
+                           const sigset_t *mask)
 {
     if (fdtable_kind(epfd) != FD_POLLSET)
         return real_epoll_pwait(epfd, events, most, timeout, mask);
@@ -295,6 +313,9 @@ EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int most, int timeo
     return shim_epoll_wait(&call, events, most, milliseconds(timeout, &space));
 }
 
+EXPORT int epoll_pwait(int epfd, struct epoll_event *events, int most, int timeout,
+                       const sigset_t *mask) __attribute__((alias("our_epoll_pwait")));
+
 EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int most,
                         const struct timespec *timeout, const sigset_t *mask)
 {
@@ -302,25 +323,30 @@ EXPORT int epoll_pwait2(int epfd, struct epoll_event *events, int most,
     return shim_epoll_wait(&call, events, most, timeout);
 }
 
-EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout)
+static int our_poll(struct pollfd *fds, nfds_t count, int timeout)
 {
     struct timespec space;
     return wait_polls(fds, count) ? shim_ppoll(fds, count, milliseconds(timeout, &space), NULL)
                                   : real_poll(fds, count, timeout);
 }
 
-EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
-                 const sigset_t *mask)
+EXPORT int poll(struct pollfd *fds, nfds_t count, int timeout) __attribute__((alias("our_poll")));
+
+static int our_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+                     const sigset_t *mask)
 {
     return shim_ppoll(fds, count, timeout, mask);
 }
+
+EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
+                 const sigset_t *mask) __attribute__((alias("our_ppoll")));
 
 /* What _FORTIFY_SOURCE makes of the two. */
 EXPORT int __poll_chk(struct pollfd *fds, nfds_t count, int timeout, size_t size)
 {
     if (size / sizeof *fds < count)
         __builtin_trap();
-    return poll(fds, count, timeout);
+    return our_poll(fds, count, timeout);
 }
 
 EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
@@ -328,7 +354,7 @@ EXPORT int __ppoll_chk(struct pollfd *fds, nfds_t count, const struct timespec *
 {
     if (size / sizeof *fds < count)
         __builtin_trap();
-    return ppoll(fds, count, timeout, mask);
+    return our_ppoll(fds, count, timeout, mask);
 }
 
 EXPORT int select(int count, fd_set *read, fd_set *write, fd_set *except, struct timeval *timeout)
@@ -370,26 +396,26 @@ EXPORT long syscall(long number, ...)
     va_end(list);
     switch (number) {
     case SYS_close:
-        return close((int)a[0]);
+        return our_close((int)a[0]);
     case SYS_accept4:
-        return accept4((int)a[0], (struct sockaddr *)a[1], (socklen_t *)a[2], (int)a[3]);
+        return our_accept4((int)a[0], (struct sockaddr *)a[1], (socklen_t *)a[2], (int)a[3]);
     case SYS_epoll_ctl:
-        return epoll_ctl((int)a[0], (int)a[1], (int)a[2], (struct epoll_event *)a[3]);
+        return our_epoll_ctl((int)a[0], (int)a[1], (int)a[2], (struct epoll_event *)a[3]);
     case SYS_epoll_pwait:
         if (fdtable_kind((int)a[0]) == FD_POLLSET)
-            return epoll_pwait((int)a[0], (struct epoll_event *)a[1], (int)a[2], (int)a[3],
-                               (const sigset_t *)a[4]);
+            return our_epoll_pwait((int)a[0], (struct epoll_event *)a[1], (int)a[2], (int)a[3],
+                                   (const sigset_t *)a[4]);
         break;
 #ifdef SYS_accept
     case SYS_accept:
-        return accept((int)a[0], (struct sockaddr *)a[1], (socklen_t *)a[2]);
+        return our_accept((int)a[0], (struct sockaddr *)a[1], (socklen_t *)a[2]);
 #endif
 #ifdef SYS_epoll_wait
     case SYS_epoll_wait:
-        return epoll_wait((int)a[0], (struct epoll_event *)a[1], (int)a[2], (int)a[3]);
+        return our_epoll_wait((int)a[0], (struct epoll_event *)a[1], (int)a[2], (int)a[3]);
 #endif
     case SYS_close_range:
-        return close_range((unsigned)a[0], (unsigned)a[1], (int)a[2]);
+        return our_close_range((unsigned)a[0], (unsigned)a[1], (int)a[2]);
     case SYS_io_uring_setup:
         if (!state.on)
             break;

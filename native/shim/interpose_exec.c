@@ -43,14 +43,25 @@ static void end_claims(void)
         return rc_;                                                                                \
     } while (0)
 
-EXPORT int execve(const char *path, char *const argv[], char *const envp[])
+/* Not by their exported names: lld's --wrap takes those for libc's in this file, too. */
+static int run_path(const char *path, char *const argv[], char *const envp[])
 {
     EXEC(envp, real_execve(path, argv, envp));
 }
 
-EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
+static int run_file(const char *file, char *const argv[], char *const envp[])
 {
     EXEC(envp, real_execvpe(file, argv, envp));
+}
+
+EXPORT int execve(const char *path, char *const argv[], char *const envp[])
+{
+    return run_path(path, argv, envp);
+}
+
+EXPORT int execvpe(const char *file, char *const argv[], char *const envp[])
+{
+    return run_file(file, argv, envp);
 }
 
 EXPORT int fexecve(int fd, char *const argv[], char *const envp[])
@@ -65,12 +76,12 @@ EXPORT int execveat(int dir, const char *path, char *const argv[], char *const e
 
 EXPORT int execv(const char *path, char *const argv[])
 {
-    return execve(path, argv, environ);
+    return run_path(path, argv, environ);
 }
 
 EXPORT int execvp(const char *file, char *const argv[])
 {
-    return execvpe(file, argv, environ);
+    return run_file(file, argv, environ);
 }
 
 /* Arguments as a list, of which the environment may follow: exec(3). */
@@ -104,16 +115,16 @@ static void fill_list(char **argv, const char *first, size_t count, va_list list
 
 EXPORT int execl(const char *path, const char *first, ...)
 {
-    LIST(first, va_end(list_); return execve(path, argv, envp));
+    LIST(first, va_end(list_); return run_path(path, argv, envp));
 }
 
 EXPORT int execlp(const char *file, const char *first, ...)
 {
-    LIST(first, va_end(list_); return execvpe(file, argv, envp));
+    LIST(first, va_end(list_); return run_file(file, argv, envp));
 }
 
 EXPORT int execle(const char *path, const char *first, ...)
 {
     LIST(first, envp = va_arg(list_, char *const *); va_end(list_);
-         return execve(path, argv, envp));
+         return run_path(path, argv, envp));
 }

@@ -110,7 +110,7 @@ void pollset_thread_ended(void)
     sigset_t saved;
     state_lock(&saved);
     for (struct pollset *set = state.pollsets; set; set = set->next) {
-        if (!set->references || set->inherited || atomic_load(&set->waiter) != gettid())
+        if (!set->references || set->inherited || atomic_load(&set->waiter) != fs_thread_id())
             continue;
         for (struct watch *w = atomic_load(&set->watches); w; w = w->next)
             if (w->listener)
@@ -172,7 +172,7 @@ static void changed(int epfd, int op, int fd, struct listener *l, const struct e
     want(w, op, event);
     /* Another thread may be waiting there now, and must not be told of what is not wanted. */
     pid_t waiter = atomic_load(&set->waiter);
-    if (!w->wanted && waiter && waiter != gettid())
+    if (!w->wanted && waiter && waiter != fs_thread_id())
         watch_rest(w);
 }
 

@@ -59,7 +59,7 @@ static void prepare(struct pollset *set)
     if (!thread.tid) {
         pthread_once(&thread_once, thread_key_make);
         pthread_setspecific(thread_key, &thread);
-        thread.tid = gettid();
+        thread.tid = fs_thread_id();
     }
     thread.set = set;
     thread.count = 0;

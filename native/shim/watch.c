@@ -234,14 +234,14 @@ void watch_take_part(struct watch *w)
     atomic_store(&w->slot, fs_part_slot(w->part));
     atomic_store(&w->applied, true);
     if (w->slot != before && w->slot != FS_GLOBAL) {
-        log_line(LOG_INFO, "%s: thread %d has slot %d", w->listener->name, gettid(), w->slot);
+        log_line(LOG_INFO, "%s: thread %d has slot %d", w->listener->name, fs_thread_id(), w->slot);
         if (is_to_pin(table))
             pin(w, table);
     }
     watch_unpin(table);
     if (fresh && w->slot == FS_GLOBAL)
         log_line(LOG_INFO, "%s: thread %d has no slot: none is free, it helps the others",
-                 w->listener->name, gettid());
+                 w->listener->name, fs_thread_id());
     if (rc)
         log_line(LOG_ERROR, "%s: steering: %s", w->listener->name, strerror(-rc));
 }

@@ -161,7 +161,7 @@ static void asleep(void)
     are(5, 0, 0); /* it waits for events: that is no handler */
     CHECK(!takes());
     atomic_store(&r->pid, getpid());
-    atomic_store(&r->tid, gettid());
+    atomic_store(&r->tid, fs_thread_id());
     CHECK(kill(sleeper, SIGKILL) == 0);
     reap_child(sleeper);
     close(client);

@@ -20,6 +20,7 @@ from support.service import COMMAND, Service, run, until
 from support.workers import fork
 
 from aiofastsocket import SlotInfo
+from aiofastsocket.elf import Elf
 from aiofastsocket.errors import SetupError
 from aiofastsocket.preload import check_program, preload_path
 from aiofastsocket.proc import family
@@ -340,6 +341,15 @@ def test_old_names_of_exec_go_on_working_with_a_line(tmp_path: Path) -> None:
     # What comes after the program is the program's.
     ours = run("exec", "echo", "--pin", "--log", "x", cwd=tmp_path)
     assert (ours.stdout, ours.stderr) == ("--pin --log x\n", "")
+
+
+def test_the_libc_of_a_library() -> None:
+    for name, libc in (
+        ("libc.so.6", "glibc"),
+        ("libc.musl-x86_64.so.1", "musl"),
+        ("libc.so", "musl"),
+    ):
+        assert Elf((2, 62), needed=("libm.so", name)).libc == libc
 
 
 def test_exec_says_what_cannot_be_helped(tmp_path: Path) -> None:

@@ -6,7 +6,7 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-ROOMS = ("aiofastsocket", "native", "tests", "benchmarks", "docs", ".ci")
+ROOMS = ("aiofastsocket", "native", "tests", "benchmarks", "deploy", "docs", ".ci")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
 FILES = [*ROOT.iterdir(), *(path for room in ROOMS for path in (ROOT / room).rglob("*"))]
 SOURCES = [path for path in FILES if path.suffix in (".py", ".c", ".h", ".pxi", ".pyx", ".toml")]
@@ -36,7 +36,13 @@ def test_every_module_is_on_the_map() -> None:
     """Of the folders that the map shows file by file."""
     text = (ROOT / "ARCHITECTURE.md").read_text().partition("## The map")[2].partition("## ")[0]
     words = set(re.findall(r"\w+", text))
-    for folder in ("aiofastsocket", "aiofastsocket/server", "aiofastsocket/loop", "native/core"):
+    for folder in (
+        "aiofastsocket",
+        "aiofastsocket/server",
+        "aiofastsocket/loop",
+        "native/core",
+        "deploy",
+    ):
         for path in (ROOT / folder).iterdir():
             if path.suffix in (".py", ".c") and not path.stem.startswith(("_", "ops_")):
                 assert path.stem in words, f"{path.relative_to(ROOT)} is not on the map"

@@ -38,6 +38,9 @@
 enum fs_backend { FS_BACKEND_AUTO, FS_BACKEND_DEVICE, FS_BACKEND_REUSEPORT, FS_BACKEND_OFF };
 enum fs_steer { FS_STEER_AUTO, FS_STEER_CPU, FS_STEER_SPREAD };
 
+/* gettid(2), which glibc has since 2.30. */
+pid_t fs_thread_id(void);
+
 /* ---- sockets ------------------------------------------------------------------------------- */
 
 /* SO_COOKIE, socket(7): which socket it is, as descriptors' numbers are used again; 0: it has none.

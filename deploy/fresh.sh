@@ -1,0 +1,82 @@
+# What a new user does on a machine without a compiler: run by fresh.py inside it, offline.
+# fresh.sh PYTHON USER
+set -eu
+python=$1 user=$2
+home="/tmp/a new user's"
+as_user() { setpriv --reuid "$user" --regid "$user" --clear-groups env HOME="$home" "$@"; }
+# In the background: its process id is $started, what it says in the file $1.
+start() {
+  log=$1; shift
+  setpriv --reuid "$user" --regid "$user" --clear-groups env HOME="$home" "$@" >"$log" 2>&1 &
+  started=$!
+}
+say() { echo "fresh: $*"; }
+
+ip link set lo up
+! command -v cc gcc clang tcc
+mkdir -p "$home" && chown "$user:$user" "$home" && cd "$home"
+cat >app.py <<'APP'
+import os
+
+async def app(scope, receive, send):
+    assert scope["type"] == "http"
+    await send({"type": "http.response.start", "status": 200})
+    await send({"type": "http.response.body", "body": b"%d\n" % os.getpid()})
+
+def wsgi(environ, start_response):
+    start_response("200 OK", [("Content-Type", "text/plain")])
+    return [b"wsgi\n"]
+APP
+before=$(find / -xdev -path /proc -prune -o -name '*fastsocket*' -print | sort)
+
+as_user "$python" -m venv venv
+as_user venv/bin/pip install -q --no-index --find-links /wheels 'aiofastsocket[wsgi]'
+say "installed: $(as_user venv/bin/aiofastsocket --version)"
+
+start serve.log venv/bin/aiofastsocket serve app:app -w 2 -b 127.0.0.1:8000 --no-access-log
+for _ in $(seq 100); do grep -q 'serving app:app' serve.log && break; sleep 0.1; done
+for _ in $(seq 50); do curl -s http://127.0.0.1:8000/; done | sort | uniq -c >answers
+[ "$(wc -l <answers)" = 2 ] || { cat serve.log answers; exit 1; }
+as_user venv/bin/aiofastsocket stats 8000 | grep -q 'slots, steering spread'
+kill "$started"; wait "$started"
+say "serve: two workers answered: $(tr -s " " <answers | cut -d" " -f2 | tr "\n" " ")"
+
+start serve.log venv/bin/aiofastsocket serve app:wsgi -b 127.0.0.1:8000
+for _ in $(seq 100); do grep -q 'serving app:wsgi' serve.log && break; sleep 0.1; done
+[ "$(curl -s http://127.0.0.1:8000/)" = wsgi ] || { cat serve.log; exit 1; }
+kill "$started"; wait "$started"
+say "serve: WSGI"
+
+# The dynamic linker takes no path with a space: that is said, and another venv serves nginx.
+! as_user venv/bin/aiofastsocket exec -- nginx -v 2>refused
+grep -q 'LD_PRELOAD cannot name a path with a space' refused
+plain=/tmp/plain
+mkdir "$plain" && chown "$user:$user" "$plain"
+as_user "$python" -m venv "$plain/venv"
+as_user "$plain/venv/bin/pip" install -q --no-index --find-links /wheels aiofastsocket
+cat >nginx.conf <<CONF
+worker_processes 2; daemon off; pid $plain/pid; error_log $plain/error.log info;
+events { worker_connections 64; }
+http {
+  access_log off; client_body_temp_path $plain; proxy_temp_path $plain;
+  fastcgi_temp_path $plain; uwsgi_temp_path $plain; scgi_temp_path $plain;
+  server { listen 127.0.0.1:8001; return 200 "nginx\n"; }
+}
+CONF
+start nginx.log "$plain/venv/bin/aiofastsocket" exec --log-level info -- \
+  /usr/sbin/nginx -e "$plain/error.log" -c "$home/nginx.conf"
+for _ in $(seq 100); do [ "$(curl -s http://127.0.0.1:8001/)" = nginx ] && break; sleep 0.1; done
+for _ in $(seq 20); do
+  [ "$(curl -s http://127.0.0.1:8001/)" = nginx ] || { cat nginx.log "$plain/error.log"; exit 1; }
+done
+as_user "$plain/venv/bin/aiofastsocket" stats 8001 >stats
+grep -q ' slots, steering' stats || { cat stats nginx.log "$plain/error.log"; exit 1; }
+kill "$started"; wait "$started"
+say "exec: nginx has slots"
+
+as_user "$plain/venv/bin/pip" uninstall -q -y aiofastsocket
+as_user venv/bin/pip uninstall -q -y aiofastsocket
+rm -rf serve.log
+after=$(find / -xdev -path /proc -prune -o -name '*fastsocket*' -print | sort)
+[ "$before" = "$after" ] || { echo "left behind: $after"; exit 1; }
+say "uninstalled: nothing is left"

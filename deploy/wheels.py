@@ -1,0 +1,101 @@
+"""`make wheels`: a wheel for each CPython, machine and libc, and the sdist, into dist/.
+
+One machine builds all of them: zig is the compiler, and the Pythons lend their headers alone. The C
+that cffi and cython write is the same for all of them; what is compiled once for a machine and libc
+(the core and libfsocket.so) is taken again for its other Pythons, from the same build folder.
+"""
+
+import argparse
+import os
+import re
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+from headers import headers
+
+ROOT = Path(__file__).parents[1]
+BUILD, DIST = ROOT / "build" / "wheels", ROOT / "dist"
+VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
+# Of a platform tag: zig's target, and the last part of an extension module's name.
+TARGETS = {
+    "manylinux_2_28_x86_64": ("x86_64-linux-gnu.2.28", "x86_64-linux-gnu"),
+    "manylinux_2_28_aarch64": ("aarch64-linux-gnu.2.28", "aarch64-linux-gnu"),
+    "musllinux_1_2_x86_64": ("x86_64-linux-musl", "x86_64-linux-musl"),
+    "musllinux_1_2_aarch64": ("aarch64-linux-musl", "aarch64-linux-musl"),
+}
+
+
+def zig() -> str:
+    """PyPI's compiler, and its two archive tools as programs of their own, which cmake wants."""
+    import ziglang
+
+    program = Path(ziglang.__file__).parent / "zig"
+    for tool in ("ar", "ranlib"):
+        path = BUILD / f"zig-{tool}"
+        path.write_text(f'#!/bin/sh\nexec "{program}" {tool} "$@"\n')
+        path.chmod(0o755)
+    return str(program)
+
+
+def build(version: str, platform: str, compiler: str) -> Path:
+    """One wheel; returns its path in DIST."""
+    target, suffix = TARGETS[platform]
+    tag = f"cp{version.replace('.', '')}"
+    made = BUILD / f"{tag}-{platform}"
+    shutil.rmtree(made, ignore_errors=True)
+    settings = {
+        "build-dir": BUILD / platform,
+        "cmake.build-type": "Release",
+        "cmake.define.CMAKE_TOOLCHAIN_FILE": ROOT / "deploy" / "zig.cmake",
+        "cmake.define.CMAKE_AR": BUILD / "zig-ar",
+        "cmake.define.CMAKE_RANLIB": BUILD / "zig-ranlib",
+        "cmake.define.Python_INCLUDE_DIR": headers(version, target.partition("-")[0]),
+        "cmake.define.CMAKE_C_FLAGS": "-s",
+        "install.strip": "false",  # by this machine's strip(1), which knows its own kind alone
+    }
+    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps"]
+    command += [word for key, value in settings.items() for word in ("-C", f"{key}={value}")]
+    environment = {
+        "FS_ZIG": compiler,
+        "FS_TARGET": target,
+        "SETUPTOOLS_EXT_SUFFIX": f".cpython-{tag[2:]}-{suffix}.so",
+        "ZIG_GLOBAL_CACHE_DIR": str(BUILD / "zig-cache"),
+    }
+    subprocess.run([*command, "-w", made, ROOT], check=True, env=os.environ | environment, cwd=ROOT)
+    (wheel,) = made.glob("*.whl")
+    command = [sys.executable, "-m", "wheel", "tags", "--remove", "--python-tag", tag]
+    out = subprocess.run(
+        [*command, "--abi-tag", tag, "--platform-tag", platform, wheel],
+        check=True,
+        capture_output=True,
+        text=True,
+    )
+    name = out.stdout.split()[-1]
+    return (made / name).replace(DIST / name)
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
+    parser.add_argument(
+        "--only", default="", help="those whose names match this regular expression"
+    )
+    only = parser.parse_args().only
+    if not only:
+        shutil.rmtree(DIST, ignore_errors=True)
+    for folder in (BUILD, DIST):
+        folder.mkdir(parents=True, exist_ok=True)
+    os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # cmake, ninja
+    compiler = zig()
+    for platform in TARGETS:
+        for version in VERSIONS:
+            if re.search(only, f"cp{version.replace('.', '')}-{platform}"):
+                print(build(version, platform, compiler).relative_to(ROOT), flush=True)
+    if re.search(only, "sdist"):
+        command = [sys.executable, "-m", "build", "--no-isolation", "--sdist", "-o", str(DIST)]
+        subprocess.run([*command, str(ROOT)], check=True, stdout=subprocess.DEVNULL)
+
+
+if __name__ == "__main__":
+    main()
