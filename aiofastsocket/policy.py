@@ -6,7 +6,7 @@ sets a policy unasked.
 
 import asyncio
 from functools import partial
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from .errors import SetupError
 from .loop import new_event_loop
@@ -16,9 +16,18 @@ GONE = (
     "asyncio.run(main(), loop_factory=aiofastsocket.new_event_loop)"
 )
 
-if hasattr(asyncio, "DefaultEventLoopPolicy"):
+if TYPE_CHECKING:
+    from asyncio import DefaultEventLoopPolicy as _Base
+else:
+    # By the name that asyncio has for itself since Python 3.14: the public one warns when it is
+    # looked at, and an import of this is no use of a policy.
+    _Base = getattr(
+        asyncio.unix_events, "_DefaultEventLoopPolicy", vars(asyncio).get("DefaultEventLoopPolicy")
+    )
 
-    class FastsocketPolicy(asyncio.DefaultEventLoopPolicy):
+if _Base is not None:
+
+    class FastsocketPolicy(_Base):
         """asyncio's default policy, whose loops are ours. Arguments: see new_event_loop."""
 
         def __init__(self, loop: str = "uvloop", **options: Any) -> None:

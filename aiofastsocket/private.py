@@ -12,6 +12,10 @@ SOCKET = {
     "_decref_socketios": "... until the table is closed too",
 }
 
+POLICIES = {  # of Python 3.14 and 3.15
+    "_DefaultEventLoopPolicy": "what ours is made of; the public name warns",
+}
+
 ATEXIT = {
     "_clear": "a forked worker does not end its parent",
     "_run_exitfuncs": "... but what its program has registered runs at its end",

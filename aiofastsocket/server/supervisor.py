@@ -59,6 +59,7 @@ class Supervisor:
     _exit_code: int | None = None  # not None: stopping
     _quick: bool = False
     _last_complaint: str = ""
+    _before: frozenset[int] = frozenset()  # children that are not ours, where we are PID 1
     # By address: how many times were told, and when the next may be.
     _restored: dict[str, tuple[int, float]] = field(default_factory=dict)
     _refused: dict[str, float] = field(default_factory=dict)  # the same of what the kernel refused

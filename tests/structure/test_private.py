@@ -10,6 +10,7 @@ import atexit
 import selectors
 import socket
 import ssl
+import sys
 from asyncio import sslproto
 from collections.abc import Callable
 from pathlib import Path
@@ -50,6 +51,13 @@ def test_names_of_sockets() -> None:
 
 def test_names_of_atexit() -> None:
     check("atexit", atexit, private.ATEXIT)
+
+
+@pytest.mark.skipif(
+    not (3, 14) <= sys.version_info < (3, 16), reason="public before, and gone after"
+)
+def test_names_of_policies() -> None:
+    check("asyncio.unix_events", asyncio.unix_events, private.POLICIES)
 
 
 def test_names_of_selectors() -> None:

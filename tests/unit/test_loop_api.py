@@ -191,11 +191,26 @@ def test_a_policy_tells_a_mistake_at_once() -> None:
         aiofastsocket.install(steer="left")
 
 
+def test_a_policy_adds_no_warning_to_those_of_asyncio() -> None:
+    text = """
+import warnings
+warnings.simplefilter("error")
+import aiofastsocket
+from aiofastsocket import *
+loop = aiofastsocket.FastsocketPolicy().new_event_loop()
+print(type(loop).__name__)
+loop.close()
+"""
+    assert program(text) == "UvloopLoop"
+
+
 def test_a_python_without_policies() -> None:
     text = """
 import asyncio
-for name in [n for n in vars(asyncio) if "Policy" in n or "event_loop_policy" in n]:
-    delattr(asyncio, name)
+vars(asyncio).pop("__getattr__", None)  # which makes them since Python 3.14
+for module in (asyncio, asyncio.events, asyncio.unix_events):
+    for name in [n for n in vars(module) if "Policy" in n or "event_loop_policy" in n]:
+        delattr(module, name)
 import aiofastsocket
 from aiofastsocket import FastsocketPolicy, install
 for use in (FastsocketPolicy, install):
