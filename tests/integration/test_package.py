@@ -1,5 +1,7 @@
 """The package as users get it: sdist, its wheel, and the command in an empty directory."""
 
+import os
+import shutil
 import subprocess
 import sys
 import tarfile
@@ -41,3 +43,34 @@ def test_sdist_builds_a_wheel_that_works_elsewhere(tmp_path: Path) -> None:
         assert service.wait(30) == 0
     typed = place.glob("lib/python*/site-packages/aiofastsocket/py.typed")
     assert len(list(typed)) == 1
+
+
+@pytest.mark.parametrize(
+    ("lacks", "says"),
+    [
+        ("compiler", "no C program can be compiled: "),
+        ("libc", "no C program can be compiled: "),
+        ("Python", "there is no Python.h: "),
+    ],
+)
+def test_what_a_build_lacks_is_named(tmp_path: Path, lacks: str, says: str) -> None:
+    """In one line, with the packages."""
+    tools, compiler = tmp_path / "tools", tmp_path / "compiler"
+    tools.mkdir()
+    for name in ("cmake", "ninja", "python3"):
+        (tools / name).symlink_to(Path(sys.executable).parent / name)
+    compiler.write_text(f'#!/bin/sh\nexec {shutil.which("gcc")} -nostdinc "$@"\n')
+    compiler.chmod(0o755)
+    environment = {"PATH": str(tools)}
+    if lacks != "compiler":
+        environment = {"PATH": f"{tools}:{os.environ['PATH']}"}
+    if lacks == "libc":
+        environment["CC"] = str(compiler)
+    python = ("-DPython_INCLUDE_DIR=/nowhere",) if lacks == "Python" else ()
+    command = [tools / "cmake", "-G", "Ninja", *python, "-S", ROOT / "native", "-B", tmp_path / "b"]
+    done = subprocess.run(command, env=environment, capture_output=True, text=True)
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if "Debian" in line]
+    assert line.strip().startswith(says)
+    assert "apt install gcc libc6-dev python3-dev" in line
+    assert "dnf install gcc glibc-devel python3-devel" in line
