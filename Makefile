@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 SOURCES := $(shell find aiofastsocket native pyproject.toml LICENSE README.md -type f \
              -not -path '*/__pycache__/*' -not -path 'native/tests/*')
 
-.PHONY: serve dev quick test test-native test-python test-programs test-sanitized test-kernel test-kernel-debug wheels test-fresh release-check fuzz fuzz-page module bench bench-full lint format clean
+.PHONY: serve dev quick test test-native test-python test-programs test-sanitized test-kernel test-kernel-debug wheels test-fresh test-newer release-check fuzz fuzz-page module bench bench-full lint format clean
 
 serve: $(VENV)/installed
 	@echo "In another terminal:  curl http://$(HOST):$(PORT)/        (and again: the workers take turns)"
@@ -93,6 +93,12 @@ test-fresh: $(WHEELS)/ready
 	@$(call install,mmdebstrap unshare,mmdebstrap util-linux)
 	@[ -e /lib/ld-musl-x86_64.so.1 ] || $(call install,musl-is-no-program,musl)
 	$(WHEELS)/bin/python deploy/fresh.py $(FRESH_ARGS)
+
+# The tests on CPython 3.14 or 3.15, in a chroot of Debian sid, with the wheel for it.
+NEWER ?= 3.15
+test-newer: $(WHEELS)/ready
+	@$(call install,mmdebstrap unshare,mmdebstrap util-linux)
+	$(WHEELS)/bin/python deploy/newer.py $(NEWER) -- $(or $(PYTEST_ARGS),tests/unit tests/structure tests/loops tests/asgi)
 
 # What is published: built, looked at, installed where nothing is. dist/ is ready then.
 release-check: wheels

@@ -1,0 +1,99 @@
+"""Chroots of Debian's packages, for what this machine is not: without a compiler, or with a newer
+Python. Made by mmdebstrap without running the packages' scripts (ten seconds), and kept as tarballs
+under build/machines. One runs in namespaces of its own, with no network but loopback; the wheels,
+and those that they need, lie in a folder that it sees.
+"""
+
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+
+from headers import MIRROR
+from pip._vendor import certifi
+
+ROOT = Path(__file__).parents[1]
+BUILD, DIST = ROOT / "build" / "machines", ROOT / "dist"
+HOOK = "/usr/share/mmdebstrap/hooks/maybe-merged-usr"
+BASE = "bash,dash,coreutils,findutils,grep,sed,mawk,util-linux,iproute2,procps,curl,nginx-light"
+ORDINARY = 1000
+
+
+@dataclass(frozen=True)
+class Machine:
+    """A Debian, the Pythons that it brings, and what else is to be there."""
+
+    suite: str
+    pythons: tuple[str, ...] = ()
+    more: tuple[str, ...] = ()
+
+    @property
+    def packages(self) -> str:
+        """Without scripts python3-venv's own wheels are all that venv needs."""
+        pythons = [f"python{p},python{p}-venv" for p in self.pythons]
+        return ",".join([BASE, *pythons, *self.more])
+
+
+MACHINES = {
+    "debian-11": Machine("bullseye"),  # its Python is too old: libfsocket.so alone
+    "debian-12": Machine("bookworm", ("3.11",)),
+    "debian-13": Machine("trixie", ("3.13",)),
+    "debian-sid": Machine("sid", ("3.14", "3.15")),
+    "tests": Machine("sid", ("3.14", "3.15"), ("gcc", "libc6-dev", "openssl", "gosu", "git")),
+}
+
+
+def made(name: str) -> Path:
+    """The machine, unpacked anew."""
+    machine, tarball, root = MACHINES[name], BUILD / f"{name}.tar", BUILD / name
+    if not tarball.exists():
+        BUILD.mkdir(parents=True, exist_ok=True)
+        half = tarball.with_suffix(".half.tar")
+        command = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={machine.packages}"]
+        # A mirror may be a snapshot; its signature is checked all the same.
+        command += ['--aptopt=Acquire::Check-Valid-Until "false"', f"--hook-dir={HOOK}"]
+        subprocess.run([*command, machine.suite, half, MIRROR], check=True)
+        half.rename(tarball)
+    shutil.rmtree(root, ignore_errors=True)
+    root.mkdir()
+    subprocess.run(["tar", "-C", root, "-xf", tarball], check=True)
+    _as_scripts_would(root)
+    return root
+
+
+def _as_scripts_would(root: Path) -> None:
+    """What base-passwd, netbase, ca-certificates and gcc leave to their scripts."""
+    etc = root / "etc"
+    users = {"root": 0, "nobody": 65534, "new": ORDINARY}
+    lines = (f"{name}:x:{number}:{number}::/tmp:/bin/sh\n" for name, number in users.items())
+    (etc / "passwd").write_text("".join(lines))
+    groups = {"root": 0, "nogroup": 65534, "new": ORDINARY}
+    (etc / "group").write_text("".join(f"{name}:x:{n}:\n" for name, n in groups.items()))
+    (etc / "hosts").write_text("127.0.0.1 localhost\n::1 localhost\n")
+    certificates = etc / "ssl" / "certs" / "ca-certificates.crt"
+    certificates.parent.mkdir(parents=True, exist_ok=True)
+    shutil.copy(certifi.where(), certificates)
+    if (root / "usr" / "bin" / "gcc").is_symlink():
+        (root / "usr" / "bin" / "cc").symlink_to("gcc")
+
+
+def lend_wheels(root: Path, python: str, *more: str) -> None:
+    """Ours for that Python, those of the dependencies, and of what else pip is to find, into the
+    machine's /wheels."""
+    folder = root / "wheels"
+    folder.mkdir(exist_ok=True)
+    wheels = list(DIST.glob(f"*-cp{python.replace('.', '')}-*manylinux*_x86_64.whl"))
+    if not wheels:
+        sys.exit(f"{root.name}: dist/ has no wheel for CPython {python}: make wheels")
+    shutil.copy(wheels[0], folder)
+    command = [sys.executable, "-m", "pip", "download", "-q", "-d", folder]
+    command += ["--python-version", python, "--only-binary=:all:", "--find-links", folder]
+    subprocess.run([*command, f"aiofastsocket[wsgi] @ file://{wheels[0]}", *more], check=True)
+
+
+def run_in(root: Path, *command: str, seconds: int = 300) -> None:
+    """As root of the machine. Raises CalledProcessError, or TimeoutExpired."""
+    script = 'mount --bind /dev "$0/dev" && mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
+    inside = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "sh", "-c", script]
+    subprocess.run([*inside, root, *command], check=True, timeout=seconds)
