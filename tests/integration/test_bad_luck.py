@@ -953,6 +953,7 @@ async def app(scope, receive, send):
     if scope["type"] != "http":
         raise RuntimeError
     if scope["path"] == "/hang":
+        os.write(2, b"hangs from now on\\n")
         time.sleep(3600)
     if scope["path"] == "/busy":
         end = time.monotonic() + 3
@@ -975,7 +976,7 @@ def test_workers_that_hang_are_replaced(serve: Serve, tmp_path: Path) -> None:
         for count in (1, 2):  # a sibling takes what comes to one that hangs
             client = stack.enter_context(connect(service.address))
             client.sendall(b"GET /hang HTTP/1.0\r\n\r\n")
-            until(lambda: service.accepted() >= count, "it is taken")  # noqa: B023
+            service.wait_log("hangs from now on", count)  # it takes no other any more
         # Nobody is left to answer, but nobody is refused either.
         assert ask(service.address, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
         until(lambda: service.settled(2) and not set(old) & set(service.owners()), "two serve")
@@ -984,7 +985,7 @@ def test_workers_that_hang_are_replaced(serve: Serve, tmp_path: Path) -> None:
         told = log.index(f"worker {pid} (slot")
         assert "hangs, held up for 1 s: replaced" in log[told:]
         assert log.index(f"worker {pid} does not stop") > told
-    assert 'hangs.py", line 7 in app' in log
+    assert 'hangs.py", line 8 in app' in log
     assert re.search(r"the loop has not turned for \d\.\d s: /hang", log)
     survivors = service.owners()
     busy = ask(service.address, b"GET /busy HTTP/1.0\r\n\r\n").rpartition(b"\r\n")[2]
