@@ -1,5 +1,6 @@
 """Fixtures: a service that leaves nothing behind, and the count of what a test itself left."""
 
+import ctypes
 import os
 import signal
 import subprocess
@@ -15,6 +16,8 @@ signal.signal(signal.SIGINT, signal.default_int_handler)
 
 # libuv makes a pipe for signals once in each process and keeps it: now, before anybody counts.
 uvloop.new_event_loop().close()
+# And libffi may keep a descriptor for callbacks, from the first one on.
+ctypes.CFUNCTYPE(None)(lambda: None)
 
 
 @pytest.fixture(autouse=True)
