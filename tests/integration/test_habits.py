@@ -109,6 +109,7 @@ def test_each_option_of_the_others_is_known() -> None:
     assert named - {"--help", "--json"} <= OURS
 
 
+@pytest.mark.programs  # a service a line: `make test-programs`
 @pytest.mark.parametrize("line", LINES, ids=[line[0] for line in LINES])
 def test_a_line_of_the_page(line: tuple[str, str], folder: Path) -> None:
     theirs, here = line[0].split(), line[1]
