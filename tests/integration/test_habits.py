@@ -78,6 +78,12 @@ def example(language: str) -> str:
     return str(re.findall(rf"```{language}\n(.*?)```", PAGE, re.DOTALL)[0])
 
 
+def listens(path: Path) -> bool:
+    """Its file is there before that: bind(2) comes before listen(2)."""
+    with socket.socket(socket.AF_UNIX) as sock:
+        return sock.connect_ex(str(path)) == 0
+
+
 def get(path: Path, scheme: str = "http") -> httpx.Response:
     transport = httpx.HTTPTransport(uds=str(path), verify=False)
     with httpx.Client(transport=transport) as client:
@@ -135,7 +141,7 @@ def test_a_line_of_the_page(line: tuple[str, str], folder: Path) -> None:
         wrapper=("sh", "-c", f'{shell} "$@"', "sh") if prefix else (),
     )
     try:
-        until((folder / "it.sock").exists, "it is bound")
+        until(lambda: listens(folder / "it.sock"), "it listens")
         scheme = "https" if "ssl" in ours else "http"
         assert get(folder / "it.sock", scheme).text in ("wsgi", "http")
         service.process.terminate()
@@ -148,7 +154,7 @@ def test_a_line_of_the_page(line: tuple[str, str], folder: Path) -> None:
 def test_log_files_that_are_rotated(serve: Serve, folder: Path, tmp_path: Path) -> None:
     files = ("--log-config", str(folder / "log.json"), "--app-dir", str(folder))
     service = serve("app:app", "-b", "unix:it.sock", *files, wait=False)
-    until((tmp_path / "it.sock").exists, "it is bound")
+    until(lambda: listens(tmp_path / "it.sock"), "it listens")
     until(lambda: "serving app:app" in (tmp_path / "error.log").read_text(), "it serves")
     access = tmp_path / "access.log"
     for number in range(2):
@@ -164,7 +170,7 @@ def test_log_files_that_are_rotated(serve: Serve, folder: Path, tmp_path: Path) 
 def test_a_configuration_in_python(folder: Path) -> None:
     (folder / "conf.py").write_text(example("python"))
     with subprocess.Popen([sys.executable, "conf.py"], cwd=folder) as process:
-        until((folder / "app.sock").exists, "it is bound")
+        until(lambda: listens(folder / "app.sock"), "it listens")
         assert get(folder / "app.sock").text == "wsgi"
         process.terminate()
         assert process.wait(30) == 0
