@@ -12,10 +12,17 @@ from pathlib import Path
 
 ROOT = Path(__file__).parents[1]
 BUILD = ROOT / "build" / "headers"
-MIRROR = "http://deb.debian.org/debian"
 KEYS = "/usr/share/keyrings/debian-archive-keyring.gpg"
 SUITES = {"3.11": "bookworm", "3.13": "trixie", "3.14": "sid", "3.15": "sid"}
 DEBIAN = {"x86_64": "amd64", "aarch64": "arm64"}
+
+
+def mirror() -> str:
+    """Where this machine has its Debian packages from: all releases are there."""
+    command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
+    found = [uri for uri in told if uri.rstrip("/").endswith("/debian")]
+    return found[0] if found else sys.exit("no source of apt's ends in /debian")
 
 
 def headers(version: str, machine: str) -> Path:
@@ -54,7 +61,7 @@ def _downloaded(package: str, suite: str, architecture: str) -> Path:
         for name in ("state/lists/partial", "cache/archives/partial", "none"):
             (apt / name).mkdir(parents=True, exist_ok=True)
         (apt / "status").touch()
-        (apt / "list").write_text(f"deb [signed-by={KEYS}] {MIRROR} {suite} main\n")
+        (apt / "list").write_text(f"deb [signed-by={KEYS}] {mirror()} {suite} main\n")
         subprocess.run(["apt-get", *options, "update"], check=True)
         (apt / "done").touch()
     folder = apt / f"{package}-{architecture}"

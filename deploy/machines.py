@@ -10,7 +10,7 @@ import sys
 from dataclasses import dataclass
 from pathlib import Path
 
-from headers import MIRROR
+from headers import mirror
 from pip._vendor import certifi
 
 ROOT = Path(__file__).parents[1]
@@ -53,7 +53,7 @@ def made(name: str) -> Path:
         command = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={machine.packages}"]
         # A mirror may be a snapshot; its signature is checked all the same.
         command += ['--aptopt=Acquire::Check-Valid-Until "false"', f"--hook-dir={HOOK}"]
-        subprocess.run([*command, machine.suite, half, MIRROR], check=True)
+        subprocess.run([*command, machine.suite, half, mirror()], check=True)
         half.rename(tarball)
     shutil.rmtree(root, ignore_errors=True)
     root.mkdir()
