@@ -17,15 +17,15 @@ PROGRAMS = ROOT / "tests" / "preload" / "programs"
 # Those that musl has no call for, or that are no program by themselves.
 NOT_MUSL = {"close_shapes", "early", "early_library", "epoll_calls", "spawn"}
 
-FRESH = ("debian-11", "debian-12", "debian-13", "debian-sid")
+FRESH = ("debian-11", "debian-12", "debian-13", "debian-sid", "musl")
 
 
 def library(platform: str, folder: Path) -> Path:
     """libfsocket.so of a wheel for that platform, put into the folder."""
     for wheel in sorted(DIST.glob(f"*-{platform}.whl")):
         with zipfile.ZipFile(wheel) as content:
-            made = Path(content.extract("aiofastsocket/_native/libfsocket.so", folder))
-        return made.replace(folder / "libfsocket.so")
+            extracted = Path(content.extract("aiofastsocket/_native/libfsocket.so", folder))
+        return extracted.replace(folder / "libfsocket.so")
     sys.exit(f"test-fresh: dist/ has no wheel for {platform}: make wheels")
 
 
@@ -68,10 +68,8 @@ def under_musl() -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument(
-        "machines", nargs="*", metavar="machine", help=f"of {', '.join((*MACHINES, 'musl'))}"
-    )
-    for name in parser.parse_args().machines or (*MACHINES, "musl"):
+    parser.add_argument("machines", nargs="*", metavar="machine", help=f"of {', '.join(FRESH)}")
+    for name in parser.parse_args().machines or FRESH:
         if name == "musl":
             print("== musl: libfsocket.so before the call-site programs", flush=True)
             under_musl()

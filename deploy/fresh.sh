@@ -13,7 +13,9 @@ start() {
 say() { echo "fresh: $*"; }
 
 ip link set lo up
-! command -v cc gcc clang tcc
+for compiler in cc gcc clang tcc; do # not by `!`, which never ends a script
+  if command -v "$compiler"; then echo "a compiler: this machine is not fresh"; exit 1; fi
+done
 mkdir -p "$home" && chown "$user:$user" "$home" && cd "$home"
 cat >app.py <<'APP'
 import os
@@ -48,7 +50,7 @@ kill "$started"; wait "$started"
 say "serve: WSGI"
 
 # The dynamic linker takes no path with a space: that is said, and another venv serves nginx.
-! as_user venv/bin/aiofastsocket exec -- nginx -v 2>refused
+if as_user venv/bin/aiofastsocket exec -- nginx -v 2>refused; then exit 1; fi
 grep -q 'LD_PRELOAD cannot name a path with a space' refused
 plain=/tmp/plain
 mkdir "$plain" && chown "$user:$user" "$plain"

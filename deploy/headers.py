@@ -26,7 +26,7 @@ def mirror() -> str:
 
 
 def headers(version: str, machine: str) -> Path:
-    """The folder that Python.h is in. Raises SystemExit with what to do if it cannot be had."""
+    """The folder that Python.h is in. Raises SystemExit, with advice, where there is none."""
     folder = BUILD / f"{version}-{machine}"
     if not (folder / "Python.h").exists():
         made = folder.with_suffix(".new")

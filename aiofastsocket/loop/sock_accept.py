@@ -15,7 +15,7 @@ Waiting = dict[int, deque["asyncio.Future[None]"]]  # by the listener's descript
 async def sock_accept(
     loop: asyncio.AbstractEventLoop, waiting: Waiting, sock: socket.socket
 ) -> tuple[socket.socket, Any]:
-    """As loop.sock_accept. waiting: the loop's own. Whoever came first is served first.
+    """As loop.sock_accept. waiting: the loop's own. The first to wait is served first.
 
     Raises TypeError for an SSLSocket, ValueError for a blocking socket in debug mode.
     """

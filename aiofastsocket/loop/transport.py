@@ -157,8 +157,8 @@ async def start_tls(
 
     The first bytes of a connection are told in the turn in which it is accepted, which may be
     before the task of a stream handler has run. What the stream has of them is not read yet, so it
-    belongs to the other side's TLS. What comes with the last of the handshake is told when whoever
-    awaits this has gone on, and knows which transport to answer by.
+    belongs to the other side's TLS. The task that awaits this goes on before it is told what came
+    with the last of the handshake: then it knows by which transport to answer.
     """
     if not isinstance(sslcontext, ssl.SSLContext):
         raise TypeError(f"sslcontext is {sslcontext!r}: use an ssl.SSLContext")

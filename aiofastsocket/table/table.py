@@ -188,7 +188,7 @@ class ListenTable(Readable):
 
     def joined(self) -> bool:
         """Whether somebody else's socket has come to listen at the address too (see JOINED); True
-        once, in one of the table's processes. False where the kernel's list cannot be had."""
+        once, in one of the table's processes. False where the kernel does not list sockets."""
         return lib.fs_table_joined(self._open()) == 1
 
     def accept(self, slot: int, source: int, peer: Peer | None = None) -> int:

@@ -125,7 +125,7 @@ def test_a_line_of_the_page(line: tuple[str, str], folder: Path) -> None:
         one_line(run("serve", *theirs, cwd=folder), 2, "here: ")
         return
     prefix, _, ours = here.strip("`").rpartition("aiofastsocket serve ")
-    # Who may read this Python.
+    # Another user may not be allowed to read this Python.
     user, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
     ours = ours.replace("nobody", user).replace("nogroup", group)
     if line[0] != here.strip("`"):

@@ -39,6 +39,14 @@ def listening_or_table(slots: int | None) -> Iterator[socket.socket]:
             yield sock
 
 
+async def cancelled_after(turns: int, task: "asyncio.Task[Any]") -> Any:
+    """Its result, or the exception; so many turns of the loop come first."""
+    for _ in range(turns):
+        await asyncio.sleep(0)
+    task.cancel()
+    return (await asyncio.gather(task, return_exceptions=True))[0]
+
+
 async def test_sock_accept() -> None:
     loop: Any = asyncio.get_running_loop()
     with listening() as sock:
@@ -78,10 +86,7 @@ async def test_a_cancelled_sock_accept_loses_no_connection(slots: int | None) ->
             first = loop.create_task(loop.sock_accept(sock))
             await asyncio.sleep(0)
             with socket.create_connection(sock.getsockname()) as client:
-                for _ in range(turns):
-                    await asyncio.sleep(0)
-                first.cancel()
-                result: Any = (await asyncio.gather(first, return_exceptions=True))[0]
+                result = await cancelled_after(turns, first)
                 if isinstance(result, asyncio.CancelledError):
                     cancelled.add(turns)
                     result = await asyncio.wait_for(loop.sock_accept(sock), 10)
@@ -100,10 +105,7 @@ async def test_a_cancelled_turn_is_the_next_ones(slots: int | None) -> None:
             first, second = (loop.create_task(loop.sock_accept(sock)) for _ in range(2))
             await asyncio.sleep(0)
             with socket.create_connection(sock.getsockname()) as client:
-                for _ in range(turns):
-                    await asyncio.sleep(0)
-                first.cancel()
-                result: Any = (await asyncio.gather(first, return_exceptions=True))[0]
+                result = await cancelled_after(turns, first)
                 if isinstance(result, asyncio.CancelledError):
                     result = await asyncio.wait_for(second, 10)
                 assert result[1] == client.getsockname()

@@ -176,7 +176,7 @@ int fs_table_steer(struct fs_table *table, enum fs_steer wanted);
 /* Under FS_STEER_AUTO: leave `cpu` if the cores' shares turn out uneven. 1: it changed. */
 int fs_table_review(struct fs_table *table);
 /* 1: somebody else's socket listens at the table's address too, which no process of the table has
- * been told before; the steering leaves it out. -errno where the kernel's list cannot be had. */
+ * been told before; the steering leaves it out. -errno where the kernel does not list sockets. */
 int fs_table_joined(struct fs_table *table);
 
 /* Have nobody claim slots of this table, because somebody waits for the global listener alone and
