@@ -14,6 +14,9 @@ BACKENDS = ("auto", "device", "reuseport", "off")
 STEERINGS = ("auto", "cpu", "spread")
 """Where new connections go, in the order of enum fs_steer."""
 
+IN_FORCE = (*STEERINGS, "hash")
+"""What becomes of that, where the kernel takes no steering program."""
+
 LOOPS = ("uvloop", "asyncio")
 """Event loops, the default first."""
 

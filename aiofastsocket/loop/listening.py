@@ -16,7 +16,8 @@ from typing import Any, cast
 from ..address import address_text, is_tcp
 from ..channel import Channel
 from ..proc import holder_of
-from ..table.open import open_table
+from ..sockopt import listens, look, wish
+from ..table.open import falls_short, open_table
 from ..table.pulse import Pulse
 from ..table.table import ListenTable, table_of
 from .forks import Forkable
@@ -187,15 +188,19 @@ class Listening(Forkable):
         """Have a table for a server's socket: one that exists, or a new one."""
         table = self._table_for(sock)
         # Slots are like it, and so are connections.
-        sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)
+        wish(sock, socket.IPPROTO_TCP, "TCP_NODELAY", 1)
         if defer_accept:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, 1)
+            wish(sock, socket.IPPROTO_TCP, "TCP_DEFER_ACCEPT", 1)
         if table is not None:
             table.copy_options()
             return
-        self._own.add(
-            open_table(self._channel, sock, slots=slots, backlog=backlog, steer=self._steer)
-        )
+        table = open_table(self._channel, sock, slots=slots, backlog=backlog, steer=self._steer)
+        self._own.add(table)
+        why = falls_short(self._channel, table) if slots != 0 else None
+        if why is not None:
+            # One that shares its address with others by its own wish is as it was meant.
+            asked = look(sock, socket.SOL_SOCKET, "SO_REUSEPORT") and table.info().shared
+            logger.log(logging.INFO if asked else logging.WARNING, "%s: %s", table.address, why)
 
     def pump(self) -> Pump:
         """Where the connections of this loop's servers are."""
@@ -274,7 +279,7 @@ class Listening(Forkable):
         """Is the listener to be made, or not listening yet, and nobody else's?"""
         if sock is None:
             return True
-        if sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN):
+        if listens(sock):
             return False
         # Milliseconds in /proc. The thread is not kept: a process may be forked soon.
         threads = ThreadPoolExecutor(1, "aiofastsocket: holder_of")

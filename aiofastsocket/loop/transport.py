@@ -13,6 +13,7 @@ from typing import Any, cast
 
 from .._native.transports import Connections, Pump, Transport
 from ..address import common_name, is_tcp, parse
+from ..sockopt import look
 from ..table.part import pollers
 from ..table.table import ListenTable
 
@@ -52,7 +53,7 @@ def connections_of(
     """
     sock = table.sock
     # As asyncio's and uvloop's transports; Linux has connections inherit it from their listener.
-    nodelay = is_tcp(sock) and not sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY)
+    nodelay = is_tcp(sock) and not look(sock, socket.IPPROTO_TCP, "TCP_NODELAY")
     return Connections(
         pump,
         table,

@@ -13,6 +13,7 @@ from dataclasses import dataclass
 from ..address import address_text, is_tcp
 from ..channel import Channel
 from ..errors import SetupError, UsageError
+from ..sockopt import listens, look, wish
 from ..table.open import open_table
 from ..table.table import ListenTable
 
@@ -73,9 +74,8 @@ class Listener:
         A socket that listened already when we got it keeps what it has.
         """
         if not self.foreign and is_tcp(self.sock):
-            now = self.sock.getsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT)
-            if bool(now) != on:
-                self.sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_DEFER_ACCEPT, int(on))
+            now = look(self.sock, socket.IPPROTO_TCP, "TCP_DEFER_ACCEPT")
+            if bool(now) != on and wish(self.sock, socket.IPPROTO_TCP, "TCP_DEFER_ACCEPT", on):
                 self.table.copy_options()
 
     def unlink(self) -> None:
@@ -114,7 +114,7 @@ def _tcp_sockets(bind: Bind, channel: Channel, v4_any_ports: set[int]) -> list[s
             sock = channel.socket(family, kind, proto)
             sockets.append(sock)
             sock.setblocking(False)
-            sock.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            wish(sock, socket.SOL_SOCKET, "SO_REUSEADDR", 1)
             if family == socket.AF_INET6:
                 # [::] takes IPv4 too (dual stack), unless that is bound by itself.
                 alone = len(families) == 1 and not (bind.port in v4_any_ports and bind.port)
@@ -199,10 +199,12 @@ def _listen(
     backlog: int,
     path: str | None,
 ) -> Listener:
-    foreign = bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    foreign = listens(sock)
     try:
         if is_tcp(sock) and not foreign:
-            sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 1)  # for its connections
+            wish(sock, socket.IPPROTO_TCP, "TCP_NODELAY", 1)  # for its connections
+            # As it is: where it is refused, that is told here, and not by every worker.
+            wish(sock, socket.IPPROTO_TCP, "TCP_DEFER_ACCEPT", 0)
         # What listens already is somebody else's, and is served as it is.
         table = open_table(
             None if foreign else channel,

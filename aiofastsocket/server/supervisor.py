@@ -17,6 +17,7 @@ from dataclasses import dataclass, field
 from ..proc import children
 from ..table.table import JOINED, ListenTable
 from . import systemd
+from .bind import Listener
 from .child import FOREVER, Child, State, fork
 from .signals import ACTED_ON, UNHEEDED, name_of
 from .stuck import SHOW_STACKS
@@ -42,6 +43,18 @@ class Slot:
 
     failures: int = 0
     not_before: float = 0.0
+
+
+def _end_arrivals(listener: Listener) -> None:
+    """The first half of a full stop, as far as it is allowed."""
+    try:
+        listener.unlink()
+    except OSError as error:
+        logger.warning("%s cannot be removed: %s", listener.address, error.strerror)
+    try:
+        listener.table.stop_arrivals()
+    except OSError as error:
+        logger.warning("%s; clients that come now may be reset", error.strerror)
 
 
 @dataclass
@@ -506,11 +519,7 @@ class Supervisor:
         for listener in self.setup.listeners:
             # Somebody else's socket is not ours to end; its queue is the next server's.
             if not listener.foreign:
-                try:
-                    listener.unlink()
-                    listener.table.stop_arrivals()
-                except OSError as error:
-                    logger.warning("%s: %s", listener.address, error)
+                _end_arrivals(listener)
         served = {child.slot for child in self._workers.values() if child.ready}
         for child in self._workers.values():
             child.begin_stopping()

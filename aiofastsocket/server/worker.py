@@ -89,8 +89,7 @@ def main(job: Assignment) -> int:
         for listener in job.setup.listeners:
             _claim(job, listener)
         served = _program(job)
-        runner = asyncio.Runner(loop_factory=job.setup.loop_factory)
-        runner.get_loop()  # made here, where a failure is told
+        runner = _runner(job)
     except UsageError as error:
         return _failed(job, "usage", str(error))
     except (SetupError, OSError) as error:
@@ -106,6 +105,19 @@ def main(job: Assignment) -> int:
             os._exit(code)
     atexit._run_exitfuncs()  # the program's own, as at the end of any process
     return code
+
+
+def _runner(job: Assignment) -> asyncio.Runner:
+    """With its loop, which is made here, where a failure is told."""
+    runner, name = asyncio.Runner(loop_factory=job.setup.loop_factory), job.setup.config.loop
+    try:
+        runner.get_loop()
+    except OSError as error:  # libuv wants eventfd(2), asyncio does not
+        another = "" if name == "asyncio" else "; try --loop asyncio"
+        raise SetupError(
+            f"--loop {name}: it cannot be made here: {error.strerror}{another}"
+        ) from None
+    return runner
 
 
 def _trace(error: BaseException) -> str:
@@ -316,7 +328,8 @@ class _Worker:
         self._alone = True
         for listener in self._job.setup.listeners:
             if not listener.foreign:
-                listener.table.stop_arrivals()
+                with suppress(OSError):  # then the last clients may be reset
+                    listener.table.stop_arrivals()
         self._stop.set()
 
     async def _stop_accepting(self, deadline: float) -> None:

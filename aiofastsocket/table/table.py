@@ -75,7 +75,8 @@ class ListenTable(Readable):
                 "backlog": backlog,
                 "steer": STEERINGS.index(steer),
                 "flags": (lib.FS_FIRST_IS_SLOT if first_is_slot else 0)
-                | (lib.FS_SUPERVISED if supervised else 0),
+                | (lib.FS_SUPERVISED if supervised else 0)
+                | lib.FS_HASH_WILL_DO,
             },
         )
         out = ffi.new("struct fs_table **")
@@ -213,7 +214,9 @@ class ListenTable(Readable):
 
     def stop_arrivals(self) -> None:
         """Full stop, first half: no new handshake starts; those under way may finish."""
-        check(lib.fs_table_stop_arrivals(self._open()), "stop", self.address)
+        check(
+            lib.fs_table_stop_arrivals(self._open()), "no arrivals are kept away from", self.address
+        )
 
     def shutdown(self) -> None:
         """Full stop, second half, with the queues empty: shutdown(2) of all, for all processes."""

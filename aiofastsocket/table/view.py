@@ -14,7 +14,7 @@ from typing import Any
 
 from .._native import Handle, check, ffi, lib, text
 from ..address import host_port, parse
-from ..choices import STEERINGS
+from ..choices import IN_FORCE, STEERINGS
 from ..proc import descriptors
 
 GLOBAL: int = lib.FS_GLOBAL
@@ -106,7 +106,7 @@ class Readable(Handle):
             i.shared,
             i.stopping,
             STEERINGS[i.wanted],
-            STEERINGS[i.steer],
+            IN_FORCE[i.steer],
             i.generation,
             i.others,
             i.restored,

@@ -9,13 +9,14 @@
 #define FS_PULSE_BEFORE ...
 #define FS_FIRST_IS_SLOT ...
 #define FS_SUPERVISED ...
+#define FS_HASH_WILL_DO ...
 static char *const FS_RELEASE;
 
 typedef int... pid_t;
 typedef int... socklen_t;
 
 enum fs_backend { FS_BACKEND_AUTO, FS_BACKEND_DEVICE, FS_BACKEND_REUSEPORT, FS_BACKEND_OFF, ... };
-enum fs_steer { FS_STEER_AUTO, FS_STEER_CPU, FS_STEER_SPREAD, ... };
+enum fs_steer { FS_STEER_AUTO, FS_STEER_CPU, FS_STEER_SPREAD, FS_STEER_HASH, ... };
 
 struct sockaddr;
 struct sockaddr_storage { ...; };

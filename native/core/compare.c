@@ -27,6 +27,7 @@
 
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <poll.h>
 #include <stddef.h>
 
 #define TARDY  (2 * NS_A_MS)
@@ -44,7 +45,10 @@ static int64_t queue_length(int fd)
 {
     struct tcp_info info = {0};
     socklen_t length = offsetof(struct tcp_info, tcpi_unacked) + sizeof info.tcpi_unacked;
-    return getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) < 0 ? 0 : info.tcpi_unacked;
+    if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0)
+        return info.tcpi_unacked;
+    struct pollfd look = {.fd = fd, .events = POLLIN}; /* where that is refused: one, at least */
+    return poll(&look, 1, 0) > 0 && look.revents & POLLIN ? 1 : 0;
 }
 
 /* The parts that accept from a slot first: its owner, and in a reload that owner's predecessor. */

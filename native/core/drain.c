@@ -34,7 +34,7 @@ int drain_stop_arrivals(int fd)
     socklen_t len = sizeof bound;
     int rc = fs_socket_attach(fd, SO_ATTACH_FILTER, drop_syn, sizeof drop_syn / sizeof *drop_syn);
     if (rc) {
-        if (rc != -EPERM)
+        if (!fs_is_refused(rc))
             return rc;
         /* Refused where it is done already; looked at after, as others stop at the same time. */
         if (setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &nowhere, sizeof nowhere) < 0) {
@@ -45,7 +45,8 @@ int drain_stop_arrivals(int fd)
                 return -refused;
         }
     }
-    return setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &off, sizeof off) < 0 ? -errno : 0;
+    rc = setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &off, sizeof off) < 0 ? -errno : 0;
+    return fs_is_refused(rc) ? 0 : rc; /* then it was never on */
 }
 
 int drain_queued(int fd)
@@ -53,7 +54,7 @@ int drain_queued(int fd)
     struct tcp_info info;
     socklen_t len = sizeof info;
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0) {
-        if (errno != EOPNOTSUPP) /* of a unix socket, which tells no number */
+        if (!fs_is_refused(-errno)) /* as by a unix socket, which tells no number */
             return -errno;
     } else if (info.tcpi_unacked > 0) {
         /* tcp_get_info: in LISTEN state this field is the length of the accept queue. */

@@ -46,7 +46,7 @@ bool table_steer_away(struct fs_table *t, int slot)
     bool done = false;
     struct slot_record *s = table_slot(t, slot);
     uint64_t last = atomic_load(&t->page->steered_away), now = clock_ns();
-    if (!s || flag_read(&s->away) || now - last < AWAY_PAUSE || table_lock(t))
+    if (!s || t->hashed || flag_read(&s->away) || now - last < AWAY_PAUSE || table_lock(t))
         return false;
     if (flag_read(&s->live) && others_are_live(t, s)) {
         atomic_store(&t->page->steered_away, now);

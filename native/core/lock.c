@@ -26,6 +26,8 @@ static void restore_head(struct fs_table *t)
     page_head(page, t->map.slots, t->map.parts);
     flag_write(&page->shared, t->shared);
     flag_write(&page->first_is_slot, t->first_is_slot);
+    if (t->hashed)
+        atomic_store(&page->steer, FS_STEER_HASH);
     page_write_address(page, &t->address, t->address_len);
     atomic_store(&page->cookie, t->cookie);
     if (t->numbers)

@@ -12,6 +12,7 @@
  */
 #include "ledger.h"
 #include "options.h"
+#include "socket.h"
 #include "steer.h"
 
 #include <errno.h>
@@ -63,6 +64,15 @@ static void close_slots(struct fs_table *t)
     }
 }
 
+/* What became of the steering: refused, the kernel's own hash may do. */
+static int steered(struct fs_table *t, const struct fs_table_options *o, int rc)
+{
+    if (!fs_is_refused(rc) || !(o->flags & FS_HASH_WILL_DO))
+        return rc;
+    table_leave_to_hash(t, rc);
+    return 0;
+}
+
 static int make_slots(struct fs_table *t, const struct fs_table_options *o)
 {
     struct page *page = t->page;
@@ -75,7 +85,7 @@ static int make_slots(struct fs_table *t, const struct fs_table_options *o)
         atomic_store(&page->slot[i].fd, fd);
         t->made = i + 1;
         /* From the first sibling on the kernel would hash over all: nothing may stray. */
-        int rc = table_steer(t);
+        int rc = steered(t, o, table_steer(t));
         if (rc)
             return rc;
     }
@@ -100,15 +110,27 @@ static int set_reuseport(int fd, int on)
     return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0 ? -errno : 0;
 }
 
+/* Where a call that a table needs is refused, the listener is shared as it is. The errno. */
+static int say_refused(struct fs_table *t, const char *call, int error)
+{
+    char why[FS_WHY_MAX];
+    snprintf(why, sizeof why, "%s is refused: %s", call, strerror(error));
+    page_say(t->page, why);
+    return error;
+}
+
 /* The group and its program, with the global listener alone, before it listens: a program can be
  * attached to a socket with SO_REUSEPORT that is not hashed yet (reuseport_attach_prog), so no
- * connection ever goes anywhere else. */
-static int group_ahead(struct fs_table *t)
+ * connection ever goes anywhere else. Positive: it is refused. */
+static int group_ahead(struct fs_table *t, const struct fs_table_options *o)
 {
     struct sock_filter program[STEER_PROGRAM_MAX(0)];
     int rc = set_reuseport(t->global, 1);
-    return rc ? rc
-              : steer_attach(t->global, program, steer_program(program, FS_STEER_SPREAD, NULL, 0));
+    if (rc)
+        return fs_is_refused(rc) ? say_refused(t, "SO_REUSEPORT", -rc) : rc;
+    size_t length = steer_program(program, FS_STEER_SPREAD, NULL, 0);
+    rc = steered(t, o, steer_attach(t->global, program, length));
+    return fs_is_refused(rc) ? say_refused(t, "SO_ATTACH_REUSEPORT_CBPF", -rc) : rc;
 }
 
 /* Whether nobody listens at the global listener's address: a bind(2) with SO_REUSEADDR alone is
@@ -133,18 +155,21 @@ static bool nobody_listens(int global)
 
 /* Listen, in a group of our own. A program that set SO_REUSEPORT itself may be in a group with
  * others already, where our slots would get other numbers than we think: *alone tells. To one that
- * did not set it, the kernel says EADDRINUSE as it would without us: it listens without. */
-static int listen_global(struct fs_table *t, int backlog, bool asked, bool *alone)
+ * did not set it, the kernel says EADDRINUSE as it would without us: it listens without.
+ * Positive: it listens, and cannot have slots, since a call is refused. */
+static int listen_global(struct fs_table *t, const struct fs_table_options *o, bool asked,
+                         bool *alone)
 {
     *alone = !asked || nobody_listens(t->global);
-    int rc = *alone ? group_ahead(t) : 0;
-    if (!rc && !asked)
-        rc = set_reuseport(t->global, 0);
-    if (!rc && listen(t->global, backlog) < 0)
-        rc = -errno;
-    if (!rc && !asked)
-        rc = set_reuseport(t->global, 1);
-    return rc;
+    int refused = *alone ? group_ahead(t, o) : 0;
+    if (refused < 0)
+        return refused;
+    int rc = asked ? 0 : set_reuseport(t->global, 0);
+    if (rc && !refused)
+        return rc;
+    if (listen(t->global, o->backlog) < 0)
+        return -errno;
+    return refused || asked ? refused : set_reuseport(t->global, 1);
 }
 
 /* Put slots beside the listening global socket, or leave it alone and say why. `late`: there was
@@ -167,8 +192,9 @@ static int add_slots(struct fs_table *t, const struct fs_table_options *o, bool 
         return 1;
     }
     /* Before the first sibling there was no group to steer: a connection may have strayed into a
-     * slot that nobody claims. Counted as used, it is looked after like any orphan. */
-    for (uint32_t i = 0; late && i < t->slots; i++)
+     * slot that nobody claims; where none is taken any connection may. Counted as used, it is
+     * looked after like any orphan. */
+    for (uint32_t i = 0; (late || t->hashed) && i < t->slots; i++)
         atomic_store(&page->slot[i].claims, 1);
     return 0;
 }
@@ -191,11 +217,11 @@ static int convert(struct fs_table *t, const struct fs_table_options *o, bool li
     int reuseport = fs_socket_option(t->global, SOL_SOCKET, SO_REUSEPORT);
     bool alone = reuseport == 0;
     if (!listening) {
-        int rc = listen_global(t, o->backlog, reuseport > 0, &alone);
-        if (rc) {
+        int rc = listen_global(t, o, reuseport > 0, &alone);
+        if (rc < 0)
             set_reuseport(t->global, reuseport);
-            return rc;
-        }
+        if (rc)
+            return rc < 0 ? rc : 1;
     }
     if (!alone) {
         page_say(t->page, "it may be one of several with SO_REUSEPORT");
@@ -228,15 +254,6 @@ static struct fs_table *table_alloc(uint32_t slots)
     return t;
 }
 
-/* A sandbox may refuse what processes share a table by: then the listener is shared as it is. */
-static int say_refused(struct fs_table *t, const char *call, int error)
-{
-    char why[FS_WHY_MAX];
-    snprintf(why, sizeof why, "%s is refused: %s", call, strerror(error));
-    page_say(t->page, why);
-    return error;
-}
-
 /* The page, the bell, and what is true of the listener as it is. Positive: something was refused.
  */
 static int begin(struct fs_table *t, int fd, const struct fs_table_options *o)
@@ -253,7 +270,7 @@ static int begin(struct fs_table *t, int fd, const struct fs_table_options *o)
     if (refused)
         say_refused(t, "memfd_create", refused);
     int bell = table_bell_open();
-    if (bell == -EPERM || bell == -EACCES || bell == -ENOSYS)
+    if (fs_is_refused(bell))
         refused = say_refused(t, "timerfd_create", -bell);
     else if (bell < 0)
         return bell;
@@ -294,23 +311,27 @@ int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options
     int listening = fs_socket_option(fd, SOL_SOCKET, SO_ACCEPTCONN);
     int domain = fs_socket_option(fd, SOL_SOCKET, SO_DOMAIN),
         protocol = fs_socket_option(fd, SOL_SOCKET, SO_PROTOCOL);
-    if (listening < 0 || domain < 0)
-        return listening < 0 ? listening : domain;
+    int unknown = listening < 0 ? -listening : domain < 0 ? -domain : protocol < 0 ? -protocol : 0;
+    if (unknown && !fs_is_refused(-unknown))
+        return -unknown;
     bool tcp = (domain == AF_INET || domain == AF_INET6) && protocol == IPPROTO_TCP;
-    uint32_t slots = tcp ? o->slots : 0;
+    uint32_t slots = tcp && !unknown ? o->slots : 0;
     struct fs_table *t = table_alloc(slots ? slots : o->records);
     if (!t)
         return -ENOMEM;
     int rc = begin(t, fd, o), refused = rc > 0 ? rc : 0;
     if (refused)
         rc = 0;
+    if (!rc && !refused && unknown)
+        refused = say_refused(t, "SO_ACCEPTCONN, SO_DOMAIN or SO_PROTOCOL", unknown);
     if (!rc && slots && !refused) {
         rc = listen_with_slots(t, o, listening);
     } else if (!rc) {
         t->shared = true;
         if (!refused)
             page_say(t->page, tcp ? "no slots were asked for" : "not a TCP socket");
-        if (!listening && listen(fd, o->backlog) < 0)
+        /* Where it is not told, once more: it changes nothing but the backlog, listen(2). */
+        if (listening <= 0 && listen(fd, o->backlog) < 0)
             rc = -errno;
     }
     if (rc) {
@@ -342,6 +363,7 @@ static int table_on(struct fs_table **out, int memfd, bool writable)
     t->page = map.page;
     t->shared = flag_read(&t->page->shared);
     t->first_is_slot = flag_read(&t->page->first_is_slot);
+    t->hashed = atomic_load(&t->page->steer) == FS_STEER_HASH;
     t->cookie = atomic_load(&t->page->cookie);
     t->address_len = page_read_address(t->page, &t->address);
     t->read_only = !writable;

@@ -2,6 +2,7 @@
 #include "page.h"
 #include "clock.h"
 #include "process.h"
+#include "socket.h"
 
 #include <errno.h>
 #include <fcntl.h>
@@ -88,7 +89,7 @@ int page_create(struct mapping *out, int *memfd, uint32_t slots)
     uint32_t parts = parts_for(slots);
     size_t size = page_size(slots, parts);
     int fd = memfd_sealed(size);
-    bool refused = fd == -EPERM || fd == -EACCES || fd == -ENOSYS;
+    bool refused = fs_is_refused(fd);
     if (fd < 0 && !refused)
         return fd;
     struct page *page = mmap(NULL, size, PROT_READ | PROT_WRITE,

@@ -103,8 +103,8 @@ struct mapping {
     uint32_t slots, parts;
 };
 
-/* A new page with `slots` records on a sealed memfd; the caller owns both. Where a sandbox refuses
- * memfd_create(2) it returns that errno, positive: then *memfd is -1, and only forks have the page.
+/* A new page with `slots` records on a sealed memfd; the caller owns both. Where memfd_create(2) is
+ * refused it returns that errno, positive: then *memfd is -1, and only forks have the page.
  */
 int page_create(struct mapping *out, int *memfd, uint32_t slots);
 /* Another process's page; -EINVAL if it is none of ours, or of another release. */

@@ -21,6 +21,22 @@ int fs_socket_option(int fd, int level, int name)
     return getsockopt(fd, level, name, &value, &length) < 0 ? -errno : value;
 }
 
+bool fs_is_refused(int rc)
+{
+    switch (-rc) {
+    case ENOMEM:
+    case ENOBUFS:
+    case EMFILE:
+    case ENFILE:
+    case EBADF:
+    case ENOTSOCK:
+    case EADDRINUSE:
+        return false;
+    default:
+        return rc < 0;
+    }
+}
+
 bool fs_socket_listens(int fd)
 {
     return fs_socket_option(fd, SOL_SOCKET, SO_ACCEPTCONN) > 0;

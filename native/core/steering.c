@@ -9,6 +9,7 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/socket.h>
 
 enum { REVIEW_ACCEPTS = 1024 }; /* with so many, an even split is far from the bound */
@@ -38,6 +39,8 @@ enum fs_steer table_steering(const struct fs_table *t)
     const struct ledger *ledger = ledger_of(t);
     if (ledger)
         return ledger->steer;
+    if (t->hashed)
+        return FS_STEER_HASH;
     return atomic_load(&t->page->steer) == FS_STEER_CPU ? FS_STEER_CPU : FS_STEER_SPREAD;
 }
 
@@ -57,7 +60,7 @@ static void put_in_force(struct fs_table *t, enum fs_steer steer, const char *wh
 int table_steer(struct fs_table *t)
 {
     struct page *page = t->page;
-    if (t->shared || flag_read(&page->frozen))
+    if (t->shared || t->hashed || flag_read(&page->frozen))
         return 0;
     /* A socket that does not listen would take the program too, for a group of its own. */
     int through = t->global;
@@ -113,9 +116,19 @@ void table_choose_steering(struct fs_table *t, enum fs_steer wanted)
     if (ledger)
         ledger->wanted = wanted;
     atomic_store(&page->wanted, (int32_t)wanted);
-    put_in_force(t, steer, why);
+    if (!t->hashed)
+        put_in_force(t, steer, why);
     for (uint32_t i = 0; i < t->slots; i++)
         atomic_store(&page->slot[i].reviewed, atomic_load(&page->slot[i].arrived));
+}
+
+void table_leave_to_hash(struct fs_table *t, int rc)
+{
+    char why[FS_WHY_MAX];
+    snprintf(why, sizeof why, "SO_ATTACH_REUSEPORT_CBPF is refused: %s", strerror(-rc));
+    put_in_force(t, FS_STEER_HASH, why);
+    flag_write(&t->page->unsteered, false);
+    t->hashed = true;
 }
 
 int table_review(struct fs_table *t)

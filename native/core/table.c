@@ -53,9 +53,9 @@ void fs_table_set_global(struct fs_table *t, int fd)
     atomic_store(&t->global, fd);
 }
 
-static enum fs_steer steering(const _Atomic(int32_t) *field)
+static enum fs_steer wanted(const struct page *page)
 {
-    int32_t value = atomic_load(field);
+    int32_t value = atomic_load(&page->wanted);
     return value >= 0 && value <= FS_STEER_SPREAD ? (enum fs_steer)value : FS_STEER_SPREAD;
 }
 
@@ -68,8 +68,8 @@ void fs_table_read(const struct fs_table *t, struct fs_table_info *info)
         .shared = t->shared,
         .stopping = ledger ? ledger->stopping : flag_read(&page->stopping),
         .frozen = flag_read(&page->frozen),
-        .wanted = ledger ? ledger->wanted : steering(&page->wanted),
-        .steer = ledger ? ledger->steer : steering(&page->steer),
+        .wanted = ledger ? ledger->wanted : wanted(page),
+        .steer = table_steering(t),
         .generation = atomic_load(&page->generation),
         .others = atomic_load(&page->others),
         .restored = ledger ? ledger->restored : 0,

@@ -14,6 +14,7 @@ struct fs_table {
     uint32_t slots;    /* records in the page: slots, or plain claims when shared */
     bool shared;
     bool first_is_slot;
+    bool hashed;    /* no steering program is taken: the kernel hashes over all members */
     bool read_only; /* another process's table: no descriptors */
     bool numbers; /* descriptors have the numbers that the page has: it was made here, or forked */
     struct sockaddr_storage address;
@@ -62,6 +63,8 @@ void table_ring(struct fs_table *t);
 
 /* Attach the program that fits the live set. */
 int table_steer(struct fs_table *t);
+/* While the table is made, after `rc` from that: leave its connections to the kernel's own hash. */
+void table_leave_to_hash(struct fs_table *t, int rc);
 /* Write the wanted steering, and the one it means here, into the page. */
 void table_choose_steering(struct fs_table *t, enum fs_steer wanted);
 /* What is in force. */

@@ -473,30 +473,6 @@ def test_two_servers_that_find_one_stale_socket(tmp_path: Path) -> None:
         process.communicate()
 
 
-@pytest.mark.parametrize("call", ["memfd_create", "timerfd_create"])
-def test_a_sandbox_that_refuses_what_a_table_needs(serve: Serve, tmp_path: Path, call: str) -> None:
-    numbers = {
-        "x86_64": {"memfd_create": 319, "timerfd_create": 283},
-        "aarch64": {"memfd_create": 279, "timerfd_create": 85},
-    }
-    source = Path(__file__).parents[1] / "preload" / "programs" / "deny.c"
-    subprocess.run(["cc", "-o", tmp_path / "deny", source], check=True)
-    wrapper = (str(tmp_path / "deny"), str(numbers[os.uname().machine][call]), "--")
-    service = serve("targets:Who", "--workers", "2", wrapper=wrapper)
-    assert f"({call} is refused: Operation not permitted)" in service.log()
-    with Load(service.address) as load:
-        load.more(50)
-        service.send(signal.SIGHUP)
-        service.wait_log("reloaded: 2 new workers serve")
-        until(lambda: len(service.workers()) == 2, "the old ones are gone")
-        os.kill(service.workers()[0], signal.SIGKILL)
-        service.wait_log("replaced")
-        load.more(50)
-    # What the killed one had in hand is lost: a connection or two.
-    assert load.outcomes["answered"] >= load.outcomes.total() - load.outcomes["reset"]
-    assert service.stop() == 0
-
-
 FILES = """
 import os
 async def app(scope, receive, send):

@@ -1,21 +1,16 @@
 """Where the kernel or a sandbox refuses something, the program runs on as plain, with one line."""
 
 import os
-import platform
 import shutil
 from pathlib import Path
 
 import pytest
+from support.sandbox import refusing
 
 from aiofastsocket.preload import preload_path
 
 from .conftest import run
 
-# x86-64, aarch64: asm/unistd.h
-NUMBERS = {
-    "x86_64": {"setsockopt": 54, "memfd_create": 319},
-    "aarch64": {"setsockopt": 208, "memfd_create": 279},
-}[platform.machine()] | {"pidfd_open": 434, "pidfd_getfd": 438, "io_uring_setup": 425}
 SO_REUSEPORT, SO_ATTACH_REUSEPORT_CBPF = 15, 51
 
 
@@ -32,14 +27,11 @@ def lines(text: str) -> list[str]:
     ],
 )
 def test_sandbox(refused: str, programs: Path) -> None:
-    call, _, option = refused.partition(":")
-    number = str(NUMBERS[call]) + (f":{option}" if option else "")
-    deny = [str(programs / "deny"), number, "--"]
     for program in ("epoll_modes level", "fork_workers"):
         name, *arguments = program.split()
         command = [str(programs / name), *arguments]
         plain = run(command, preload="")
-        ours = run([*deny, *command])
+        ours = run([*refusing(refused), *command])
         assert (ours.stdout, ours.returncode) == (plain.stdout, 0)
         assert len(lines(ours.stderr)) == 1
         assert "no local listeners: " in ours.stderr
@@ -51,7 +43,7 @@ def test_sandbox_refuses_a_convenience(refused: str, programs: Path) -> None:
     """What can be done without is not worth a line; a worker's death is noticed all the same."""
     command = [str(programs / "fork_workers")]
     plain = run(command, preload="")
-    ours = run([str(programs / "deny"), str(NUMBERS[refused]), "--", *command])
+    ours = run([*refusing(refused), *command])
     assert (ours.stdout, ours.returncode, ours.stderr) == (plain.stdout, 0, "")
 
 
@@ -59,7 +51,7 @@ def test_sandbox_refuses_the_slots_of_another_process(programs: Path) -> None:
     """Who cannot have the slots would get nothing: then nobody uses them."""
     command = [str(programs / "listen_in_children")]
     plain = run(command, preload="")
-    ours = run([str(programs / "deny"), str(NUMBERS["pidfd_getfd"]), "--", *command])
+    ours = run([*refusing("pidfd_getfd"), *command])
     assert (ours.stdout, ours.returncode) == (plain.stdout, 0)
     (line,) = ours.stderr.splitlines()
     assert "cannot be had from the process it came from" in line

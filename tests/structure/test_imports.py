@@ -11,7 +11,7 @@ PACKAGE = Path(__file__).parents[2] / "aiofastsocket"
 ORDER = {
     "": (
         "__main__ cli stats preload server policy loop table channel address proc elf choices"
-        " private streams _native errors"
+        " private streams sockopt _native errors"
     ),
     "loop": (
         "factory on_uvloop on_asyncio listening forks server serving acceptor watching"

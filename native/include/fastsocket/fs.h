@@ -34,9 +34,13 @@
 /* The process that makes the table supervises those that serve it: it alone decides on steering and
  * reviews it, and restores a page that makes no sense from what it knows (info.restored). */
 #define FS_SUPERVISED 0x2u
+/* Whoever serves the table looks after slots that nobody has claimed, so where the kernel takes no
+ * steering program its own hash over all slots will do. Without the flag the listener is shared. */
+#define FS_HASH_WILL_DO 0x4u
 
 enum fs_backend { FS_BACKEND_AUTO, FS_BACKEND_DEVICE, FS_BACKEND_REUSEPORT, FS_BACKEND_OFF };
-enum fs_steer { FS_STEER_AUTO, FS_STEER_CPU, FS_STEER_SPREAD };
+/* HASH is never asked for: no steering program is taken, the kernel hashes over all slots. */
+enum fs_steer { FS_STEER_AUTO, FS_STEER_CPU, FS_STEER_SPREAD, FS_STEER_HASH };
 
 /* gettid(2), which glibc has since 2.30. */
 pid_t fs_thread_id(void);
@@ -82,7 +86,7 @@ struct fs_table_info {
     bool stopping;        /* fs_table_stop_arrivals was called */
     bool frozen;          /* nobody may claim: fs_table_freeze or fs_table_yield was called */
     enum fs_steer wanted; /* as asked for */
-    enum fs_steer steer;  /* in force: FS_STEER_CPU or FS_STEER_SPREAD */
+    enum fs_steer steer;  /* in force: any but FS_STEER_AUTO */
     uint64_t generation;  /* moves whenever a claim or the live set changes */
     uint64_t others;      /* connections accepted by processes without a slot */
     uint32_t restored;    /* times that the page made no sense: a process wrote what it pleased */
@@ -118,7 +122,7 @@ struct fs_slot_info {
 /* Make `fd`, a bound TCP socket, the global listener of a new table and listen on it.
  * A socket that was listening already is converted if the kernel allows it. What cannot have slots
  * is served shared (info.shared, info.why): no TCP, no descriptors left, one of several sockets
- * with SO_REUSEPORT. `fd` stays the caller's. */
+ * with SO_REUSEPORT, a call that the kernel or a sandbox refuses. `fd` stays the caller's. */
 int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options *options);
 
 /* The same table in a process that did not inherit it: descriptors received from one that has it,

@@ -1,5 +1,5 @@
-/* deny NUMBER[:ARGUMENT] ... -- program: run it with these system calls refused (EPERM), as a
- * sandbox does; with an argument, only those whose third argument has that value. */
+/* deny ERRNO NUMBER[:ARGUMENT] ... -- program: run it with these system calls refused by that
+ * error, as a sandbox does; with an argument, only those whose third argument has that value. */
 #include <errno.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -12,9 +12,10 @@
 
 int main(int argc, char **argv)
 {
-    struct sock_filter filter[128];
+    struct sock_filter filter[256];
     unsigned short n = 0;
-    int at = 1;
+    int at = 2;
+    unsigned error = argc > 1 ? (unsigned)atoi(argv[1]) : EPERM;
     for (; at < argc && strcmp(argv[at], "--") != 0; at++) {
         char *colon = strchr(argv[at], ':');
         filter[n++] = (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS,
@@ -27,7 +28,7 @@ int main(int argc, char **argv)
             filter[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
                                                        (unsigned)atoi(colon + 1), 0, 1);
         }
-        filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM);
+        filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | error);
     }
     filter[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW);
     struct sock_fprog program = {.len = n, .filter = filter};
