@@ -40,6 +40,9 @@ MACHINES = {
     "debian-12": Machine("bookworm", ("3.11",)),
     "debian-13": Machine("trixie", ("3.13",)),
     "debian-sid": Machine("sid", ("3.14", "3.15")),
+    "debian-kernel": Machine(
+        "sid", (), ("gcc", "libc6-dev", "make", "linux-headers-amd64", "linux-image-amd64")
+    ),
     "tests": Machine("sid", ("3.14", "3.15"), ("gcc", "libc6-dev", "openssl", "gosu", "git")),
 }
 
@@ -63,7 +66,7 @@ def made(name: str) -> Path:
 
 
 def _as_scripts_would(root: Path) -> None:
-    """What base-passwd, netbase, ca-certificates and gcc leave to their scripts."""
+    """What base-passwd, netbase, ca-certificates, gcc and mawk leave to their scripts."""
     etc = root / "etc"
     users = {"root": 0, "nobody": 65534, "new": ORDINARY}
     lines = (f"{name}:x:{number}:{number}::/tmp:/bin/sh\n" for name, number in users.items())
@@ -74,8 +77,10 @@ def _as_scripts_would(root: Path) -> None:
     certificates = etc / "ssl" / "certs" / "ca-certificates.crt"
     certificates.parent.mkdir(parents=True, exist_ok=True)
     shutil.copy(certifi.where(), certificates)
-    if (root / "usr" / "bin" / "gcc").is_symlink():
-        (root / "usr" / "bin" / "cc").symlink_to("gcc")
+    programs = root / "usr" / "bin"
+    (programs / "awk").symlink_to("mawk")
+    if (programs / "gcc").is_symlink():
+        (programs / "cc").symlink_to("gcc")
 
 
 def lend_wheels(root: Path, python: str, *more: str) -> None:
@@ -87,8 +92,8 @@ def lend_wheels(root: Path, python: str, *more: str) -> None:
     if not wheels:
         sys.exit(f"{root.name}: dist/ has no wheel for CPython {python}: make wheels")
     shutil.copy(wheels[0], folder)
-    command = [sys.executable, "-m", "pip", "download", "-q", "-d", folder]
-    command += ["--python-version", python, "--only-binary=:all:", "--find-links", folder]
+    command = [sys.executable, "-m", "pip", "download", "-q", "-d", str(folder)]
+    command += ["--python-version", python, "--only-binary=:all:", "--find-links", str(folder)]
     subprocess.run([*command, f"aiofastsocket[wsgi] @ file://{wheels[0]}", *more], check=True)
 
 

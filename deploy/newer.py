@@ -32,7 +32,17 @@ def main() -> None:
     root = made("tests")
     group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["test"]
     wheels = root / "wheels"
-    command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-deps", "-w", wheels, *NO_WHEEL]
+    command = [
+        sys.executable,
+        "-m",
+        "pip",
+        "wheel",
+        "-q",
+        "--no-deps",
+        "-w",
+        str(wheels),
+        *NO_WHEEL,
+    ]
     subprocess.run(command, check=True)
     lend_wheels(root, given.python, *group)
     (root / "group").write_text(" ".join(word.partition(">")[0] for word in group))

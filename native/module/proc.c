@@ -22,7 +22,7 @@ static void show_address(struct seq_file *seq, const struct fs_listener *listene
 		seq_puts(seq, "?");
 	else
 		seq_printf(seq, "%pISpc", &address);
-	seq_printf(seq, " %lu", SOCK_INODE(listener->global)->i_ino);
+	seq_printf(seq, " %llu", (u64)SOCK_INODE(listener->global)->i_ino); /* u64 since 7.1 */
 }
 
 static void show_owners(struct seq_file *seq, struct fs_listener *listener,

@@ -65,7 +65,7 @@ static struct local *find_own(struct fs_listener *listener, bool registers, bool
 __poll_t listener_poll(struct file *file, struct socket *sock, struct poll_table_struct *wait)
 {
 	struct fs_listener *listener = listener_of(sock);
-	bool narrow, registers = !poll_does_not_wait(wait);
+	bool narrow, registers = compat_poll_registers(wait);
 	struct local *own;
 	__poll_t mask;
 

@@ -45,6 +45,18 @@ def test_sdist_builds_a_wheel_that_works_elsewhere(tmp_path: Path) -> None:
     assert len(list(typed)) == 1
 
 
+def test_a_kernel_that_changed_a_name_is_told(tmp_path: Path) -> None:
+    """By a compiler's error, and a sentence that can be understood without it."""
+    (tmp_path / "Makefile").write_text("modules:\n\t@echo 'wait.c: implicit declaration'; exit 2\n")
+    words = ["KERNEL=9.9", f"HEADERS={tmp_path}", f"OUT={tmp_path / 'out'}"]
+    command = ["make", "-s", "-C", str(ROOT / "native" / "module"), *words]
+    done = subprocess.run(command, capture_output=True, text=True)
+    assert done.returncode != 0
+    (line,) = [line for line in done.stderr.splitlines() if line.startswith("fastsocket: ")]
+    assert "does not build for kernel 9.9: it is known to build for 6.1 to 7.2" in line
+    assert line.endswith("works all the same, by its reuseport backend")
+
+
 @pytest.mark.parametrize(
     ("lacks", "says"),
     [

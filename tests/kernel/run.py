@@ -1,10 +1,12 @@
 """Boot Debian's kernels in QEMU, with this machine's files, and run the tests of the module there.
 
-    run.py [KERNEL ...] [-- PYTEST ARGUMENTS]     KERNEL: 6.1, 6.12, debug; the first two without
+    run.py [KERNEL ...] [-- PYTEST ARGUMENTS]     KERNEL: 6.1 6.12 newest debug; not debug without
 
 Everything is made in build/kernel: the kernels' images (taken from their packages, not installed),
-the module for each, the C programs. Headers are packages, which the Makefile installs. `debug` is
-built from Debian's source of 6.1, with KASAN and lockdep: most of an hour.
+the module for each, the C programs. Headers are packages, which the Makefile installs. `newest` is
+Debian sid's, whose headers want a compiler and a libc of its own: the module is built in a chroot
+(deploy/machines.py), which the image is from, too. `debug` is built from Debian's source of 6.1,
+with KASAN and lockdep: most of an hour.
 """
 
 import os
@@ -24,6 +26,9 @@ PROGRAMS = Path(__file__).parent / "programs"
 GUEST = Path(__file__).parent / "guest"
 BIN = Path(sys.executable).parent
 
+sys.path.insert(0, str(ROOT / "deploy"))
+from machines import made, run_in  # noqa: E402
+
 PACKAGES = {"6.1": "linux-image-amd64", "6.12": "linux-image-6.12-amd64"}
 # Every object's ends and frees checked (6.1 and 6.12); KFENCE's samples where there is KFENCE.
 BOOT = ["slub_debug=FZPU", "kfence.sample_interval=50", "panic_on_warn=0", "oops=continue"]
@@ -32,7 +37,8 @@ BOOT += ["sysctl.kernel.watchdog_thresh=60", "rcupdate.rcu_cpu_stall_timeout=120
 # And an emulated timer may tick too late for the look whether it ticks (arch/x86/kernel/apic/
 # io_apic.c, check_timer: "IO-APIC + timer doesn't work!").
 BOOT += ["no_timer_check"]
-MINUTES = {"6.1": 25, "6.12": 25, "debug": 90}
+MINUTES = {"6.1": 25, "6.12": 25, "newest": 25, "debug": 90}
+USUAL = ["6.1", "6.12", "newest"]
 FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror"]
 
 
@@ -48,12 +54,14 @@ def sh(*command: object, cwd: Path | None = None) -> str:
 
 @dataclass(frozen=True)
 class Kernel:
-    """headers: what modules are built against. how: virtme-run's words for booting it."""
+    """how: virtme-run's words for booting it. headers: what modules are built against; root: ... in
+    that chroot."""
 
     name: str
     release: str
     headers: Path
     how: tuple[str, ...]
+    root: Path | None = None
 
 
 def packaged(name: str) -> Kernel:
@@ -73,6 +81,19 @@ def packaged(name: str) -> Kernel:
         sh("depmod", "-b", folder, release)
     headers = Path(f"/lib/modules/{release}/build")
     return Kernel(name, release, headers, ("--kimg", str(image), "--mods=auto"))
+
+
+def newest() -> Kernel:
+    """Debian sid's."""
+    root = made("debian-kernel")
+    (modules,) = (root / "usr" / "lib" / "modules").iterdir()
+    release = modules.name
+    # Where virtme looks for the modules of an image.
+    image = root / "boot" / f"vmlinuz-{release}"
+    image.symlink_to(modules / "vmlinuz")
+    sh("depmod", "-b", root, release)
+    headers = Path("/lib/modules") / release / "build"
+    return Kernel("newest", release, headers, ("--kimg", str(image), "--mods=auto"), root)
 
 
 def built() -> Kernel:
@@ -95,8 +116,13 @@ def built() -> Kernel:
 def build_module(kernel: Kernel) -> Path:
     """Without a warning."""
     words = [f"KERNEL={kernel.release}", f"HEADERS={kernel.headers}", "FS_WERROR=y"]
-    sh("make", "-C", ROOT / "native" / "module", *words)
-    return ROOT / "build" / "module" / kernel.release / "fastsocket.ko"
+    module = Path("build") / "module" / kernel.release / "fastsocket.ko"
+    if kernel.root is None:
+        sh("make", "-C", ROOT / "native" / "module", *words)
+        return ROOT / module
+    shutil.copytree(ROOT / "native", kernel.root / "fastsocket" / "native")
+    run_in(kernel.root, "make", "-C", "/fastsocket/native/module", *words)
+    return kernel.root / "fastsocket" / module
 
 
 def build_by_dkms(kernel: Kernel) -> None:
@@ -170,12 +196,13 @@ def run(kernel: Kernel, command: list[str]) -> set[str]:
 def main() -> int:
     arguments = sys.argv[1:]
     at = arguments.index("--") if "--" in arguments else len(arguments)
-    names, rest = arguments[:at] or list(PACKAGES), arguments[at + 1 :]
+    names, rest = arguments[:at] or USUAL, arguments[at + 1 :]
     unknown = set(names) - MINUTES.keys()
     if unknown:
         sys.exit(f"no such kernel: {', '.join(unknown)}; use {', '.join(MINUTES)}")
     build_programs()
-    kernels = [built() if name == "debug" else packaged(name) for name in names]
+    others = {"newest": newest, "debug": built}
+    kernels = [others[name]() if name in others else packaged(name) for name in names]
     modules = [build_module(kernel) for kernel in kernels]
     for kernel in kernels:
         if kernel.name in PACKAGES:

@@ -6,6 +6,7 @@
 #define FASTSOCKET_COMPAT_H
 
 #include <linux/net.h>
+#include <linux/poll.h>
 #include <linux/version.h>
 #include <net/inet_sock.h>
 
@@ -34,6 +35,19 @@ static inline int compat_accept(const struct proto_ops *ops, struct socket *sock
 	{                                                                                          \
 		return function(sock, newsock, flags);                                             \
 	}
+#endif
+
+/* 7.2: poll_does_not_wait is gone; poll_wait() makes this very test. */
+#if LINUX_VERSION_CODE >= KERNEL_VERSION(7, 2, 0)
+static inline bool compat_poll_registers(const poll_table *wait)
+{
+	return wait && wait->_qproc;
+}
+#else
+static inline bool compat_poll_registers(const poll_table *wait)
+{
+	return !poll_does_not_wait(wait);
+}
 #endif
 
 /* 6.19: addresses whose size is told beside them have a type of their own. */
