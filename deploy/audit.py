@@ -66,6 +66,20 @@ def look_inside(wheel: Path, platform: str) -> None:
                         wrong(f"{wheel.name}: libfsocket.so exports too little")
 
 
+def git(*command: str) -> list[str]:
+    return subprocess.check_output(["git", *command], cwd=ROOT, text=True).split()
+
+
+def look_at_tags(release: str) -> None:
+    """Raises SystemExit if this release's tag is another commit's, or this commit has another's."""
+    tag, here = f"v{release}", git("tag", "--points-at", "HEAD", "--list", "v*")
+    if tag not in here and (here or tag in git("tag", "--list", tag)):
+        found = f"this commit is {here[0]}" if here else f"{tag} is another commit"
+        wrong(f"{found}, and native/include/fastsocket/version.h says {release}")
+    if not here:
+        print(f"release-check: to publish this, tag it {tag}")
+
+
 def main() -> None:
     files = sorted(DIST.iterdir())
     run("twine", "check", "--strict", *files)
@@ -74,6 +88,7 @@ def main() -> None:
     missing = {f"{tag}-{tag}-{platform}" for tag in tags for platform in TARGETS} - found.keys()
     if missing or not list(DIST.glob("*.tar.gz")):
         wrong(f"dist/ lacks {', '.join(sorted(missing)) or 'the sdist'}: make wheels")
+    look_at_tags(next(iter(found.values())).name.split("-")[1])
     for tag, wheel in found.items():
         platform = tag.split("-")[2]
         run("check_wheel_contents", wheel)

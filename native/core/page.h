@@ -70,7 +70,7 @@ struct part_record {
 struct page {
     _Atomic(uint32_t) magic, layout;
     _Atomic(uint32_t) slots, parts; /* for those who attach it, and checked against its size */
-    char release[16];               /* FS_RELEASE: the layout is that release's own */
+    char release[16]; /* FS_RELEASE: the layout is its own, two releases do not share a table */
     flag shared;
     flag first_is_slot;
     flag stopping;

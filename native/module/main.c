@@ -5,6 +5,7 @@
  */
 #include "listener.h"
 
+#include <fastsocket/version.h>
 #include <linux/module.h>
 
 static const struct {
@@ -42,4 +43,4 @@ module_init(fastsocket_init);
 module_exit(fastsocket_exit);
 MODULE_LICENSE("GPL");
 MODULE_DESCRIPTION("Per-core listening sockets through /dev/fastsocket");
-MODULE_VERSION("0.1.0");
+MODULE_VERSION(FS_RELEASE);

@@ -1,6 +1,7 @@
 """The package as users get it: sdist, its wheel, and the command in an empty directory."""
 
 import os
+import re
 import shutil
 import subprocess
 import sys
@@ -11,6 +12,25 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
+VERSION = ROOT / "native" / "include" / "fastsocket" / "version.h"
+
+
+def release() -> str:
+    found = re.search(r'FS_RELEASE "(.+)"', VERSION.read_text())
+    assert found
+    return found[1]
+
+
+def test_the_release_stands_in_one_place() -> None:
+    written = [
+        path
+        for folder in ("aiofastsocket", "native", "deploy", "tests")
+        for path in (ROOT / folder).rglob("*")
+        if path.suffix in {".py", ".c", ".h", ".conf", ".txt", ".sh", ".cmake", ".pyx", ".pxi"}
+        and re.search(rf"\b{re.escape(release())}\b", path.read_text())
+    ]
+    assert written == [VERSION]
+    assert release() not in (ROOT / "pyproject.toml").read_text()
 
 
 @pytest.mark.timeout(400)
@@ -29,7 +49,8 @@ def test_sdist_builds_a_wheel_that_works_elsewhere(tmp_path: Path) -> None:
     subprocess.run([place / "bin/pip", "install", "-q", wheel], check=True, cwd=empty)
     command = place / "bin/aiofastsocket"
     version = subprocess.run([command, "--version"], cwd=empty, capture_output=True, text=True)
-    assert version.stdout == "aiofastsocket 0.1.0\n"
+    assert version.stdout == f"aiofastsocket {release()}\n"
+    assert sdist.name == f"aiofastsocket-{release()}.tar.gz"
     with subprocess.Popen(
         [command, "serve", "--port", "0", "--workers", "1"],
         cwd=empty,

@@ -10,14 +10,13 @@
 #ifndef FASTSOCKET_FS_H
 #define FASTSOCKET_FS_H
 
+#include "version.h"
+
 #include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <sys/socket.h>
 #include <sys/types.h>
-
-/* Processes of two releases do not share a table: its page is laid out as in its own. */
-#define FS_RELEASE "0.1.0"
 
 #define FS_WHY_MAX 192 /* bytes of a reason, with its NUL */
 #define FS_SLOTS_MAX                                                                               \
