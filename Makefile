@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 SOURCES := $(shell find aiofastsocket native pyproject.toml LICENSE README.md -type f \
              -not -path '*/__pycache__/*' -not -path 'native/tests/*')
 
-.PHONY: serve dev quick test test-native test-python test-programs test-sanitized test-kernel test-kernel-debug wheels test-fresh test-newer release-check fuzz fuzz-page module bench bench-full lint format clean
+.PHONY: serve dev quick test test-native test-python test-programs test-sanitized test-kernel test-kernel-debug wheels free-threaded test-fresh test-arm64 test-newer release-check fuzz fuzz-page module bench bench-full lint format clean
 
 serve: $(VENV)/installed
 	@echo "In another terminal:  curl http://$(HOST):$(PORT)/        (and again: the workers take turns)"
@@ -88,11 +88,20 @@ WHEELS = $(VENV)-wheels
 wheels: $(WHEELS)/ready
 	$(WHEELS)/bin/python deploy/wheels.py $(WHEELS_ARGS)
 
+# For the free-threaded Pythons it compiles; no more can be done without one.
+free-threaded: $(WHEELS)/ready
+	$(WHEELS)/bin/python deploy/wheels.py --free-threaded
+
 # The wheels on machines without a compiler, which are made of Debian's packages: deploy/fresh.py.
 test-fresh: $(WHEELS)/ready
 	@$(call install,mmdebstrap unshare,mmdebstrap util-linux)
 	@[ -e /lib/ld-musl-x86_64.so.1 ] || $(call install,musl-is-no-program,musl)
 	$(WHEELS)/bin/python deploy/fresh.py $(FRESH_ARGS)
+
+# The aarch64 wheel on a Debian of that kind, in an emulator.
+test-arm64: $(WHEELS)/ready
+	@$(call install,mmdebstrap qemu-system-aarch64 cpio,mmdebstrap qemu-system-arm cpio)
+	$(WHEELS)/bin/python deploy/arm64.py
 
 # The tests on CPython 3.14 or 3.15, in a chroot of Debian sid, with the wheel for it.
 NEWER ?= 3.15

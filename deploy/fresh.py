@@ -1,5 +1,6 @@
 """`make test-fresh`: the wheels on machines without a compiler, as a new user meets them; fresh.sh
-is what is done there. And libfsocket.so by itself, under an older glibc and under musl.
+is what is done there. The sdist on one with a compiler. And libfsocket.so by itself, under an older
+glibc and under musl.
 """
 
 import argparse
@@ -17,7 +18,11 @@ PROGRAMS = ROOT / "tests" / "preload" / "programs"
 # Those that musl has no call for, or that are no program by themselves.
 NOT_MUSL = {"close_shapes", "early", "early_library", "epoll_calls", "spawn"}
 
-FRESH = ("debian-11", "debian-12", "debian-13", "debian-sid", "musl")
+INSTALLERS = ("uv", "pipx")
+
+BUILD_TOOLS = ("scikit-build-core", "cython", "cmake", "ninja")
+
+FRESH = ("debian-11", "debian-12", "debian-13", "debian-sid", "debian-source", "musl")
 
 
 def library(platform: str, folder: Path) -> Path:
@@ -66,6 +71,20 @@ def under_musl() -> None:
     print(f"fresh: the same, {slots} slots taken")
 
 
+def from_source(name: str) -> None:
+    """The sdist, where a compiler is."""
+    root = made(name)
+    lend_wheels(root, "3.13", *BUILD_TOOLS)
+    sdists = list(DIST.glob("*.tar.gz"))
+    if not sdists:
+        sys.exit("test-fresh: dist/ has no sdist: make wheels")
+    (root / "sdist").mkdir()
+    shutil.copy(sdists[0], root / "sdist")
+    shutil.copy(Path(__file__).with_name("fresh-source.sh"), root / "fresh.sh")
+    run_in(root, "sh", "/fresh.sh", "python3.13", str(ORDINARY))
+    shutil.rmtree(root)
+
+
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("machines", nargs="*", metavar="machine", help=f"of {', '.join(FRESH)}")
@@ -74,13 +93,17 @@ def main() -> None:
             print("== musl: libfsocket.so before the call-site programs", flush=True)
             under_musl()
             continue
+        if name == "debian-source":
+            print(f"== {name}: the sdist", flush=True)
+            from_source(name)
+            continue
         if not MACHINES[name].pythons:
             print(f"== {name}: libfsocket.so before its nginx", flush=True)
             library_alone(name)
         for python in MACHINES[name].pythons:
             print(f"== {name}, CPython {python}", flush=True)
             root = made(name)
-            lend_wheels(root, python)
+            lend_wheels(root, python, *INSTALLERS)
             shutil.copy(Path(__file__).with_suffix(".sh"), root / "fresh.sh")
             run_in(root, "sh", "/fresh.sh", f"python{python}", str(ORDINARY))
             shutil.rmtree(root)

@@ -76,6 +76,27 @@ grep -q ' slots, steering' stats || { cat stats nginx.log "$plain/error.log"; ex
 kill "$started"; wait "$started"
 say "exec: nginx has slots"
 
+# By other people's installers, which find the same wheels.
+answers() { # COMMAND: it serves the demo
+  start serve.log "$1" serve -w 1 -b 127.0.0.1:8002
+  for _ in $(seq 100); do grep -q 'serving the built-in demo' serve.log && break; sleep 0.1; done
+  curl -s http://127.0.0.1:8002/ | grep -q "^worker " || { cat serve.log; exit 1; }
+  kill "$started"; wait "$started"
+}
+export UV_NO_CACHE=1 # what it keeps is its own, too
+as_user "$plain/venv/bin/pip" install -q --no-index --find-links /wheels uv pipx
+as_user "$plain/venv/bin/uv" venv -q --offline --python "$python" by-uv
+as_user "$plain/venv/bin/uv" pip install -q --offline --no-index \
+  --find-links /wheels -p by-uv aiofastsocket
+answers by-uv/bin/aiofastsocket
+say "uv: serves"
+as_user "$plain/venv/bin/pipx" install -q --python "$python" \
+  --pip-args="--no-index --find-links /wheels" aiofastsocket >/dev/null
+answers "$home/.local/bin/aiofastsocket"
+say "pipx: serves"
+as_user "$plain/venv/bin/pipx" uninstall aiofastsocket >/dev/null
+rm -f "$home/.local/share/pipx/venvs/.aiofastsocket.lock" # its own
+as_user "$plain/venv/bin/uv" pip uninstall -q -p by-uv aiofastsocket
 as_user "$plain/venv/bin/pip" uninstall -q -y aiofastsocket
 as_user venv/bin/pip uninstall -q -y aiofastsocket
 rm -rf serve.log

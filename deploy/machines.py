@@ -27,6 +27,7 @@ class Machine:
     suite: str
     pythons: tuple[str, ...] = ()
     more: tuple[str, ...] = ()
+    architecture: str = "amd64"
 
     @property
     def packages(self) -> str:
@@ -40,6 +41,8 @@ MACHINES = {
     "debian-12": Machine("bookworm", ("3.11",)),
     "debian-13": Machine("trixie", ("3.13",)),
     "debian-sid": Machine("sid", ("3.14", "3.15")),
+    "debian-13-arm64": Machine("trixie", ("3.13",), ("linux-image-arm64",), "arm64"),
+    "debian-source": Machine("trixie", ("3.13",), ("gcc", "libc6-dev", "libpython3.13-dev")),
     "debian-kernel": Machine(
         "sid", (), ("gcc", "libc6-dev", "make", "linux-headers-amd64", "linux-image-amd64")
     ),
@@ -54,6 +57,7 @@ def made(name: str) -> Path:
         BUILD.mkdir(parents=True, exist_ok=True)
         half = tarball.with_suffix(".half.tar")
         command = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={machine.packages}"]
+        command += [f"--architectures={machine.architecture}"]
         # A mirror may be a snapshot; its signature is checked all the same.
         command += ['--aptopt=Acquire::Check-Valid-Until "false"', f"--hook-dir={HOOK}"]
         subprocess.run([*command, machine.suite, half, mirror()], check=True)
@@ -83,17 +87,19 @@ def _as_scripts_would(root: Path) -> None:
         (programs / "cc").symlink_to("gcc")
 
 
-def lend_wheels(root: Path, python: str, *more: str) -> None:
-    """Ours for that Python, those of the dependencies, and of what else pip is to find, into the
-    machine's /wheels."""
+def lend_wheels(root: Path, python: str, *more: str, machine: str = "x86_64") -> None:
+    """Ours for that Python and machine, those of the dependencies, and of what else pip is to find,
+    into its /wheels."""
     folder = root / "wheels"
     folder.mkdir(exist_ok=True)
-    wheels = list(DIST.glob(f"*-cp{python.replace('.', '')}-*manylinux*_x86_64.whl"))
+    wheels = list(DIST.glob(f"*-cp{python.replace('.', '')}-*manylinux*_{machine}.whl"))
     if not wheels:
-        sys.exit(f"{root.name}: dist/ has no wheel for CPython {python}: make wheels")
+        sys.exit(f"{root.name}: dist/ has no wheel for CPython {python}, {machine}: make wheels")
     shutil.copy(wheels[0], folder)
     command = [sys.executable, "-m", "pip", "download", "-q", "-d", str(folder)]
     command += ["--python-version", python, "--only-binary=:all:", "--find-links", str(folder)]
+    for glibc in ("2_17", "2_28", "2_31"):
+        command += ["--platform", f"manylinux_{glibc}_{machine}"]
     subprocess.run([*command, f"aiofastsocket[wsgi] @ file://{wheels[0]}", *more], check=True)
 
 

@@ -1,5 +1,8 @@
 """`make wheels`: a wheel for each CPython, machine and libc, and the sdist, into dist/.
 
+`make free-threaded`: whether the free-threaded Pythons' C compiles, too. No interpreter of
+theirs can be had, so nothing is published or run.
+
 One machine builds all of them: zig is the compiler, and the Pythons lend their headers alone. The C
 that cffi and cython write is the same for all of them; what is compiled once for a machine and libc
 (the core and libfsocket.so) is taken again for its other Pythons, from the same build folder.
@@ -18,6 +21,7 @@ from headers import headers
 ROOT = Path(__file__).parents[1]
 BUILD, DIST = ROOT / "build" / "wheels", ROOT / "dist"
 VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
+FREE_THREADED = ("3.14", "3.15")
 # Of a platform tag: zig's target, and the last part of an extension module's name.
 TARGETS = {
     "manylinux_2_28_x86_64": ("x86_64-linux-gnu.2.28", "x86_64-linux-gnu"),
@@ -39,8 +43,8 @@ def zig() -> str:
     return str(program)
 
 
-def build(version: str, platform: str, compiler: str) -> Path:
-    """One wheel; returns its path in DIST."""
+def build(version: str, platform: str, compiler: str, flags: str = "") -> Path:
+    """One wheel; returns its path in BUILD."""
     target, suffix = TARGETS[platform]
     tag = f"cp{version.replace('.', '')}"
     made = BUILD / f"{tag}-{platform}"
@@ -52,7 +56,7 @@ def build(version: str, platform: str, compiler: str) -> Path:
         "cmake.define.CMAKE_AR": BUILD / "zig-ar",
         "cmake.define.CMAKE_RANLIB": BUILD / "zig-ranlib",
         "cmake.define.Python_INCLUDE_DIR": headers(version, target.partition("-")[0]),
-        "cmake.define.CMAKE_C_FLAGS": "-s",
+        "cmake.define.CMAKE_C_FLAGS": f"-s {flags}".strip(),
         "install.strip": "false",  # by this machine's strip(1), which knows its own kind alone
     }
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps"]
@@ -65,6 +69,12 @@ def build(version: str, platform: str, compiler: str) -> Path:
     }
     subprocess.run([*command, "-w", made, ROOT], check=True, env=os.environ | environment, cwd=ROOT)
     (wheel,) = made.glob("*.whl")
+    return wheel
+
+
+def named(wheel: Path, version: str, platform: str) -> Path:
+    """That wheel, in DIST, by its right name."""
+    tag = f"cp{version.replace('.', '')}"
     command = [sys.executable, "-m", "wheel", "tags", "--remove", "--python-tag", tag]
     out = subprocess.run(
         [*command, "--abi-tag", tag, "--platform-tag", platform, wheel],
@@ -73,7 +83,14 @@ def build(version: str, platform: str, compiler: str) -> Path:
         text=True,
     )
     name = out.stdout.split()[-1]
-    return (made / name).replace(DIST / name)
+    return (wheel.parent / name).replace(DIST / name)
+
+
+def free_threaded(compiler: str) -> None:
+    for version in FREE_THREADED:
+        wheel = build(version, "manylinux_2_28_x86_64", compiler, "-DPy_GIL_DISABLED=1")
+        wheel.unlink()
+        print(f"wheels: compiles for {version}t", flush=True)
 
 
 def main() -> None:
@@ -81,17 +98,23 @@ def main() -> None:
     parser.add_argument(
         "--only", default="", help="those whose names match this regular expression"
     )
-    only = parser.parse_args().only
-    if not only:
+    parser.add_argument("--free-threaded", action="store_true", help="compile for those, no more")
+    given = parser.parse_args()
+    only = given.only
+    if not only and not given.free_threaded:
         shutil.rmtree(DIST, ignore_errors=True)
     for folder in (BUILD, DIST):
         folder.mkdir(parents=True, exist_ok=True)
     os.environ["PATH"] = f"{Path(sys.executable).parent}:{os.environ['PATH']}"  # cmake, ninja
     compiler = zig()
+    if given.free_threaded:
+        free_threaded(compiler)
+        return
     for platform in TARGETS:
         for version in VERSIONS:
             if re.search(only, f"cp{version.replace('.', '')}-{platform}"):
-                print(build(version, platform, compiler).relative_to(ROOT), flush=True)
+                wheel = named(build(version, platform, compiler), version, platform)
+                print(wheel.relative_to(ROOT), flush=True)
     if re.search(only, "sdist"):
         command = [sys.executable, "-m", "build", "--no-isolation", "--sdist", "-o", str(DIST)]
         subprocess.run([*command, str(ROOT)], check=True, stdout=subprocess.DEVNULL)
