@@ -9,17 +9,24 @@ import socket
 
 logger = logging.getLogger("aiofastsocket")
 
-_told: set[str] = set()  # in this process, and so in its forks: each is told once
+_told: set[str] = set()  # in this process, and so in its forks
+
+
+def first_time(what: str) -> bool:
+    """Whether that is to be told: what is refused once is refused always, and told once."""
+    if what in _told:
+        return False
+    _told.add(what)
+    return True
 
 
 def wish(sock: socket.socket, level: int, name: str, value: int) -> bool:
-    """Set an option by its name in the socket module. Where that is refused, say so once in a
-    process and return False."""
+    """Set an option by its name in the socket module. Where that is refused, say so once and
+    return False."""
     try:
         sock.setsockopt(level, getattr(socket, name), value)
     except OSError as error:
-        if name not in _told:
-            _told.add(name)
+        if first_time(name):
             logger.warning("%s is refused: %s; going on without", name, error.strerror)
         return False
     return True
@@ -34,5 +41,12 @@ def look(sock: socket.socket, level: int, name: str) -> int:
 
 
 def listens(sock: socket.socket) -> bool:
-    """Whether it listens already; False where SO_ACCEPTCONN is refused."""
-    return bool(look(sock, socket.SOL_SOCKET, "SO_ACCEPTCONN"))
+    """Whether a socket that somebody else made listens already. Where SO_ACCEPTCONN is refused it
+    is taken for one that does, and so left as it is; that is said once."""
+    try:
+        return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
+    except OSError as error:
+        if first_time("SO_ACCEPTCONN"):
+            text = "SO_ACCEPTCONN is refused: %s; given sockets are served as they are, shared"
+            logger.warning(text, error.strerror)
+        return True

@@ -12,6 +12,7 @@ from pathlib import Path
 from elftools.elf.dynamic import DynamicSection
 from elftools.elf.elffile import ELFFile
 from elftools.elf.sections import SymbolTableSection
+from release import RELEASE, VERSION
 from wheels import DIST, ROOT, TARGETS, VERSIONS
 
 MAP = ROOT / "native" / "shim" / "libfsocket.map"
@@ -70,12 +71,12 @@ def git(*command: str) -> list[str]:
     return subprocess.check_output(["git", *command], cwd=ROOT, text=True).split()
 
 
-def look_at_tags(release: str) -> None:
+def look_at_tags() -> None:
     """Raises SystemExit if this release's tag is another commit's, or this commit has another's."""
-    tag, here = f"v{release}", git("tag", "--points-at", "HEAD", "--list", "v*")
+    tag, here = f"v{RELEASE}", git("tag", "--points-at", "HEAD", "--list", "v*")
     if tag not in here and (here or tag in git("tag", "--list", tag)):
         found = f"this commit is {here[0]}" if here else f"{tag} is another commit"
-        wrong(f"{found}, and native/include/fastsocket/version.h says {release}")
+        wrong(f"{found}, and {VERSION.relative_to(ROOT)} says {RELEASE}")
     if not here:
         print(f"release-check: to publish this, tag it {tag}")
 
@@ -88,7 +89,10 @@ def main() -> None:
     missing = {f"{tag}-{tag}-{platform}" for tag in tags for platform in TARGETS} - found.keys()
     if missing or not list(DIST.glob("*.tar.gz")):
         wrong(f"dist/ lacks {', '.join(sorted(missing)) or 'the sdist'}: make wheels")
-    look_at_tags(next(iter(found.values())).name.split("-")[1])
+    strange = [p.name for p in files if not p.name.startswith(f"aiofastsocket-{RELEASE}")]
+    if strange:
+        wrong(f"this is {RELEASE}, and dist/ has {', '.join(strange)}: make wheels")
+    look_at_tags()
     for tag, wheel in found.items():
         platform = tag.split("-")[2]
         run("check_wheel_contents", wheel)

@@ -13,6 +13,7 @@ from pathlib import Path
 
 import ziglang
 from machines import BUILD, DIST, MACHINES, ORDINARY, ROOT, lend_wheels, made, run_in
+from release import RELEASE
 
 PROGRAMS = ROOT / "tests" / "preload" / "programs"
 # Those that musl has no call for, or that are no program by themselves.
@@ -27,7 +28,7 @@ FRESH = ("debian-11", "debian-12", "debian-13", "debian-sid", "debian-source", "
 
 def library(platform: str, folder: Path) -> Path:
     """libfsocket.so of a wheel for that platform, put into the folder."""
-    for wheel in sorted(DIST.glob(f"*-{platform}.whl")):
+    for wheel in sorted(DIST.glob(f"aiofastsocket-{RELEASE}-*-{platform}.whl")):
         with zipfile.ZipFile(wheel) as content:
             extracted = Path(content.extract("aiofastsocket/_native/libfsocket.so", folder))
         return extracted.replace(folder / "libfsocket.so")
@@ -75,11 +76,11 @@ def from_source(name: str) -> None:
     """The sdist, where a compiler is."""
     root = made(name)
     lend_wheels(root, "3.13", *BUILD_TOOLS)
-    sdists = list(DIST.glob("*.tar.gz"))
-    if not sdists:
+    sdist = DIST / f"aiofastsocket-{RELEASE}.tar.gz"
+    if not sdist.exists():
         sys.exit("test-fresh: dist/ has no sdist: make wheels")
     (root / "sdist").mkdir()
-    shutil.copy(sdists[0], root / "sdist")
+    shutil.copy(sdist, root / "sdist")
     shutil.copy(Path(__file__).with_name("fresh-source.sh"), root / "fresh.sh")
     run_in(root, "sh", "/fresh.sh", "python3.13", str(ORDINARY))
     shutil.rmtree(root)

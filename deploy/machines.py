@@ -12,6 +12,7 @@ from pathlib import Path
 
 from headers import mirror
 from pip._vendor import certifi
+from release import RELEASE
 
 ROOT = Path(__file__).parents[1]
 BUILD, DIST = ROOT / "build" / "machines", ROOT / "dist"
@@ -36,17 +37,20 @@ class Machine:
         return ",".join([BASE, *pythons, *self.more])
 
 
+NEWER = ("3.14", "3.15")
+TOOLS = ("gcc", "libc6-dev", "make", "openssl", "gosu", "git")
+
 MACHINES = {
     "debian-11": Machine("bullseye"),  # its Python is too old: libfsocket.so alone
     "debian-12": Machine("bookworm", ("3.11",)),
     "debian-13": Machine("trixie", ("3.13",)),
-    "debian-sid": Machine("sid", ("3.14", "3.15")),
+    "debian-sid": Machine("sid", NEWER),
     "debian-13-arm64": Machine("trixie", ("3.13",), ("linux-image-arm64",), "arm64"),
     "debian-source": Machine("trixie", ("3.13",), ("gcc", "libc6-dev", "libpython3.13-dev")),
     "debian-kernel": Machine(
         "sid", (), ("gcc", "libc6-dev", "make", "linux-headers-amd64", "linux-image-amd64")
     ),
-    "tests": Machine("sid", ("3.14", "3.15"), ("gcc", "libc6-dev", "openssl", "gosu", "git")),
+    "tests": Machine("sid", NEWER, (*TOOLS, *(f"libpython{p}-testsuite" for p in NEWER))),
 }
 
 
@@ -92,7 +96,9 @@ def lend_wheels(root: Path, python: str, *more: str, machine: str = "x86_64") ->
     into its /wheels."""
     folder = root / "wheels"
     folder.mkdir(exist_ok=True)
-    wheels = list(DIST.glob(f"*-cp{python.replace('.', '')}-*manylinux*_{machine}.whl"))
+    wheels = list(
+        DIST.glob(f"aiofastsocket-{RELEASE}-cp{python.replace('.', '')}-*manylinux*_{machine}.whl")
+    )
     if not wheels:
         sys.exit(f"{root.name}: dist/ has no wheel for CPython {python}, {machine}: make wheels")
     shutil.copy(wheels[0], folder)

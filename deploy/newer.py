@@ -20,7 +20,7 @@ $python -m venv /venv
 /venv/bin/pip install -q --no-index --find-links /wheels aiofastsocket pytest
 /venv/bin/pip install -q --no-index --find-links /wheels $(cat /group)
 cd /src
-CI=true HOME=/tmp exec /venv/bin/pytest "$@"
+CI=true HOME=/tmp /venv/bin/pytest "$@" # not exec: this shell is process 1, and reaps orphans
 """
 
 

@@ -16,7 +16,7 @@ from typing import Any, cast
 from ..address import address_text, is_tcp
 from ..channel import Channel
 from ..proc import holder_of
-from ..sockopt import listens, look, wish
+from ..sockopt import first_time, listens, look, wish
 from ..table.open import falls_short, open_table
 from ..table.pulse import Pulse
 from ..table.table import ListenTable, table_of
@@ -27,6 +27,12 @@ from .sock_accept import Waiting, sock_accept
 from .transport import Pump, Transport, connections_of, over_tls, pump_for, send_file, start_tls
 
 logger = logging.getLogger("aiofastsocket")
+
+
+def _reuses_addresses() -> bool:
+    """Whether SO_REUSEADDR may be set, as asyncio does for a server."""
+    with socket.socket() as probe:
+        return wish(probe, socket.SOL_SOCKET, "SO_REUSEADDR", 1)
 
 
 def _may_be_served(sock: Any) -> bool:
@@ -103,6 +109,8 @@ class Listening(Forkable):
             )
         shared = table is None and (reuse_port or not await self._may_make_table(sock))
         create = asyncio.BaseEventLoop.create_server
+        if sock is None and options.get("reuse_address") is None and not _reuses_addresses():
+            options["reuse_address"] = False  # asyncio would set it, and fail
         server = await create(self, *arguments, start_serving=False, **options)
         server.__class__ = Server  # asyncio's create_server takes no server class
         server.slots = 0 if shared else self._slots
@@ -197,9 +205,9 @@ class Listening(Forkable):
         table = open_table(self._channel, sock, slots=slots, backlog=backlog, steer=self._steer)
         self._own.add(table)
         why = falls_short(self._channel, table) if slots != 0 else None
-        if why is not None:
+        if why is not None and (not table.refused() or first_time(why)):
             # One that shares its address with others by its own wish is as it was meant.
-            asked = look(sock, socket.SOL_SOCKET, "SO_REUSEPORT") and table.info().shared
+            asked = look(sock, socket.SOL_SOCKET, "SO_REUSEPORT") and not table.refused()
             logger.log(logging.INFO if asked else logging.WARNING, "%s: %s", table.address, why)
 
     def pump(self) -> Pump:

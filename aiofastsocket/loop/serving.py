@@ -14,7 +14,7 @@ from ..address import Address
 from ..channel import Channel
 from ..table.open import spawn
 from ..table.part import LocalListener
-from ..table.table import JOINED, ListenTable
+from ..table.table import ListenTable
 from .acceptor import Acceptor, Taker
 from .watching import ListenLoop, Watching
 
@@ -71,7 +71,7 @@ class ServerSide:
     def _look_around(self) -> None:
         if not self.table.closed:
             if self.table.joined():
-                logger.warning(JOINED, self.table.address)
+                logger.warning("%s", self.table.of_strangers())
             self._look = self._loop.call_later(LOOK_SECONDS, self._look_around)
 
     def _refuse(self) -> None:

@@ -197,14 +197,17 @@ def _listen(
     slots: int,
     steer: str,
     backlog: int,
+    may_defer: bool,
     path: str | None,
+    given: bool,
 ) -> Listener:
-    foreign = listens(sock)
+    foreign = given and listens(sock)
     try:
         if is_tcp(sock) and not foreign:
             wish(sock, socket.IPPROTO_TCP, "TCP_NODELAY", 1)  # for its connections
-            # As it is: where it is refused, that is told here, and not by every worker.
-            wish(sock, socket.IPPROTO_TCP, "TCP_DEFER_ACCEPT", 0)
+            if may_defer and not look(sock, socket.IPPROTO_TCP, "TCP_DEFER_ACCEPT"):
+                # As it is: where it is refused, that is told here, and not by every worker.
+                wish(sock, socket.IPPROTO_TCP, "TCP_DEFER_ACCEPT", 0)
         # What listens already is somebody else's, and is served as it is.
         table = open_table(
             None if foreign else channel,
@@ -228,8 +231,9 @@ def open_listeners(
     slots: int,
     steer: str,
     backlog: int,
+    may_defer: bool,
 ) -> list[Listener]:
-    """Bind and listen on all of them, or on none.
+    """Bind and listen on all of them, or on none. may_defer: workers may want deferred accept.
 
     Raises SetupError (in use, refused) or UsageError (no such host or descriptor), one line each.
     """
@@ -237,7 +241,16 @@ def open_listeners(
     v4_any_ports = {b.port for b in binds if b.host == "0.0.0.0"}
 
     def listen(sock: socket.socket, path: str | None) -> None:
-        listener = _listen(sock, channel, slots=slots, steer=steer, backlog=backlog, path=path)
+        listener = _listen(
+            sock,
+            channel,
+            slots=slots,
+            steer=steer,
+            backlog=backlog,
+            may_defer=may_defer,
+            path=path,
+            given=bind.fd is not None,
+        )
         listeners.append(listener)
 
     try:

@@ -46,6 +46,7 @@ def serve(config: Config, program: Any = None) -> int:
             slots=config.slot_count,
             steer=config.steer,
             backlog=config.backlog,
+            may_defer=config.defer_accept is not False,
         )
         for listener in listeners:
             stack.callback(listener.close)

@@ -15,7 +15,7 @@ from contextlib import suppress
 from dataclasses import dataclass, field
 
 from ..proc import children
-from ..table.table import JOINED, ListenTable
+from ..table.table import ListenTable
 from . import systemd
 from .bind import Listener
 from .child import FOREVER, Child, State, fork
@@ -46,7 +46,9 @@ class Slot:
 
 
 def _end_arrivals(listener: Listener) -> None:
-    """The first half of a full stop, as far as it is allowed."""
+    """The first half of a full stop, as far as it is allowed; once."""
+    if listener.table.info().stopping:
+        return
     try:
         listener.unlink()
     except OSError as error:
@@ -215,7 +217,7 @@ class Supervisor:
     def _tell_joined(self) -> None:
         for listener in self.setup.listeners:
             if listener.table.joined():
-                logger.warning(JOINED, listener.address)
+                logger.warning("%s", listener.table.of_strangers())
 
     def _review(self) -> None:
         for listener in self.setup.listeners:

@@ -112,7 +112,10 @@ def _runner(job: Assignment) -> asyncio.Runner:
     runner, name = asyncio.Runner(loop_factory=job.setup.loop_factory), job.setup.config.loop
     try:
         runner.get_loop()
-    except OSError as error:  # libuv wants eventfd(2), asyncio does not
+    except OSError as error:
+        if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
+            raise
+        # libuv wants eventfd(2), asyncio does not.
         another = "" if name == "asyncio" else "; try --loop asyncio"
         raise SetupError(
             f"--loop {name}: it cannot be made here: {error.strerror}{another}"

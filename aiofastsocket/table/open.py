@@ -42,6 +42,7 @@ def open_table(
         steer=steer,
         first_is_slot=first_is_slot,
         supervised=supervised,
+        all_served=True,
     )
     if device is not None:
         table.accept_through(device)
@@ -59,7 +60,7 @@ def falls_short(channel: Channel, table: ListenTable) -> str | None:
     """Why a new table has less than what this backend has elsewhere, for people; or None."""
     info = table.info()
     if info.steer == "hash":
-        return f"no steering, the kernel's own hash chooses a worker: {info.why}"
+        return f"no steering, the kernel's own hash chooses a local listener: {info.why}"
     if info.shared and channel.backend == "reuseport" and is_tcp(table.sock):
         return f"no local listeners: {info.why}"
     return None

@@ -23,10 +23,9 @@ from .view import GLOBAL, Readable
 
 # For the log. Slots need SO_REUSEPORT, and nothing keeps another socket of the same user that sets
 # it away from their address.
-JOINED = (
-    "%s: another socket listens there too, which SO_REUSEPORT lets any process of this user do; "
-    "new connections are steered past it for as long as this service runs"
-)
+_JOINED = "another socket listens there too, which SO_REUSEPORT lets any process of this user do; "
+_PASSED_BY = "new connections are steered past it for as long as this service runs"
+_HASHED = "it takes its share of the new connections, since nothing steers them here"
 
 _FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
@@ -47,6 +46,9 @@ class ListenTable(Readable):
     first_is_slot: slot 0 is `sock` itself, for programs in which nobody accepts from it otherwise.
     supervised: this process alone decides on steering, and restores the shared page from what it
         knows, should one of those that serve the table have written nonsense there.
+    all_served: whoever serves the table looks after every slot, as LocalListener and the loops do:
+        where the kernel takes no steering program its own hash may then choose among them ("hash"),
+        instead of everybody's accepting from `sock`.
 
     A context manager. The socket stays the caller's, becomes non-blocking, and is really closed
     when the table is too. Raises OSError naming the call and address.
@@ -64,6 +66,7 @@ class ListenTable(Readable):
         steer: str = "auto",
         first_is_slot: bool = False,
         supervised: bool = False,
+        all_served: bool = False,
     ) -> None:
         check_steering(steer)
         self._hold(sock, owned=False)
@@ -76,7 +79,7 @@ class ListenTable(Readable):
                 "steer": STEERINGS.index(steer),
                 "flags": (lib.FS_FIRST_IS_SLOT if first_is_slot else 0)
                 | (lib.FS_SUPERVISED if supervised else 0)
-                | lib.FS_HASH_WILL_DO,
+                | (lib.FS_HASH_WILL_DO if all_served else 0),
             },
         )
         out = ffi.new("struct fs_table **")
@@ -188,9 +191,19 @@ class ListenTable(Readable):
         return check(lib.fs_table_review(self._open()), "steer", self.address) == 1
 
     def joined(self) -> bool:
-        """Whether somebody else's socket has come to listen at the address too (see JOINED); True
-        once, in one of the table's processes. False where the kernel does not list sockets."""
+        """Whether somebody else's socket has come to listen at the address too; True once, in one
+        of the table's processes. False where the kernel does not list sockets."""
         return lib.fs_table_joined(self._open()) == 1
+
+    def of_strangers(self) -> str:
+        """What to say of that, for the log."""
+        share = _HASHED if self.info().steer == "hash" else _PASSED_BY
+        return f"{self.address}: {_JOINED}{share}"
+
+    def refused(self) -> bool:
+        """Whether it was made here with less than was asked for, since the kernel or a sandbox
+        refuses a call: `info().why` names it."""
+        return lib.fs_table_refused(self._open())
 
     def accept(self, slot: int, source: int, peer: Peer | None = None) -> int:
         """Accept from slot `source` (or GLOBAL) for the owner of `slot`, counted in the page.

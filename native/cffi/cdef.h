@@ -82,6 +82,7 @@ int fs_table_bell(const struct fs_table *table);
 int fs_table_adopt(struct fs_table **out, int memfd, int bell, int global, const int *slots,
                    uint32_t count);
 int fs_poll_exclusive(int epfd, int fd, bool edge);
+bool fs_table_refused(const struct fs_table *table);
 void fs_table_read(const struct fs_table *table, struct fs_table_info *info);
 int fs_table_read_slot(const struct fs_table *table, int slot, struct fs_slot_info *info);
 int fs_table_core(const struct fs_table *table, int slot);

@@ -5,7 +5,7 @@
 #include <sys/timerfd.h>
 #include <unistd.h>
 
-int table_bell_open(void)
+int table_bell_open(const char **call)
 {
     const struct itimerspec never = {0};
     int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
@@ -13,6 +13,7 @@ int table_bell_open(void)
     if (fd >= 0 && timerfd_settime(fd, 0, &never, NULL) == 0)
         return fd;
     int rc = -errno;
+    *call = fd < 0 ? "timerfd_create" : "timerfd_settime";
     if (fd >= 0)
         close(fd);
     return rc;

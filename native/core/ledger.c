@@ -73,10 +73,10 @@ static bool entry_read(struct entry *now, const struct entry *known, const struc
         .cpu = known->cpu,
     };
     return sense && now->pid >= 0 && now->pid <= PID_MOST && now->tid >= 0 &&
-           now->tid <= PID_MOST && goes_on(known->claims, now->claims) &&
-           goes_on(known->own, now->own) && goes_on(known->stolen, now->stolen) &&
-           goes_on(known->orphan, now->orphan) && goes_on(known->global, now->global) &&
-           goes_on(known->arrived, now->arrived);
+           now->tid <= PID_MOST && now->claims >= known->claims &&
+           goes_on(known->claims, now->claims) && goes_on(known->own, now->own) &&
+           goes_on(known->stolen, now->stolen) && goes_on(known->orphan, now->orphan) &&
+           goes_on(known->global, now->global) && goes_on(known->arrived, now->arrived);
 }
 
 void ledger_begin(struct ledger *l, const struct fs_table *t)

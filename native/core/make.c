@@ -116,6 +116,7 @@ static int say_refused(struct fs_table *t, const char *call, int error)
     char why[FS_WHY_MAX];
     snprintf(why, sizeof why, "%s is refused: %s", call, strerror(error));
     page_say(t->page, why);
+    t->refused = true;
     return error;
 }
 
@@ -135,16 +136,18 @@ static int group_ahead(struct fs_table *t, const struct fs_table_options *o)
 
 /* Whether nobody listens at the global listener's address: a bind(2) with SO_REUSEADDR alone is
  * refused exactly beside a socket that listens, or that is without the option, which ours then
- * must not be (inet_bind_conflict, net/ipv4/inet_connection_sock.c). */
-static bool nobody_listens(int global)
+ * must not be (inet_bind_conflict, net/ipv4/inet_connection_sock.c). -errno: it cannot be known. */
+static int nobody_listens(int global)
 {
     struct sockaddr_storage address;
     socklen_t len = sizeof address;
     int on = 1, reuse = fs_socket_option(global, SOL_SOCKET, SO_REUSEADDR);
-    if (getsockname(global, (struct sockaddr *)&address, &len) < 0)
-        return false;
+    if (reuse < 0)
+        return reuse;
+    if (getsockname(global, (struct sockaddr *)&address, &len) < 0 ||
+        setsockopt(global, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on) < 0)
+        return -errno;
     int probe = socket(address.ss_family, SOCK_STREAM | SOCK_CLOEXEC, IPPROTO_TCP);
-    setsockopt(global, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     bool nobody = probe >= 0 && options_copy_before_bind(global, probe) == 0 &&
                   bind(probe, (struct sockaddr *)&address, len) == 0;
     setsockopt(global, SOL_SOCKET, SO_REUSEADDR, &reuse, sizeof reuse);
@@ -160,10 +163,13 @@ static bool nobody_listens(int global)
 static int listen_global(struct fs_table *t, const struct fs_table_options *o, bool asked,
                          bool *alone)
 {
-    *alone = !asked || nobody_listens(t->global);
+    int nobody = asked ? nobody_listens(t->global) : 1;
+    *alone = nobody > 0;
     int refused = *alone ? group_ahead(t, o) : 0;
     if (refused < 0)
         return refused;
+    if (nobody < 0)
+        refused = say_refused(t, "SO_REUSEADDR", -nobody);
     int rc = asked ? 0 : set_reuseport(t->global, 0);
     if (rc && !refused)
         return rc;
@@ -178,6 +184,10 @@ static int add_slots(struct fs_table *t, const struct fs_table_options *o, bool 
 {
     struct page *page = t->page;
     int rc = set_reuseport(t->global, 1);
+    if (fs_is_refused(rc)) {
+        say_refused(t, "SO_REUSEPORT", -rc);
+        return 1;
+    }
     if (!rc)
         rc = make_slots(t, o);
     if (rc) {
@@ -212,9 +222,9 @@ static int read_address(struct fs_table *t)
 }
 
 /* 0, or 1 if the listener can only be shared, with why. */
-static int convert(struct fs_table *t, const struct fs_table_options *o, bool listening)
+static int convert(struct fs_table *t, const struct fs_table_options *o, bool listening,
+                   int reuseport)
 {
-    int reuseport = fs_socket_option(t->global, SOL_SOCKET, SO_REUSEPORT);
     bool alone = reuseport == 0;
     if (!listening) {
         int rc = listen_global(t, o, reuseport > 0, &alone);
@@ -258,7 +268,8 @@ static struct fs_table *table_alloc(uint32_t slots)
  */
 static int begin(struct fs_table *t, int fd, const struct fs_table_options *o)
 {
-    int refused = page_create(&t->map, &t->memfd, t->slots);
+    const char *call = "";
+    int refused = page_create(&t->map, &t->memfd, t->slots, &call);
     if (refused < 0)
         return refused;
     t->page = t->map.page;
@@ -268,10 +279,10 @@ static int begin(struct fs_table *t, int fd, const struct fs_table_options *o)
     t->lowest_fd = o->lowest_fd > STDERR_FILENO ? o->lowest_fd : STDERR_FILENO + 1;
     t->memfd = table_place(t, t->memfd);
     if (refused)
-        say_refused(t, "memfd_create", refused);
-    int bell = table_bell_open();
+        say_refused(t, call, refused);
+    int bell = table_bell_open(&call);
     if (fs_is_refused(bell))
-        refused = say_refused(t, "timerfd_create", -bell);
+        refused = say_refused(t, call, -bell);
     else if (bell < 0)
         return bell;
     t->bell = bell < 0 ? -1 : table_place(t, bell);
@@ -286,7 +297,8 @@ static int begin(struct fs_table *t, int fd, const struct fs_table_options *o)
 }
 
 /* Listen, with slots. */
-static int listen_with_slots(struct fs_table *t, const struct fs_table_options *o, bool listening)
+static int listen_with_slots(struct fs_table *t, const struct fs_table_options *o, bool listening,
+                             int reuseport)
 {
     t->first_is_slot = o->flags & FS_FIRST_IS_SLOT;
     flag_write(&t->page->first_is_slot, t->first_is_slot);
@@ -294,7 +306,7 @@ static int listen_with_slots(struct fs_table *t, const struct fs_table_options *
     if (t->first_is_slot)
         atomic_store(&t->page->slot[0].cookie, t->cookie);
     table_choose_steering(t, o->steer);
-    int rc = convert(t, o, listening);
+    int rc = convert(t, o, listening, reuseport);
     if (rc != 1)
         return rc;
     t->shared = true;
@@ -303,18 +315,44 @@ static int listen_with_slots(struct fs_table *t, const struct fs_table_options *
     return 0;
 }
 
+/* What a socket is. -errno, and which option could not be read. */
+struct kind_of_socket {
+    int listening, domain, protocol, reuseport;
+};
+
+static int look_at(int fd, struct kind_of_socket *kind, const char **option)
+{
+    const struct {
+        int *value, name;
+        const char *text;
+    } asked[] = {
+        {&kind->listening, SO_ACCEPTCONN, "SO_ACCEPTCONN"},
+        {&kind->domain, SO_DOMAIN, "SO_DOMAIN"},
+        {&kind->protocol, SO_PROTOCOL, "SO_PROTOCOL"},
+        {&kind->reuseport, SO_REUSEPORT, "SO_REUSEPORT"},
+    };
+    int rc = 0;
+    for (size_t i = 0; i < sizeof asked / sizeof *asked; i++) {
+        *asked[i].value = fs_socket_option(fd, SOL_SOCKET, asked[i].name);
+        if (*asked[i].value < 0 && !rc) {
+            rc = *asked[i].value;
+            *option = asked[i].text;
+        }
+    }
+    return rc;
+}
+
 int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options *o)
 {
     if (o->slots > FS_SLOTS_MAX || o->records > FS_SLOTS_MAX ||
         (unsigned)o->steer > FS_STEER_SPREAD)
         return -EINVAL;
-    int listening = fs_socket_option(fd, SOL_SOCKET, SO_ACCEPTCONN);
-    int domain = fs_socket_option(fd, SOL_SOCKET, SO_DOMAIN),
-        protocol = fs_socket_option(fd, SOL_SOCKET, SO_PROTOCOL);
-    int unknown = listening < 0 ? -listening : domain < 0 ? -domain : protocol < 0 ? -protocol : 0;
-    if (unknown && !fs_is_refused(-unknown))
-        return -unknown;
-    bool tcp = (domain == AF_INET || domain == AF_INET6) && protocol == IPPROTO_TCP;
+    struct kind_of_socket kind;
+    const char *option = "";
+    int unknown = look_at(fd, &kind, &option);
+    if (unknown && !fs_is_refused(unknown))
+        return unknown;
+    bool tcp = (kind.domain == AF_INET || kind.domain == AF_INET6) && kind.protocol == IPPROTO_TCP;
     uint32_t slots = tcp && !unknown ? o->slots : 0;
     struct fs_table *t = table_alloc(slots ? slots : o->records);
     if (!t)
@@ -323,15 +361,15 @@ int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options
     if (refused)
         rc = 0;
     if (!rc && !refused && unknown)
-        refused = say_refused(t, "SO_ACCEPTCONN, SO_DOMAIN or SO_PROTOCOL", unknown);
+        refused = say_refused(t, option, -unknown);
     if (!rc && slots && !refused) {
-        rc = listen_with_slots(t, o, listening);
+        rc = listen_with_slots(t, o, kind.listening, kind.reuseport);
     } else if (!rc) {
         t->shared = true;
         if (!refused)
             page_say(t->page, tcp ? "no slots were asked for" : "not a TCP socket");
         /* Where it is not told, once more: it changes nothing but the backlog, listen(2). */
-        if (listening <= 0 && listen(fd, o->backlog) < 0)
+        if (kind.listening <= 0 && listen(fd, o->backlog) < 0)
             rc = -errno;
     }
     if (rc) {

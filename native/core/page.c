@@ -49,16 +49,19 @@ struct part_record *page_parts(const struct mapping *m)
 
 /* ---- making and mapping ---- */
 
-static int memfd_sealed(size_t size)
+static int memfd_sealed(size_t size, const char **call)
 {
     static const char name[] = "fastsocket-table";
+    *call = "memfd_create";
     int fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING | MFD_NOEXEC_SEAL);
     if (fd < 0 && errno == EINVAL)
         fd = memfd_create(name, MFD_CLOEXEC | MFD_ALLOW_SEALING);
     if (fd < 0)
         return -errno;
-    if (ftruncate(fd, (off_t)size) < 0 || fcntl(fd, F_ADD_SEALS, SEALS) < 0) {
+    bool sized = ftruncate(fd, (off_t)size) == 0;
+    if (!sized || fcntl(fd, F_ADD_SEALS, SEALS) < 0) {
         int rc = -errno;
+        *call = sized ? "F_ADD_SEALS" : "ftruncate";
         close(fd);
         return rc;
     }
@@ -84,11 +87,11 @@ bool page_head_is(const struct page *page, uint32_t slots, uint32_t parts)
            atomic_load(&page->slots) == slots && atomic_load(&page->parts) == parts;
 }
 
-int page_create(struct mapping *out, int *memfd, uint32_t slots)
+int page_create(struct mapping *out, int *memfd, uint32_t slots, const char **call)
 {
     uint32_t parts = parts_for(slots);
     size_t size = page_size(slots, parts);
-    int fd = memfd_sealed(size);
+    int fd = memfd_sealed(size, call);
     bool refused = fs_is_refused(fd);
     if (fd < 0 && !refused)
         return fd;

@@ -103,10 +103,10 @@ struct mapping {
     uint32_t slots, parts;
 };
 
-/* A new page with `slots` records on a sealed memfd; the caller owns both. Where memfd_create(2) is
- * refused it returns that errno, positive: then *memfd is -1, and only forks have the page.
- */
-int page_create(struct mapping *out, int *memfd, uint32_t slots);
+/* A new page with `slots` records on a sealed memfd; the caller owns both. Where a call that such a
+ * memfd needs is refused it returns that errno, positive: then *memfd is -1, *call its name, and
+ * only forks have the page. */
+int page_create(struct mapping *out, int *memfd, uint32_t slots, const char **call);
 /* Another process's page; -EINVAL if it is none of ours, or of another release. */
 int page_attach(struct mapping *out, int memfd, bool writable);
 void page_unmap(const struct mapping *mapping);

@@ -7,7 +7,7 @@
  * What a part accepts from, in this order; a slot is what the first row that fits says:
  *
  *   its own slot      it has claimed it, or was given it      all that waits
- *   (nothing)         never claimed: nothing is steered there
+ *   (nothing)         never claimed: nothing is steered there, unless nothing is steered at all
  *   an orphan         it has no owner, or the owner does
  *                     not wait there: not yet, or not now     all that waits
  *   a sibling's       one of the next FS_SIBLINGS that live   what comparing allows
@@ -149,7 +149,7 @@ static enum kind kind_of(const struct fs_table *t, int own, uint32_t slot, uint3
     const struct slot_record *s = &t->page->slot[slot];
     if ((int)slot == own)
         return OWN;
-    if (atomic_load(&s->claims) == 0)
+    if (atomic_load(&s->claims) == 0 && !t->hashed)
         return NOT;
     if (atomic_load(&s->pid) == 0 || !flag_read(&s->live))
         return ORPHAN;

@@ -126,6 +126,7 @@ void table_leave_to_hash(struct fs_table *t, int rc)
 {
     char why[FS_WHY_MAX];
     snprintf(why, sizeof why, "SO_ATTACH_REUSEPORT_CBPF is refused: %s", strerror(-rc));
+    t->refused = true;
     put_in_force(t, FS_STEER_HASH, why);
     flag_write(&t->page->unsteered, false);
     t->hashed = true;

@@ -88,6 +88,11 @@ uint32_t fs_table_slots(const struct fs_table *t)
     return t->shared ? 0 : t->slots;
 }
 
+bool fs_table_refused(const struct fs_table *t)
+{
+    return t->refused;
+}
+
 bool fs_table_claimed(const struct fs_table *t)
 {
     return atomic_load_explicit(&t->page->generation, memory_order_relaxed) != 0;

@@ -14,6 +14,7 @@ struct fs_table {
     uint32_t slots;    /* records in the page: slots, or plain claims when shared */
     bool shared;
     bool first_is_slot;
+    bool refused;   /* made here, with less than was asked for: a call that it needs is refused */
     bool hashed;    /* no steering program is taken: the kernel hashes over all members */
     bool read_only; /* another process's table: no descriptors */
     bool numbers; /* descriptors have the numbers that the page has: it was made here, or forked */
@@ -56,7 +57,7 @@ void slot_changed(struct page *page, struct slot_record *slot);
 
 /* Ring the bell. A timerfd that expires at once: an edge for all who watch it, and no call that
  * another process could make block, as it could a write by changing the flags that all share. */
-int table_bell_open(void);
+int table_bell_open(const char **call); /* -errno, and the call that failed */
 void table_ring(struct fs_table *t);
 
 /* ---- steering.c, all of it under the lock ---- */

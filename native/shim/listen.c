@@ -133,7 +133,7 @@ static int begin(const struct socket *s, int backlog)
     }
     fs_table_read(table, &info);
     if (info.shared || listener_enter(s->fd, table, s->asked_reuseport)) {
-        bool sharded = info.shared && s->asked_reuseport;
+        bool sharded = info.shared && s->asked_reuseport && !fs_table_refused(table);
         log_line(sharded ? LOG_INFO : LOG_ERROR, "%s: no local listeners: %s", s->name,
                  info.shared ? info.why : strerror(ENOMEM));
         fs_table_free(table);

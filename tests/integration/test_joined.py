@@ -3,16 +3,18 @@ process, and left out by the steering."""
 
 import logging
 import os
+import select
 import signal
 import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from functools import partial
 
 import pytest
-from support.client import Address
+from support.client import Address, connect
+from support.sandbox import refusing
 from support.service import Service, until
 from support.workers import Greeter, Workers, bound, serve_table, shake
 
@@ -20,6 +22,7 @@ from aiofastsocket import ListenTable
 from aiofastsocket.choices import LOOPS
 from aiofastsocket.loop import serving
 
+SO_ATTACH_REUSEPORT_CBPF = 51
 SAID = "another socket listens there too"
 STRANGER = """
 import asyncio, sys
@@ -70,6 +73,20 @@ def test_a_stranger_at_the_services_address(serve: Callable[..., Service]) -> No
         assert set(shake(service.address, 50)) <= set(service.workers())
     assert service.log().count(SAID) == 1
     assert set(shake(service.address, 50)) <= set(service.workers())
+
+
+@pytest.mark.parametrize("loop", ["uvloop"], indirect=True)
+def test_a_stranger_where_nothing_steers(serve: Callable[..., Service]) -> None:
+    """It gets its share then, and that is what is said."""
+    no_program = refusing(f"setsockopt:{SO_ATTACH_REUSEPORT_CBPF}")
+    service = serve("targets:Who", "--workers", "2", wrapper=no_program)
+    with stranger(service.address):
+        service.wait_log(SAID)
+        with ExitStack() as stack:  # it speaks first; that none of 100 is its own is no chance
+            clients = [stack.enter_context(connect(service.address)) for _ in range(100)]
+            until(lambda: select.select(clients, [], [], 0)[0], "it has some")
+    assert "it takes its share of the new connections" in service.log()
+    assert "steered past it" not in service.log()
 
 
 @pytest.mark.parametrize("loop", LOOPS)

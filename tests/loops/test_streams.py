@@ -2,6 +2,7 @@
 
 import asyncio
 import ssl
+import sys
 from typing import Any, cast
 
 import pytest
@@ -34,6 +35,53 @@ async def test_lines() -> None:
     server, address = await start(echo_lines)
     assert await ask(address, b"one\ntwo\nthree\n") == b"one\ntwo\nthree\n"
     await end(server)
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="eager tasks came with Python 3.12")
+@pytest.mark.skipif(
+    (3, 13) <= sys.version_info < (3, 13, 3),
+    reason="3.13.0's factory does not take what uvloop 0.23 gives it",
+)
+async def test_eager_tasks() -> None:
+    """A handler's first step runs inside connection_made: it may write, read and close."""
+    loop = asyncio.get_running_loop()
+    factory: Any = getattr(asyncio, "eager_task_factory")  # noqa: B009 - typed for 3.11
+    loop.set_task_factory(factory)
+    ended = 0
+
+    async def said(address: Any, words: bytes) -> bytes:
+        reader, writer = await asyncio.open_connection(*address)
+        writer.write(words)
+        answer = await asyncio.wait_for(reader.read(), 20)
+        writer.close()
+        await writer.wait_closed()
+        return answer
+
+    async def greet(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal ended
+        writer.write(b"hello ")
+        if (await reader.readline()) == b"echo\n":
+            await asyncio.gather(writer.drain(), asyncio.sleep(0))
+            writer.write(await reader.readline())
+        writer.close()
+        await writer.wait_closed()
+        ended += 1
+
+    async def close_at_once(_: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        nonlocal ended
+        writer.write(b"bye")
+        writer.close()
+        ended += 1
+
+    server, address = await start(greet)
+    assert await said(address, b"echo\nword\n") == b"hello word\n"
+    assert await said(address, b"no\n") == b"hello "
+    await end(server)
+    server, address = await start(close_at_once)
+    assert await asyncio.gather(*(said(address, b"") for _ in range(10))) == [b"bye"] * 10
+    await end(server)
+    assert ended == 12
+    loop.set_task_factory(None)
 
 
 async def test_half_close() -> None:

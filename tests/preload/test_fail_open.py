@@ -38,6 +38,18 @@ def test_sandbox(refused: str, programs: Path) -> None:
         assert "Operation not permitted" in ours.stderr
 
 
+@pytest.mark.parametrize("refused", [f"setsockopt:{SO_ATTACH_REUSEPORT_CBPF}", "memfd_create"])
+def test_sandbox_and_a_program_that_shares_its_port_itself(refused: str, programs: Path) -> None:
+    """It may be meant to have no slots; that it cannot have any is told all the same."""
+    command = [str(programs / "own_shards")]
+    plain = run(command, preload="")
+    ours = run([*refusing(refused), *command])
+    assert (ours.stdout, ours.returncode) == (plain.stdout, 0)
+    told = [line for line in lines(ours.stderr) if "no local listeners: " in line]
+    assert told
+    assert all("is refused: Operation not permitted" in line for line in told)
+
+
 @pytest.mark.parametrize("refused", ["pidfd_open", "io_uring_setup"])
 def test_sandbox_refuses_a_convenience(refused: str, programs: Path) -> None:
     """What can be done without is not worth a line; a worker's death is noticed all the same."""

@@ -4,6 +4,7 @@ import asyncio
 import contextvars
 import os
 import socket
+import sys
 import threading
 from collections.abc import Callable
 from functools import partial
@@ -39,6 +40,16 @@ def test_run(name: str) -> None:
         return type(asyncio.get_running_loop())
 
     assert aiofastsocket.run(main(), loop=name) is KINDS[name]
+
+
+@pytest.mark.skipif(sys.version_info < (3, 12), reason="loop_factory came with Python 3.12")
+def test_asyncio_run_takes_the_factory() -> None:
+    async def main() -> object:
+        return type(asyncio.get_running_loop())
+
+    run: Any = asyncio.run  # typed for 3.11
+    for name, kind in KINDS.items():
+        assert run(main(), loop_factory=partial(new_event_loop, name)) is kind
 
 
 def test_new_event_loop_is_a_loop_factory() -> None:

@@ -152,6 +152,9 @@ int fs_table_page_fd(const struct fs_table *table);
 int fs_table_bell(const struct fs_table *table);
 void fs_table_read(const struct fs_table *table, struct fs_table_info *info);
 uint32_t fs_table_slots(const struct fs_table *table);
+/* It was made here with less than was asked for, shared or hashed, because the kernel or a sandbox
+ * refuses a call; info.why names it. */
+bool fs_table_refused(const struct fs_table *table);
 /* Anybody has ever claimed a slot: until then all connections arrive at the global listener. */
 bool fs_table_claimed(const struct fs_table *table);
 int fs_table_read_slot(const struct fs_table *table, int slot, struct fs_slot_info *info);

@@ -1,0 +1,11 @@
+"""The release that this tree is, as native/include/fastsocket/version.h has it."""
+
+import re
+from pathlib import Path
+
+ROOT = Path(__file__).parents[1]
+VERSION = ROOT / "native" / "include" / "fastsocket" / "version.h"
+
+_found = re.search(r'^#define FS_RELEASE "(.+)"$', VERSION.read_text(), re.MULTILINE)
+assert _found is not None
+RELEASE = _found[1]
