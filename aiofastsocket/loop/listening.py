@@ -16,8 +16,8 @@ from typing import Any, cast
 from ..address import address_text, is_tcp
 from ..channel import Channel
 from ..proc import holder_of
-from ..sockopt import first_time, listens, look, wish
-from ..table.open import falls_short, open_table
+from ..sockopt import listens, wish
+from ..table.open import open_table
 from ..table.pulse import Pulse
 from ..table.table import ListenTable, table_of
 from .forks import Forkable
@@ -202,13 +202,9 @@ class Listening(Forkable):
         if table is not None:
             table.copy_options()
             return
-        table = open_table(self._channel, sock, slots=slots, backlog=backlog, steer=self._steer)
-        self._own.add(table)
-        why = falls_short(self._channel, table) if slots != 0 else None
-        if why is not None and (not table.refused() or first_time(why)):
-            # One that shares its address with others by its own wish is as it was meant.
-            asked = look(sock, socket.SOL_SOCKET, "SO_REUSEPORT") and not table.refused()
-            logger.log(logging.INFO if asked else logging.WARNING, "%s: %s", table.address, why)
+        self._own.add(
+            open_table(self._channel, sock, slots=slots, backlog=backlog, steer=self._steer)
+        )
 
     def pump(self) -> Pump:
         """Where the connections of this loop's servers are."""

@@ -56,16 +56,6 @@ def spawn(channel: Channel, table: ListenTable, cpu: int = -1) -> None:
         channel.spawn_listen(table.sock, cpu)
 
 
-def falls_short(channel: Channel, table: ListenTable) -> str | None:
-    """Why a new table has less than what this backend has elsewhere, for people; or None."""
-    info = table.info()
-    if info.steer == "hash":
-        return f"no steering, the kernel's own hash chooses a local listener: {info.why}"
-    if info.shared and channel.backend == "reuseport" and is_tcp(table.sock):
-        return f"no local listeners: {info.why}"
-    return None
-
-
 def how_steered(channel: Channel, table: ListenTable) -> str:
     """Where the table's new connections go, and why: for people."""
     info = table.info()

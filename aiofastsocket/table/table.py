@@ -7,6 +7,7 @@ this one's /proc entry can look at: see `tables_of`.
 Source: native/include/fastsocket/fs.h.
 """
 
+import logging
 import socket
 import weakref
 from collections.abc import Callable
@@ -17,6 +18,7 @@ from ..address import Peer, address_text
 from ..channel import Channel
 from ..choices import STEERINGS, check_slots, check_steering, default_slots
 from ..private import keep_open, let_close
+from ..sockopt import first_time
 from .passing import pack, unpack
 from .registry import Registry
 from .view import GLOBAL, Readable
@@ -26,6 +28,8 @@ from .view import GLOBAL, Readable
 _JOINED = "another socket listens there too, which SO_REUSEPORT lets any process of this user do; "
 _PASSED_BY = "new connections are steered past it for as long as this service runs"
 _HASHED = "it takes its share of the new connections, since nothing steers them here"
+
+logger = logging.getLogger("aiofastsocket")
 
 _FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
@@ -49,6 +53,9 @@ class ListenTable(Readable):
     all_served: whoever serves the table looks after every slot, as LocalListener and the loops do:
         where the kernel takes no steering program its own hash may then choose among them ("hash"),
         instead of everybody's accepting from `sock`.
+
+    Where the kernel or a sandbox refuses a call that slots need, `sock` is shared too, and a
+    warning is logged, once in a process.
 
     A context manager. The socket stays the caller's, becomes non-blocking, and is really closed
     when the table is too. Raises OSError naming the call and address.
@@ -85,6 +92,15 @@ class ListenTable(Readable):
         out = ffi.new("struct fs_table **")
         check(lib.fs_table_create(out, sock.fileno(), options), "listen", self.address)
         self._found(out[0])
+        if not supervised:  # a supervisor has a line of its own
+            self._tell_what_is_refused()
+
+    def _tell_what_is_refused(self) -> None:
+        info = self.info()
+        if lib.fs_table_refused(self._table) and first_time(info.why):
+            hashed = "no steering, the kernel's own hash chooses a local listener"
+            what = "no local listeners" if info.shared else hashed
+            logger.warning("%s: %s: %s", self.address, what, info.why)
 
     def _hold(self, sock: socket.socket, *, owned: bool) -> None:
         if not isinstance(sock, socket.socket):
@@ -199,11 +215,6 @@ class ListenTable(Readable):
         """What to say of that, for the log."""
         share = _HASHED if self.info().steer == "hash" else _PASSED_BY
         return f"{self.address}: {_JOINED}{share}"
-
-    def refused(self) -> bool:
-        """Whether it was made here with less than was asked for, since the kernel or a sandbox
-        refuses a call: `info().why` names it."""
-        return lib.fs_table_refused(self._open())
 
     def accept(self, slot: int, source: int, peer: Peer | None = None) -> int:
         """Accept from slot `source` (or GLOBAL) for the owner of `slot`, counted in the page.

@@ -376,6 +376,7 @@ int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options
         fs_table_free(t);
         return rc;
     }
+    t->refused = t->refused && o->slots && (tcp || unknown);
     flag_write(&t->page->shared, t->shared);
     if (t->ledger) {
         page_read_why(t->page, t->ledger->why);
