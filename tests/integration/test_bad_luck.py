@@ -441,7 +441,7 @@ unlink = os.unlink
 os.unlink = lambda path: (time.sleep(0.5), unlink(path))  # both have found it stale by then
 from aiofastsocket import Channel, SetupError
 from aiofastsocket.server.bind import Bind, open_listeners
-how = {"slots": 1, "steer": "auto", "backlog": 8}
+how = {"slots": 1, "steer": "auto", "backlog": 8, "may_defer": False}
 with Channel("off") as channel:
     try:
         (listener,) = open_listeners((Bind(path="sock"),), channel, **how)
