@@ -81,7 +81,7 @@ test-programs: $(VENV)/installed $(VENV)/tools
 	  nginx-light haproxy lighttpd apache2 redis-server redis-tools memcached nodejs postgresql apache2-utils wrk \
 	  uwsgi-core uwsgi-plugin-python3 unbound h2o mosquitto valgrind)
 	@$(BIN)/pip install -q --group programs
-	$(BIN)/pytest tests/programs tests/asgi tests/integration -m programs -raP $(PYTEST_ARGS)
+	$(BIN)/pytest tests/programs tests/asgi tests/integration -m "programs or long" -raP $(PYTEST_ARGS)
 
 # A wheel for every CPython, machine and libc, and the sdist, into dist/: some six minutes.
 WHEELS = $(VENV)-wheels

@@ -111,6 +111,8 @@ def lend_wheels(root: Path, python: str, *more: str, machine: str = "x86_64") ->
 
 def run_in(root: Path, *command: str, seconds: int = 300) -> None:
     """As root of the machine. Raises CalledProcessError, or TimeoutExpired."""
-    script = 'mount --bind /dev "$0/dev" && mount -t proc proc "$0/proc" && exec chroot "$0" "$@"'
+    # A mount of its own, as `/` is on a machine: or nobody inside may make namespaces of mounts.
+    script = 'mount --bind "$0" "$0" && cd "$0" && mount --bind /dev dev && mount --bind /dev/pts '
+    script += 'dev/pts && mount -t proc proc proc && exec chroot . "$@"'
     inside = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "sh", "-c", script]
     subprocess.run([*inside, root, *command], check=True, timeout=seconds)

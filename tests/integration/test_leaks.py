@@ -66,6 +66,7 @@ def resident(pid: int) -> int:
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loop", LOOPS)
 def test_nothing_grows(loop: str) -> None:
     with bound() as sock, ListenTable(sock, slots=2, steer="spread") as table:

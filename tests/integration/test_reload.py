@@ -151,6 +151,7 @@ def test_retired_slots_queue_is_drained(serve: Serve) -> None:
     assert service.slots()[0].orphan > 0
 
 
+@pytest.mark.long
 def test_a_thousand_events(serve: Serve) -> None:
     seed = random.randrange(2**32)
     print("seed", seed)

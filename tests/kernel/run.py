@@ -2,6 +2,7 @@
 
     run.py [KERNEL ...] [-- PYTEST ARGUMENTS]     KERNEL: 6.1 6.12 newest debug; not debug without
 
+The module is built for those and for all but `debug`, and the named ones are booted.
 Everything is made in build/kernel: the kernels' images (taken from their packages, not installed),
 the module for each, the C programs. Headers are packages, which the Makefile installs. `newest` is
 Debian sid's, whose headers want a compiler and a libc of its own: the module is built in a chroot
@@ -202,13 +203,14 @@ def main() -> int:
         sys.exit(f"no such kernel: {', '.join(unknown)}; use {', '.join(MINUTES)}")
     build_programs()
     others = {"newest": newest, "debug": built}
-    kernels = [others[name]() if name in others else packaged(name) for name in names]
-    modules = [build_module(kernel) for kernel in kernels]
+    wanted = dict.fromkeys([*names, *USUAL])
+    kernels = [others[name]() if name in others else packaged(name) for name in wanted]
+    modules = {kernel.name: build_module(kernel) for kernel in kernels}
     for kernel in kernels:
         if kernel.name in PACKAGES:
             build_by_dkms(kernel)
     # One after the other: guests that share cores wait for each other's spinning.
-    passed = [boot(k, module, rest) for k, module in zip(kernels, modules, strict=True)]
+    passed = [boot(k, modules[k.name], rest) for k in kernels if k.name in names]
     return 0 if all(passed) else 1
 
 
