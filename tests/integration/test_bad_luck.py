@@ -208,6 +208,7 @@ def slow_life(serve: Serve, tmp_path: Path) -> Callable[..., Service]:
     return start
 
 
+@pytest.mark.long
 def test_a_stream_that_uses_up_the_grace_time_leaves_the_lifespan_its_own(slow_life: Serve) -> None:
     service = slow_life("--timeout-graceful-shutdown", "0.5", END="2.5")
     with connect(service.address) as client:
@@ -745,6 +746,7 @@ def test_a_service_manager_hears_of_reloads_and_that_we_live(serve: Serve, tmp_p
         hear("STOPPING=1")
 
 
+@pytest.mark.long
 @ON_ONE_LOOP
 def test_a_watchdog_is_not_told_that_all_is_well_when_every_worker_hangs(
     serve: Serve, tmp_path: Path
@@ -941,6 +943,7 @@ async def app(scope, receive, send):
 """
 
 
+@pytest.mark.long
 def test_workers_that_hang_are_replaced(serve: Serve, tmp_path: Path) -> None:
     """All of them; what waits in their queues waits for their successors. It is told what they did,
     before; and one that is only busy is left alone."""
@@ -983,6 +986,7 @@ def app(environ, start_response):
 """
 
 
+@pytest.mark.long
 @ON_ONE_LOOP
 def test_a_pool_of_threads_that_hangs_is_replaced(serve: Serve, tmp_path: Path) -> None:
     """When no thread is free; threads that wait for their clients, to send or to receive, are no

@@ -10,6 +10,7 @@ from collections import Counter
 from collections.abc import Callable
 from functools import partial
 
+import pytest
 from support.client import Address, ask, connect, receive_all
 from support.service import Service, stand_still, until
 
@@ -86,6 +87,7 @@ def test_one_that_stood_still_comes_back(serve: Serve) -> None:
     until(lambda: int(ask(service.address)) == stopped, "it serves again")
 
 
+@pytest.mark.long
 def test_one_that_is_retired_while_it_blocks_keeps_nobody_waiting(serve: Serve) -> None:
     """Both are held up, the one that goes for longer: the one that stays takes all that waits."""
     service = serve("targets:Blocks", "--workers", "2", "--steer", "spread")
@@ -120,6 +122,7 @@ def descriptors(pid: int, most: int) -> None:
     resource.prlimit(pid, resource.RLIMIT_NOFILE, (most, hard))
 
 
+@pytest.mark.long
 def test_what_came_to_a_sibling_while_accepting_paused(serve: Serve) -> None:
     """Told by edges, of which none comes again: after the pause all queues are looked at."""
     service = serve("targets:Held", "--workers", "2", "--steer", "spread")

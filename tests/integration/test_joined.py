@@ -61,6 +61,7 @@ def stranger(address: Address) -> Iterator[None]:
             process.kill()
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loop", ["uvloop"], indirect=True)  # 10 s
 def test_a_stranger_at_the_services_address(serve: Callable[..., Service]) -> None:
     service = serve("targets:Who", "--workers", "2")
@@ -75,6 +76,7 @@ def test_a_stranger_at_the_services_address(serve: Callable[..., Service]) -> No
     assert set(shake(service.address, 50)) <= set(service.workers())
 
 
+@pytest.mark.long
 @pytest.mark.parametrize("loop", ["uvloop"], indirect=True)
 def test_a_stranger_where_nothing_steers(serve: Callable[..., Service]) -> None:
     """It gets its share then, and that is what is said."""
