@@ -83,12 +83,12 @@ test-programs: $(VENV)/installed $(VENV)/tools
 	@$(BIN)/pip install -q --group programs
 	$(BIN)/pytest tests/programs tests/asgi tests/integration -m "programs or long" -raP $(PYTEST_ARGS)
 
-# A wheel for every CPython, machine and libc, and the sdist, into dist/: some six minutes.
+# A wheel for every CPython, machine and libc, and the sdist, into dist/: some four minutes.
 WHEELS = $(VENV)-wheels
 wheels: $(WHEELS)/ready
 	$(WHEELS)/bin/python deploy/wheels.py $(WHEELS_ARGS)
 
-# For the free-threaded Pythons it compiles; no more can be done without one.
+# Whether it compiles for the free-threaded Pythons; there is none here that could run it.
 free-threaded: $(WHEELS)/ready
 	$(WHEELS)/bin/python deploy/wheels.py --free-threaded
 

@@ -9,9 +9,11 @@ import sys
 from pathlib import Path
 
 from fresh import INSTALLERS
+from guest import watch
 from machines import BUILD, MACHINES, ORDINARY, lend_wheels, made
 
 NAME = "debian-13-arm64"
+MINUTES = 20
 # Its first process, in a root of memory.
 INIT = """#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
@@ -54,15 +56,7 @@ def main() -> None:
         "-nic",
         "none",
     ]
-    guest = subprocess.Popen(
-        command, stdin=subprocess.DEVNULL, stdout=subprocess.PIPE, text=True, errors="replace"
-    )
-    assert guest.stdout is not None
-    said = set()
-    for line in guest.stdout:
-        said.add(line.strip())
-        print(f"[arm64] {line.rstrip()}", flush=True)
-    guest.wait()
+    said = watch("arm64", command, MINUTES)
     shutil.rmtree(root)
     sys.exit(0 if "fresh: passed" in said else "test-arm64: failed")
 

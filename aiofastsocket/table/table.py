@@ -50,9 +50,9 @@ class ListenTable(Readable):
     first_is_slot: slot 0 is `sock` itself, for programs in which nobody accepts from it otherwise.
     supervised: this process alone decides on steering, and restores the shared page from what it
         knows, should one of those that serve the table have written nonsense there.
-    all_served: whoever serves the table looks after every slot, as LocalListener and the loops do:
-        where the kernel takes no steering program its own hash may then choose among them ("hash"),
-        instead of everybody's accepting from `sock`.
+    all_served: those that serve the table look after every slot, as LocalListener and the loops do.
+        Where the kernel takes no steering program its own hash may then choose among them ("hash");
+        else `sock` is shared there.
 
     Where the kernel or a sandbox refuses a call that slots need, `sock` is shared too, and a
     warning is logged, once in a process.

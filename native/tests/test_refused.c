@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A table where the kernel takes no steering program: its own hash over all slots, if whoever
- * serves them looks after all of them, whatever the page says.
+ * A table where the kernel takes no steering program. It is left to the kernel's own hash if all of
+ * its slots are looked after, and they are, whatever the page says; else the listener is shared.
  */
 #include "check.h"
 #include "table.h"

@@ -1,7 +1,8 @@
 """Kernels and sandboxes that refuse what the set-up asks for: gVisor, old container runtimes and
 systemd's SystemCallFilter do. A service and the loops go on with what is left, and say so once.
 
-The real thing cannot be had here, so seccomp(2) refuses: each call by each error that is seen.
+Such a kernel cannot be had here. seccomp(2) stands in for it, and refuses each call with every
+error that those are known to give.
 """
 
 import errno

@@ -16,7 +16,6 @@ import shlex
 import shutil
 import subprocess
 import sys
-import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -28,6 +27,7 @@ GUEST = Path(__file__).parent / "guest"
 BIN = Path(sys.executable).parent
 
 sys.path.insert(0, str(ROOT / "deploy"))
+from guest import watch  # noqa: E402
 from machines import made, run_in  # noqa: E402
 
 PACKAGES = {"6.1": "linux-image-amd64", "6.12": "linux-image-6.12-amd64"}
@@ -156,42 +156,18 @@ def boot(kernel: Kernel, module: Path, arguments: list[str]) -> bool:
     for option in BOOT:
         command += ["-a", option]
     # On debug udev takes too long to bring a port for what the tests say.
-    console = kernel.name == "debug"
-    began = time.monotonic()
-    said = run(kernel, [*command, "--show-boot-console"] if console else command)
+    console = [*command, "--show-boot-console"]
+    minutes, began = MINUTES[kernel.name], time.monotonic()
+    said = watch(kernel.name, console if kernel.name == "debug" else command, minutes)
     if kernel.release not in said:  # the first word of start.sh: no test has begun
         print(f"[{kernel.name}] did not come up; once more, with its console", flush=True)
-        said = run(kernel, [*command, "--show-boot-console"])
+        said = watch(kernel.name, console, minutes)
     passed = "guest: passed" in said
     verdict = "passed" if passed else "FAILED"
     print(
         f"[{kernel.name}] {kernel.release}: {verdict}, {time.monotonic() - began:.0f} s", flush=True
     )
     return passed
-
-
-def run(kernel: Kernel, command: list[str]) -> set[str]:
-    """Boot it and show what it says; the lines of that."""
-    process = subprocess.Popen(
-        command,
-        cwd=ROOT,
-        env=os.environ | {"PATH": f"{BIN}:{os.environ['PATH']}:/usr/sbin"},
-        stdin=subprocess.DEVNULL,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.STDOUT,
-        text=True,
-        errors="replace",
-    )
-    ends = threading.Timer(MINUTES[kernel.name] * 60, process.kill)
-    ends.start()
-    assert process.stdout is not None
-    said = set()
-    for line in process.stdout:
-        said.add(line.strip())
-        print(f"[{kernel.name}] {line.rstrip()}", flush=True)
-    process.wait()
-    ends.cancel()
-    return said
 
 
 def main() -> int:

@@ -33,8 +33,9 @@
 /* The process that makes the table supervises those that serve it: it alone decides on steering and
  * reviews it, and restores a page that makes no sense from what it knows (info.restored). */
 #define FS_SUPERVISED 0x2u
-/* Whoever serves the table looks after slots that nobody has claimed, so where the kernel takes no
- * steering program its own hash over all slots will do. Without the flag the listener is shared. */
+/* Those that serve the table look after slots that nobody has claimed, too. So where the kernel
+ * takes no steering program its own hash over all slots will do; without the flag the listener is
+ * shared there. */
 #define FS_HASH_WILL_DO 0x4u
 
 enum fs_backend { FS_BACKEND_AUTO, FS_BACKEND_DEVICE, FS_BACKEND_REUSEPORT, FS_BACKEND_OFF };
