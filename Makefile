@@ -10,7 +10,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 SOURCES := $(shell find aiofastsocket native pyproject.toml LICENSE README.md -type f \
              -not -path '*/__pycache__/*' -not -path 'native/tests/*')
 
-.PHONY: serve dev quick test test-native test-python test-programs test-sanitized test-kernel test-kernel-debug wheels free-threaded test-fresh test-arm64 test-newer release-check fuzz fuzz-page module bench bench-full lint format clean
+.PHONY: serve dev quick test test-native test-python test-programs test-over-tls test-sanitized test-kernel test-kernel-debug wheels free-threaded test-fresh test-arm64 test-newer release-check fuzz fuzz-page module bench bench-full lint format clean
 
 serve: $(VENV)/installed
 	@echo "In another terminal:  curl http://$(HOST):$(PORT)/        (and again: the workers take turns)"
@@ -22,7 +22,7 @@ serve: $(VENV)/installed
 DEV = $(VENV)-dev
 dev: $(DEV)/ready
 	@PATH="$(abspath $(DEV))/bin:$$PATH" $(DEV)/bin/pip install -q --no-build-isolation --no-deps -e . \
-	  -C build-dir=build/dev -C cmake.define.FS_WERROR=ON -C cmake.define.FS_TESTS=ON
+	  -C build-dir=build/dev -C cmake.build-type=RelWithDebInfo -C cmake.define.FS_WERROR=ON -C cmake.define.FS_TESTS=ON
 
 $(DEV)/ready: pyproject.toml
 	@echo "making $(DEV) ..."
@@ -53,16 +53,20 @@ test-native: $(VENV)/tools
 test-python: $(VENV)/installed $(VENV)/tools packages
 	$(BIN)/pytest $(PYTEST_ARGS)
 
-# What runs on the pump, and workers that come, go and break things, with the package built under
-# AddressSanitizer and UndefinedBehaviorSanitizer.
+# What runs on the pump, HTTP, and workers that come, go and break things, with the package built
+# under AddressSanitizer and UndefinedBehaviorSanitizer.
+# A fork beside another thread is left out: this AddressSanitizer may have its allocator locked then.
 # Leaks are counted by the tests; the interpreter keeps memory that LeakSanitizer would tell of.
 SANITIZED = $(VENV)-sanitized
 WITH_SANITIZERS = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
   ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc
 test-sanitized: $(SANITIZED)/installed
-	$(WITH_SANITIZERS) $(SANITIZED)/bin/pytest tests/loops $(PYTEST_ARGS)
+	$(WITH_SANITIZERS) $(SANITIZED)/bin/pytest tests/loops $(PYTEST_ARGS) \
+	  --deselect tests/loops/test_the_rest.py::test_fork_beside_a_running_loop
 	$(WITH_SANITIZERS) $(SANITIZED)/bin/pytest -k uvloop \
 	  $(addprefix tests/integration/test_,crash.py reload.py even.py hostile_worker.py)
+	$(WITH_SANITIZERS) $(SANITIZED)/bin/pytest -k "(uvloop and not memory) or exchange or corpus" \
+	  $(addprefix tests/asgi/test_,exchange.py corpus.py http.py responses.py websocket.py wsgi.py faults.py limits.py tls.py tls_certificates.py)
 
 $(SANITIZED)/installed: $(VENV)/installed
 	@$(MAKE) --no-print-directory VENV=$(SANITIZED) $(SANITIZED)/tools
@@ -71,7 +75,7 @@ $(SANITIZED)/installed: $(VENV)/installed
 
 # Beside the peers, in turns: benchmarks/README.md.
 bench bench-full:
-	@$(call install,cc wrk nginx haproxy lighttpd,gcc wrk nginx-light haproxy lighttpd)
+	@$(call install,cc wrk ab curl openssl nginx haproxy lighttpd,gcc wrk apache2-utils curl openssl nginx-light haproxy lighttpd)
 	$(PYTHON) benchmarks/run.py $(if $(filter bench-full,$@),--full) $(BENCH_ARGS)
 
 # Other people's servers, plain and with libfsocket.so: minutes, so not part of `test`.
@@ -81,7 +85,11 @@ test-programs: $(VENV)/installed $(VENV)/tools
 	  nginx-light haproxy lighttpd apache2 redis-server redis-tools memcached nodejs postgresql apache2-utils wrk \
 	  uwsgi-core uwsgi-plugin-python3 unbound h2o mosquitto valgrind)
 	@$(BIN)/pip install -q --group programs
-	$(BIN)/pytest tests/programs tests/asgi tests/integration -m "programs or long" -raP $(PYTEST_ARGS)
+	$(BIN)/pytest tests/programs tests/asgi tests/integration tests/conformance -m "programs or long" -raP $(PYTEST_ARGS)
+
+# HTTP once more, every service over TLS.
+test-over-tls: $(VENV)/installed $(VENV)/tools packages
+	TEST_OVER_TLS=1 $(BIN)/pytest tests/asgi -k "not uvicorn and not test_tls" $(PYTEST_ARGS)
 
 # A wheel for every CPython, machine and libc, and the sdist, into dist/: some four minutes.
 WHEELS = $(VENV)-wheels
@@ -121,11 +129,11 @@ $(WHEELS)/ready: pyproject.toml
 
 # Random bytes against the HTTP layer, for so many seconds. What is new stays in build/fuzz.
 FUZZ_SECONDS ?= 60
-fuzz: $(VENV)/installed
+fuzz: $(VENV)/installed $(VENV)/tools
 	@$(BIN)/pip install -q --group fuzz
 	@mkdir -p build/fuzz
 	$(BIN)/python tests/fuzz/run.py -max_total_time=$(FUZZ_SECONDS) -max_len=2000 \
-	  -artifact_prefix=build/fuzz/ build/fuzz tests/fuzz/corpus
+	  -dict=tests/fuzz/http.dict -artifact_prefix=build/fuzz/ build/fuzz tests/fuzz/corpus
 
 # Random bytes in the place of a listen table's page.
 fuzz-page:

@@ -19,6 +19,10 @@ class SetupError(FastsocketError):
     """The arguments are fine, but this machine will not have it: port in use, no such device."""
 
 
+class ClientDisconnected(ConnectionError):
+    """The client is gone; raised by an application's send()."""
+
+
 def told(command: str, error: FastsocketError | OSError) -> int:
     """Say one line of it on standard error; the exit code: 2 the arguments are wrong, 1 the
     environment will not have it."""

@@ -6,6 +6,8 @@ only used, not overridden, is a function here.
 """
 
 import socket
+import ssl
+from typing import Any
 
 SOCKET = {
     "_io_refs": "a table keeps its socket open, as file objects made of a socket do",
@@ -73,24 +75,6 @@ TRANSPORT = {
     "_force_close": "a transport that failed",
 }
 
-SSL_PROTOCOL = {
-    "_loop": "of the timer at its end",
-    "_transport": "ours, below it",
-    "_app_protocol": "the user's, above it",
-    "_app_transport": "what start_tls returns",
-    "_pause_reading": "what comes with the last of a handshake is told a little later",
-    "_resume_reading": "the same",
-    "_set_app_protocol": "overridden: on uvloop's loop one with get_buffer() is buffered, as there",
-    "_app_protocol_is_buffer": "the same",
-    "_app_protocol_get_buffer": "the same",
-    "_app_protocol_buffer_updated": "the same",
-    "_app_reading_paused": "the client's end is told all the same",
-    "_get_write_buffer_size": "overridden: what waits below counts too",
-    "_check_shutdown_timeout": "overridden: a client that reads on gets more time",
-    "_shutdown_timeout_handle": "its timer",
-    "_ssl_shutdown_timeout": "its seconds",
-}
-
 STREAM_PROTOCOL = {
     "_stream_reader": "start_tls looks for bytes that came before it",
 }
@@ -99,9 +83,8 @@ STREAM_READER = {
     "_buffer": "the bytes",
 }
 
-SSLPROTO = {
-    "SSLProtocol": "TLS on our transports is asyncio's",
-    "_SSLProtocolTransport": "whether a transport is that",
+SSL_MODULE = {
+    "_test_decode_cert": "the names and the end of a certificate in a file",
 }
 
 UVLOOP = {
@@ -111,6 +94,12 @@ UVLOOP = {
 UVLOOP_MODULE = {
     "libuv_get_loop_t_ptr": "libuv's loop, for what uvloop does not offer (_native/libuv.py)",
 }
+
+
+def decode_certificate(path: str) -> Any:
+    """What ssl.SSLSocket.getpeercert tells, of the first certificate in a file. Raises
+    ssl.SSLError."""
+    return ssl._ssl._test_decode_cert(path)  # type: ignore[attr-defined]
 
 
 def keep_open(sock: socket.socket) -> None:

@@ -2,12 +2,25 @@
 
 import json
 import os
+import re
 import subprocess
+import sys
 from collections.abc import Callable
 from typing import Any
 
 from peers import BUILD, HERE, client_core
-from scenarios import Arrivals, Echo, Flood, Idle, Load, Wrk
+from scenarios import (
+    Arrivals,
+    Download,
+    Echo,
+    Flood,
+    Handshakes,
+    Idle,
+    Load,
+    TlsIdle,
+    WebSockets,
+    Wrk,
+)
 
 # What every client says: requests, errors, seconds, and p50, p99, p999 in microseconds; our own
 # adds the share of latencies that exceed 10 ms.
@@ -21,15 +34,27 @@ class Void(Exception):
     """A run that says nothing, and why."""
 
 
-def _command(load: Load, port: int, seconds: int, seed: int) -> list[str]:
+def _command(load: Load, port: int, seconds: int, seed: int, *, tls: bool) -> list[str]:
     own = str(BUILD / "bin" / "client")
+    url = f"{'https' if tls else 'http'}://127.0.0.1:{port}"
     match load:
-        case Wrk(connections, headers, _):
+        case Wrk(connections, headers, _, path, body):
             said = [word for header in headers for word in ("-H", header)]
             options = ["-t1", f"-c{connections}", f"-d{seconds}s", "-s", str(HERE / "wrk.lua")]
-            return ["wrk", *options, *said, f"http://127.0.0.1:{port}/"]
+            posted = ["--", str(body)] if body else []
+            return ["wrk", *options, *said, url + path, *posted]
+        case Handshakes(connections):
+            counted = ["-t", str(seconds), "-n", "10000000", "-s", "20"]
+            return ["ab", "-q", "-c", str(connections), *counted, f"{url}/"]
+        case Download(mebibytes):
+            said = ["-sSfk", "-o", "/dev/null", "-w", "%{time_total} %{size_download}"]
+            return ["curl", *said, f"{url}/{mebibytes * 16}"]
+        case TlsIdle(connections, kind):
+            return [sys.executable, str(HERE / "tls_idle.py"), str(port), str(connections), kind]
         case Echo(connections, size):
             return [own, "echo", str(port), str(connections), str(size), str(seconds)]
+        case WebSockets(connections, size):
+            return [own, "websocket", str(port), str(connections), str(size), str(seconds)]
         case Idle(connections):
             return [own, "idle", str(port), str(connections), str(seconds)]
         case Flood(connections):
@@ -39,16 +64,53 @@ def _command(load: Load, port: int, seconds: int, seed: int) -> list[str]:
             return [own, "short", str(port), str(count), str(rate), str(block), str(seed)]
 
 
-def run(load: Load, port: int, seconds: int, seed: int, begun: Callable[[], None]) -> Result:
+def _ab(output: str) -> Result:
+    """What ab has printed: times are milliseconds there."""
+
+    def number(pattern: str) -> float:
+        found = re.search(pattern, output)
+        return float(found[1]) if found else 0.0
+
+    return {
+        "requests": int(number(r"Complete requests:\s+(\d+)")),
+        "errors": int(number(r"Failed requests:\s+(\d+)")),
+        "seconds": number(r"Time taken for tests:\s+([\d.]+)"),
+        "p50": 1000 * number(r"50%\s+(\d+)"),
+        "p99": 1000 * number(r"99%\s+(\d+)"),
+        "p999": 1000 * number(r"100%\s+(\d+)"),
+    }
+
+
+def _result(load: Load, output: str) -> Result:
+    if isinstance(load, Handshakes):
+        return _ab(output)
+    if isinstance(load, Download):
+        seconds, size = map(float, output.split())
+        complete = int(size == load.mebibytes * 2**20)
+        times = dict.fromkeys(("p50", "p99", "p999"), seconds * 1e6)
+        return {"requests": complete, "errors": 1 - complete, "seconds": seconds, **times}
+    result: Result = json.loads(output.splitlines()[-1])
+    return result
+
+
+def run(
+    load: Load,
+    port: int,
+    seconds: int,
+    seed: int,
+    begun: Callable[[], None],
+    *,
+    tls: bool = False,
+) -> Result:
     """Run the load on the client's core; `begun` is called right before what is measured.
 
     Where there is chance in a load, runs with the same seed are the same. Raises Void.
     """
-    prepares = isinstance(load, Idle)  # it says when its connections are open, and waits
+    prepares = isinstance(load, Idle | TlsIdle)  # it says when its connections are open, and waits
     if not prepares:
         begun()
     with subprocess.Popen(
-        _command(load, port, seconds, seed),
+        _command(load, port, seconds, seed, tls=tls),
         stdin=subprocess.PIPE,
         stdout=subprocess.PIPE,
         text=True,
@@ -63,7 +125,7 @@ def run(load: Load, port: int, seconds: int, seed: int, begun: Callable[[], None
         output, _ = process.communicate()
     if process.returncode:
         raise Void(f"the client ended with {process.returncode}")
-    result: Result = json.loads(output.splitlines()[-1])
+    result = _result(load, output)
     if result["errors"] > result["requests"] / 100:
         raise Void(f"{result['errors']} requests failed, {result['requests']} did not")
     if result["requests"] < _ENOUGH_FOR_P999:

@@ -12,7 +12,7 @@ from typing import Any
 
 import clients
 from peers import Running, client_core
-from scenarios import Idle, Load
+from scenarios import Idle, Load, TlsIdle
 
 
 def _family(pid: int) -> list[int]:
@@ -33,6 +33,15 @@ def _threads(pid: int) -> list[Path]:
 def _cpu_ns(pid: int) -> int:
     """CPU time; of threads that ended, nothing."""
     return sum(int((task / "schedstat").read_text().split()[0]) for task in _threads(pid))
+
+
+def _modes(pid: int) -> tuple[int, int]:
+    """Ticks in user mode and in the kernel: what share each has of the CPU time."""
+    user = system = 0
+    for member in _family(pid):
+        words = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
+        user, system = user + int(words[11]), system + int(words[12])
+    return user, system
 
 
 def _sleeps(pid: int) -> int:
@@ -70,12 +79,15 @@ class _Meter:
         self.memory_growth = _memory(self._target.pid) - self._memory
         self._cores = {c: _core_times(c) for c in self._target.cores | {client_core()}}
         self._sleeps = _sleeps(self._target.pid)
+        self._modes = _modes(self._target.pid)
         self._time = time.monotonic_ns()
         self._cpu = _cpu_ns(self._target.pid)
 
     def stop(self) -> None:
         self.cpu_ns = _cpu_ns(self._target.pid) - self._cpu
         self.wall_ns = time.monotonic_ns() - self._time
+        user, system = (b - a for a, b in zip(self._modes, _modes(self._target.pid), strict=True))
+        self.user_share = user / max(1, user + system)
         self.sleeps = _sleeps(self._target.pid) - self._sleeps
         self.busy = {}
         for core, (busy, total) in self._cores.items():
@@ -86,15 +98,18 @@ class _Meter:
 def measure(target: Running, load: Load, seconds: int, seed: int) -> dict[str, Any]:
     """One line of the results: what the client says, and what the server used for it."""
     meter = _Meter(target)
-    result = clients.run(load, target.port, seconds, seed, meter.start)
+    secure = target.server.tls
+    result = clients.run(load, target.port, seconds, seed, meter.start, tls=secure)
     meter.stop()
     result["cpu_us"] = meter.cpu_ns / 1000 / result["requests"]
+    result["user_us"] = result["cpu_us"] * meter.user_share
+    result["system_us"] = result["cpu_us"] - result["user_us"]
     result["rate"] = result["requests"] / result["seconds"]
     result["sleeps"] = meter.sleeps / result["requests"]
     result["server_share"] = meter.cpu_ns / meter.wall_ns / len(target.cores)
     result["server_core"] = sum(meter.busy[c] for c in target.cores) / len(target.cores)
     result["client_core"] = meter.busy[client_core()]
-    if isinstance(load, Idle):
+    if isinstance(load, Idle | TlsIdle):
         result["memory"] = meter.memory_growth / load.connections
     return {
         key: round(value, 5) if isinstance(value, float) else value for key, value in result.items()

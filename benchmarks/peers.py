@@ -9,6 +9,7 @@ import os
 import shutil
 import signal
 import socket
+import ssl
 import string
 import subprocess
 import sys
@@ -87,6 +88,16 @@ def compile_programs() -> Path:
     return folder
 
 
+def make_certificate() -> None:
+    """Of ECDSA P-256, with its key in PKCS#8."""
+    folder = BUILD / "tls"
+    folder.mkdir(parents=True, exist_ok=True)
+    command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30"
+    command += " -subj /CN=localhost -addext subjectAltName=DNS:localhost"
+    files = ["-keyout", str(folder / "key.pem"), "-out", str(folder / "cert.pem")]
+    subprocess.run([*command.split(), *files], check=True, capture_output=True)
+
+
 def server_cores(workers: int) -> set[int]:
     """A core a worker, as far as they go; the last is the client's."""
     return set(sorted(os.sched_getaffinity(0))[:-1][:workers])
@@ -126,6 +137,8 @@ def _command(server: Server, folder: Path, port: int) -> list[str]:
         "backlog": str(BACKLOG),
         "workers": str(server.workers),
         "listen": server.listen,
+        "cert": str(BUILD / "tls" / "cert.pem"),
+        "key": str(BUILD / "tls" / "key.pem"),
     }
     if server.config:
         template = string.Template((HERE / "conf" / server.config).read_text())
@@ -138,10 +151,13 @@ def _command(server: Server, folder: Path, port: int) -> list[str]:
     return [program, *command[1:]]
 
 
-def _answers(port: int) -> bool:
+def _answers(port: int, *, tls: bool) -> bool:
     """Whether a request gets an answer; an echo is one."""
+    context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
+    context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
-        with socket.create_connection(("127.0.0.1", port), 5) as client:
+        plain = socket.create_connection(("127.0.0.1", port), 5)
+        with context.wrap_socket(plain) if tls else plain as client:
             client.sendall(b"GET / HTTP/1.1\r\nHost: localhost\r\nConnection: close\r\n\r\n")
             return client.recv(1) != b""
     except OSError:
@@ -156,18 +172,21 @@ def running(server: Server) -> Iterator[Running]:
     with tempfile.TemporaryDirectory() as name, tempfile.TemporaryFile() as errors:
         folder = Path(name)
         folder.chmod(0o755)  # some servers drop root and read it then
-        process = subprocess.Popen(
-            _command(server, folder, port),
-            env=os.environ | {"PATH": SEARCH_PATH},
-            stdin=subprocess.DEVNULL,
-            stdout=errors,
-            stderr=errors,
-            start_new_session=True,  # the group that is ended below
-            preexec_fn=lambda: os.sched_setaffinity(0, cores),
-        )
+        try:
+            process = subprocess.Popen(
+                _command(server, folder, port),
+                env=os.environ | {"PATH": SEARCH_PATH},
+                stdin=subprocess.DEVNULL,
+                stdout=errors,
+                stderr=errors,
+                start_new_session=True,  # the group that is ended below
+                preexec_fn=lambda: os.sched_setaffinity(0, cores),
+            )
+        except OSError as error:
+            raise CannotStart(str(error)) from error
         try:
             end = time.monotonic() + 10
-            while not _answers(port):
+            while not _answers(port, tls=server.tls):
                 if process.poll() is not None or time.monotonic() > end:
                     errors.seek(0)
                     said = errors.read().decode(errors="replace").strip() or "no answer"

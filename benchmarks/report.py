@@ -19,6 +19,8 @@ DISTURBED = 0.10
 
 _FORMATS: dict[str, tuple[str, Callable[[float], str]]] = {
     "cpu_us": ("CPU µs per {unit}", lambda v: f"{v:.2f}"),
+    "user_us": ("user", lambda v: f"{v:.2f}"),
+    "system_us": ("system", lambda v: f"{v:.2f}"),
     "rate": ("{unit}s/s", lambda v: f"{v:,.0f}"),
     "p50": ("p50 ms", lambda v: f"{v / 1000:.2f}"),
     "p99": ("p99 ms", lambda v: f"{v / 1000:.2f}"),

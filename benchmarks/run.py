@@ -75,17 +75,19 @@ def main() -> None:
     parser.add_argument("--full", action="store_true", help="longer, and more rounds")
     parser.add_argument("--scenario", nargs="+", choices=[s.name for s in SCENARIOS], default=[])
     parser.add_argument("--only", nargs="+", default=[], help="servers: ours, uvloop, c, nginx ...")
+    parser.add_argument("--into", help="keep the report of a choice in results/INTO")
     parser.add_argument("--rounds", type=int, help="default: 5, with --full 7")
     args = parser.parse_args()
     if len(os.sched_getaffinity(0)) < 2:
         sys.exit("two cores are needed: one for the server, one for the client")
-    for program in ("cc", "wrk"):
+    for program in ("cc", "wrk", "ab", "curl", "openssl"):
         if shutil.which(program) is None:
             sys.exit(f"{program} is needed and not installed")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
     peers.compile_programs()
+    peers.make_certificate()
     rounds = args.rounds or (7 if args.full else 5)
     chosen = [s for s in SCENARIOS if not args.scenario or s.name in args.scenario]
     servers = [server for s in chosen for server in s.servers if _chosen(server, args.only)]
@@ -98,8 +100,12 @@ def main() -> None:
         "versions": machine.versions(),
         "scenarios": [run(s, rounds, args.full, args.only) for s in chosen],
     }
-    partial = args.scenario or args.only
-    write(data, peers.BUILD / "results" if partial else peers.HERE / "results")
+    folder = peers.HERE / "results"
+    if args.into:
+        folder /= args.into
+    elif args.scenario or args.only:
+        folder = peers.BUILD / "results"
+    write(data, folder)
 
 
 def write(data: dict[str, Any], folder: Path) -> None:

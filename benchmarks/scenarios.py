@@ -15,7 +15,9 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "asyncio": (),
     "ours-fastapi": (OURS, "fastapi"),
     "uvicorn": ("uvicorn", "httptools", "uvloop", "fastapi"),
-    "granian": ("granian", "uvloop"),
+    "granian": ("granian", "uvloop", "fastapi"),
+    "peregrine": ("peregrine-server", "uvloop", "fastapi"),
+    "h2corn": ("h2corn", "uvloop", "fastapi"),
     "hypercorn": ("hypercorn", "uvloop"),
     "gunicorn": ("gunicorn", "uvloop", "httptools"),
     "report": ("matplotlib",),
@@ -27,7 +29,8 @@ class Server:
     """One way to run a server, under a name that the scenario's table shows.
 
     In `command`, {env} is the environment's folder, {apps} and {bin} our Python and C servers,
-    {dir} a folder for this run, {config} the file made of conf/`config`, with `listen` in it.
+    {dir} a folder for this run, {config} the file made of conf/`config`, with `listen` in it,
+    {cert} and {key} a certificate and its key.
     """
 
     name: str
@@ -36,6 +39,7 @@ class Server:
     workers: int = 1
     config: str | None = None
     listen: str = ""
+    tls: bool = False
 
 
 @dataclass(frozen=True)
@@ -45,11 +49,47 @@ class Wrk:
     connections: int
     headers: tuple[str, ...] = ("Connection: close",)
     unit: str = "connection"
+    path: str = "/"
+    body: int = 0  # bytes to POST
+
+
+@dataclass(frozen=True)
+class Handshakes:
+    """One request a connection, each with a full handshake (ab): wrk resumes its sessions."""
+
+    connections: int
+    unit = "connection"
+
+
+@dataclass(frozen=True)
+class Download:
+    """One response of so many MiB after the other (curl)."""
+
+    mebibytes: int
+    unit = "response"
+
+
+@dataclass(frozen=True)
+class TlsIdle:
+    """TLS connections that say nothing (any more): see tls_idle.py for `kind`."""
+
+    connections: int
+    kind: str
+    unit = "connection"
 
 
 @dataclass(frozen=True)
 class Echo:
     """Messages there and back on long connections, one on its way in each."""
+
+    connections: int
+    size: int
+    unit = "message"
+
+
+@dataclass(frozen=True)
+class WebSockets:
+    """The same of WebSocket messages."""
 
     connections: int
     size: int
@@ -81,7 +121,7 @@ class Arrivals:
     unit = "connection"
 
 
-Load = Wrk | Echo | Idle | Flood | Arrivals
+Load = Wrk | Handshakes | Download | Echo | WebSockets | Idle | TlsIdle | Flood | Arrivals
 
 
 @dataclass(frozen=True)
@@ -170,13 +210,32 @@ def _program(
     return Server(name, (*before, *command), environment, workers, config, listen)
 
 
-def _asgi(peer: str, app: str = "hello_asgi", *, name: str = "", workers: int = 1) -> Server:
-    """An ASGI server with an application of apps/, without its access log.
+_TLS = {
+    "ours": ("--ssl-certfile", "{cert}", "--ssl-keyfile", "{key}"),
+    "uvicorn": ("--ssl-certfile", "{cert}", "--ssl-keyfile", "{key}"),
+    "granian": ("--ssl-certificate", "{cert}", "--ssl-keyfile", "{key}"),
+    "peregrine": ("--no-http2", "--tls-cert", "{cert}", "--tls-key", "{key}"),
+    "h2corn": ("--certfile", "{cert}", "--keyfile", "{key}"),
+}
 
-    peer: "ours", or "ours-now" without deferred accept, "uvicorn", "granian", "hypercorn" or
-    "gunicorn".
+
+def _asgi(
+    peer: str,
+    app: str = "hello_asgi",
+    *,
+    name: str = "",
+    workers: int = 1,
+    tls: bool = False,
+    more: tuple[str, ...] = (),
+) -> Server:
+    """A server with an application of apps/, on ASGI or WSGI by its name, without its access log.
+
+    peer: "ours", or "ours-now" without deferred accept, "ours-log" with the log, "ours-loop" with
+    WSGI on its loop's thread, "uvicorn", "granian", "peregrine", "h2corn", "hypercorn", "gunicorn".
     """
     target, many = f"{app}:app", ("--workers", "{workers}")
+    interface = "wsgi" if app.endswith("wsgi") else "asgi"
+    worker = ("gthread", "--threads", "10") if interface == "wsgi" else ("asgi",)
     address = ("--host", "127.0.0.1", "--port", "{port}")
     ours = ("{env}/bin/aiofastsocket", "serve", target, "--app-dir", "{apps}", "--no-access-log")
     elsewhere = ("env", "PYTHONPATH={apps}")
@@ -184,30 +243,57 @@ def _asgi(peer: str, app: str = "hello_asgi", *, name: str = "", workers: int = 
     commands = {
         "ours": (*ours, *address, *many, "--backlog", "{backlog}"),
         "ours-now": (*ours, *address, *many, "--backlog", "{backlog}", "--no-defer-accept"),
+        "ours-loop": (*ours, *address, *many, "--backlog", "{backlog}", "--wsgi-threads", "0"),
+        "ours-log": (*ours, "--access-log", *address, *many, "--backlog", "{backlog}"),
         "uvicorn": (
             *("{env}/bin/uvicorn", target, "--app-dir", "{apps}", *quiet, *address, *many),
             *("--backlog", "{backlog}", "--loop", "uvloop", "--http", "httptools"),
         ),
         "granian": (
-            *("{env}/bin/granian", target, "--interface", "asgi", "--working-dir", "{apps}"),
+            *("{env}/bin/granian", target, "--interface", interface, "--working-dir", "{apps}"),
             *(*quiet, *address, *many, "--backlog", "{backlog}", "--loop", "uvloop"),
         ),
+        "peregrine": (
+            *("{env}/bin/peregrine", "--python-path", "{apps}", *address, *many),
+            *("--backlog", "{backlog}", target),
+        ),
+        "h2corn": ("{env}/bin/h2corn", "--app-dir", "{apps}", *address, *many, target),
         "hypercorn": (
             *(*elsewhere, "{env}/bin/hypercorn", target, "--bind", "127.0.0.1:{port}"),
             *(*many, "--backlog", "{backlog}", "--worker-class", "uvloop"),
         ),
         "gunicorn": (
             *(*elsewhere, "{env}/bin/gunicorn", target, "--bind", "127.0.0.1:{port}"),
-            *(*many, "--backlog", "{backlog}", "--worker-class", "asgi", "--log-level", "warning"),
+            *(*many, "--backlog", "{backlog}", "--worker-class", *worker, "--log-level", "warning"),
         ),
     }
     environment = peer.partition("-")[0]
     if environment == "ours" and app == "json_fastapi":
         environment = "ours-fastapi"
-    return Server(name or peer, commands[peer], environment, workers)
+    command = commands[peer]
+    if tls:
+        own = _TLS[environment]
+        if peer in ("peregrine", "h2corn"):  # their targets come last
+            command = (*command[:-1], *own, command[-1])
+        else:
+            command = (*command, *own)
+    return Server(name or peer, (*command, *more), environment, workers, tls=tls)
 
 
 _ASGI_PEERS = ("uvicorn", "granian", "hypercorn", "gunicorn")
+_NATIVE_PEERS = ("peregrine", "granian", "h2corn")
+
+
+def _websocket(size: int, name: str) -> Scenario:
+    return Scenario(
+        name=f"websocket-{name}",
+        title=f"WebSocket echo, {size:,} bytes",
+        about="In plain ASGI; 64 connections, one message on its way in each.",
+        servers=tuple(_asgi(peer, "echo_asgi") for peer in ("ours", *_NATIVE_PEERS, "uvicorn")),
+        load=WebSockets(64, size),
+        against=(*_NATIVE_PEERS, "uvicorn"),
+        aims=(Aim(("ours",), ("peregrine",), 1.00), Aim(("ours",), ("granian",), 0.45)),
+    )
 
 
 def _shim(program: str, own_reuseport: str = "") -> Scenario:
@@ -226,6 +312,34 @@ def _shim(program: str, own_reuseport: str = "") -> Scenario:
         servers=tuple(servers),
         load=Wrk(64),
         against=("plain",),
+    )
+
+
+def _tls(
+    name: str,
+    title: str,
+    about: str,
+    load: Load,
+    aims: dict[str, float],
+    *,
+    app: str = "hello_asgi",
+    metric: str = "cpu_us",
+) -> Scenario:
+    """aims: by peer. Keys, and versions, are what each speaks with this client by itself."""
+    patient = {"ours": ("--timeout-keep-alive", "600", "--timeout-tls-handshake", "600")}
+    if isinstance(load, TlsIdle):
+        patient["uvicorn"] = ("--timeout-keep-alive", "600")
+    peers = ("uvicorn", "granian", "peregrine", "h2corn")
+    servers = (_asgi(peer, app, tls=True, more=patient.get(peer, ())) for peer in ("ours", *peers))
+    return Scenario(
+        name=f"tls-{name}",
+        title=f"TLS, {title}",
+        about=about,
+        servers=tuple(servers),
+        load=load,
+        against=peers,
+        metrics=(metric,),
+        aims=tuple(Aim(("ours",), (peer,), limit, metric) for peer, limit in aims.items()),
     )
 
 
@@ -355,28 +469,127 @@ SCENARIOS = (
         title="ASGI, short connections",
         about="Hello in plain ASGI, one request a connection, one worker. `ours` defers accept, "
         "which is what `serve` does; `ours-now` does not.",
-        servers=(*map(_asgi, ("ours", "ours-now", *_ASGI_PEERS)),),
+        servers=(*map(_asgi, ("ours", "ours-now", "peregrine", "h2corn", *_ASGI_PEERS)),),
         load=Wrk(64),
-        against=_ASGI_PEERS,
-        aims=(Aim(("ours",), ("granian",), 0.75), Aim(("ours",), ("uvicorn",), 0.36)),
+        against=("peregrine", "h2corn", *_ASGI_PEERS),
+        aims=(
+            Aim(("ours",), ("peregrine",), 0.70),
+            Aim(("ours",), ("granian",), 0.45),
+            Aim(("ours",), ("uvicorn",), 0.36),
+        ),
     ),
     Scenario(
         name="asgi-keep",
         title="ASGI, kept connections",
-        about="The same on 64 connections that go on.",
-        servers=(*map(_asgi, ("ours", *_ASGI_PEERS)),),
+        about="The same on 64 connections that go on. `ours-log` writes its access log to a file.",
+        servers=(*map(_asgi, ("ours", "ours-log", "peregrine", "h2corn", *_ASGI_PEERS)),),
         load=Wrk(64, headers=(), unit="request"),
-        against=_ASGI_PEERS,
-        aims=(Aim(("ours",), ("granian",), 0.90), Aim(("ours",), ("uvicorn",), 0.75)),
+        against=("peregrine", "h2corn", *_ASGI_PEERS),
+        aims=(
+            Aim(("ours",), ("peregrine",), 1.00),
+            Aim(("ours",), ("granian",), 0.50),
+            Aim(("ours",), ("uvicorn",), 0.75),
+        ),
+    ),
+    _tls(
+        "keep",
+        "kept connections",
+        "Hello in plain ASGI over HTTP/1.1; 64 connections that go on; ECDSA P-256.",
+        Wrk(64, headers=(), unit="request"),
+        {"uvicorn": 0.40, "granian": 0.80, "peregrine": 1.25},
+    ),
+    _tls(
+        "short",
+        "a connection each, sessions resumed",
+        "The same, one request a connection; wrk resumes its session.",
+        Wrk(64),
+        {"uvicorn": 0.85, "granian": 2.0},
+    ),
+    _tls(
+        "full",
+        "a connection each, full handshakes",
+        "The same by ab, which does not resume.",
+        Handshakes(32),
+        {"uvicorn": 0.90},
+    ),
+    _tls(
+        "down",
+        "responses of 64 KiB",
+        "16 connections that go on.",
+        Wrk(16, headers=(), unit="request", path="/1"),
+        {"uvicorn": 0.80, "granian": 1.2},
+        app="bulk_asgi",
+    ),
+    _tls(
+        "up",
+        "requests of 64 KiB",
+        "16 connections that go on; the application reads the body.",
+        Wrk(16, headers=(), unit="request", body=65536),
+        {"uvicorn": 0.80, "granian": 1.2},
+        app="bulk_asgi",
+    ),
+    _tls(
+        "large",
+        "a response of 1 GiB",
+        "In parts of 64 KiB, to curl.",
+        Download(1024),
+        {"uvicorn": 0.80, "granian": 1.2},
+        app="bulk_asgi",
+    ),
+    *(
+        _tls(
+            f"idle-{kind}",
+            about,
+            "1,000 connections; memory as above.",
+            TlsIdle(1000, kind),
+            {"uvicorn": 0.45, "granian": 0.70} if kind == "idle" else {},
+            metric="memory",
+        )
+        for kind, about in (
+            ("idle", "idle connections that have asked once"),
+            ("silent", "connections that have sent nothing"),
+            ("partial", "connections with half a first record"),
+        )
+    ),
+    _websocket(100, "small"),
+    _websocket(16384, "large"),
+    Scenario(
+        name="wsgi-short",
+        title="WSGI, short connections",
+        about="Hello in plain WSGI, one request a connection, one worker with the threads that it "
+        "has by default (gunicorn: ten). `ours-loop` has none.",
+        servers=tuple(
+            _asgi(peer, "hello_wsgi")
+            for peer in ("ours", "ours-loop", "peregrine", "granian", "gunicorn")
+        ),
+        load=Wrk(64),
+        against=("peregrine", "granian", "gunicorn"),
+        aims=(Aim(("ours",), ("peregrine",), 0.75), Aim(("ours",), ("granian",), 0.55)),
+    ),
+    Scenario(
+        name="wsgi-keep",
+        title="WSGI, kept connections",
+        about="The same on 64 connections that go on.",
+        servers=tuple(
+            _asgi(peer, "hello_wsgi")
+            for peer in ("ours", "ours-loop", "peregrine", "granian", "gunicorn")
+        ),
+        load=Wrk(64, headers=(), unit="request"),
+        against=("peregrine", "granian", "gunicorn"),
+        aims=(Aim(("ours",), ("peregrine",), 1.10), Aim(("ours",), ("granian",), 0.55)),
     ),
     Scenario(
         name="fastapi-keep",
         title="FastAPI, kept connections",
         about="A small JSON document on 64 connections that go on: most is the framework's.",
-        servers=(_asgi("ours", "json_fastapi"), _asgi("uvicorn", "json_fastapi")),
+        servers=tuple(_asgi(peer, "json_fastapi") for peer in ("ours", *_NATIVE_PEERS, "uvicorn")),
         load=Wrk(64, headers=(), unit="request"),
-        against=("uvicorn",),
-        aims=(Aim(("ours",), ("uvicorn",), 0.90),),
+        against=(*_NATIVE_PEERS, "uvicorn"),
+        aims=(
+            Aim(("ours",), ("peregrine",), 1.00),
+            Aim(("ours",), ("granian",), 0.90),
+            Aim(("ours",), ("uvicorn",), 0.90),
+        ),
     ),
     Scenario(
         name="asgi-tail",

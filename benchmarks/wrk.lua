@@ -7,3 +7,11 @@ function done(summary, latency, requests)
         summary.duration / 1e6, latency:percentile(50), latency:percentile(99),
         latency:percentile(99.9)))
 end
+
+-- wrk ... URL -- SIZE: POST so many bytes.
+function init(args)
+    if args[1] then
+        wrk.method = "POST"
+        wrk.body = string.rep("x", tonumber(args[1]))
+    end
+end

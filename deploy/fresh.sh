@@ -32,7 +32,7 @@ APP
 before=$(find / -xdev -path /proc -prune -o -name '*fastsocket*' -print | sort)
 
 as_user "$python" -m venv venv
-as_user venv/bin/pip install -q --no-index --find-links /wheels 'aiofastsocket[wsgi]'
+as_user venv/bin/pip install -q --no-index --find-links /wheels aiofastsocket
 say "installed: $(as_user venv/bin/aiofastsocket --version)"
 
 start serve.log venv/bin/aiofastsocket serve app:app -w 2 -b 127.0.0.1:8000 --no-access-log

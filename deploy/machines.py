@@ -106,7 +106,7 @@ def lend_wheels(root: Path, python: str, *more: str, machine: str = "x86_64") ->
     command += ["--python-version", python, "--only-binary=:all:", "--find-links", str(folder)]
     for glibc in ("2_17", "2_28", "2_31"):
         command += ["--platform", f"manylinux_{glibc}_{machine}"]
-    subprocess.run([*command, f"aiofastsocket[wsgi] @ file://{wheels[0]}", *more], check=True)
+    subprocess.run([*command, f"aiofastsocket @ file://{wheels[0]}", *more], check=True)
 
 
 def run_in(root: Path, *command: str, seconds: int = 300) -> None:

@@ -8,7 +8,6 @@ import asyncio
 import logging
 import os
 import socket
-from asyncio.sslproto import _SSLProtocolTransport
 from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import Any, cast
@@ -24,7 +23,16 @@ from .forks import Forkable
 from .server import Server
 from .serving import ServerSide, Serving, Waiters
 from .sock_accept import Waiting, sock_accept
-from .transport import Pump, Transport, connections_of, over_tls, pump_for, send_file, start_tls
+from .transport import (
+    Pump,
+    SocketTransport,
+    TlsTransport,
+    connections_of,
+    over_tls,
+    pump_for,
+    send_file,
+    start_tls,
+)
 
 logger = logging.getLogger("aiofastsocket")
 
@@ -134,8 +142,8 @@ class Listening(Forkable):
 
     async def start_tls(self, transport: Any, *args: Any, **options: Any) -> Any:
         """As loop.start_tls."""
-        if isinstance(transport, Transport | _SSLProtocolTransport):
-            return await start_tls(self, transport, *args, **options)
+        if isinstance(transport, SocketTransport | TlsTransport):
+            return await start_tls(self.pump(), cast(Any, self), transport, *args, **options)
         base: Any = super()
         return await base.start_tls(transport, *args, **options)
 
@@ -149,7 +157,7 @@ class Listening(Forkable):
         fallback: bool = True,
     ) -> int:
         """As loop.sendfile."""
-        if not isinstance(transport, Transport):
+        if not isinstance(transport, SocketTransport | TlsTransport):
             base: Any = super()
             return cast(int, await base.sendfile(transport, file, offset, count, fallback=fallback))
         return await send_file(self, transport, file, offset, count, fallback)
@@ -233,6 +241,7 @@ class Listening(Forkable):
         assert table is not None
         if sslcontext is not None:
             protocol_factory = over_tls(
+                self.pump(),
                 cast(Any, self),
                 protocol_factory,
                 sslcontext,

@@ -12,7 +12,6 @@ registered yet is left alone and tried again later.
 import asyncio
 import errno
 import logging
-from asyncio.sslproto import _SSLProtocolTransport
 from collections.abc import Callable
 from typing import Any
 
@@ -61,15 +60,6 @@ class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
     @property
     def _debug(self) -> bool:
         return bool(self.get_debug())
-
-    # -- asyncio's ways, on our transports --
-
-    async def sendfile(self, transport: Any, *args: Any, **options: Any) -> int:
-        """As loop.sendfile."""
-        if isinstance(transport, _SSLProtocolTransport):
-            sendfile: Any = asyncio.BaseEventLoop.sendfile
-            return int(await sendfile(self, transport, *args, **options))
-        return await super().sendfile(transport, *args, **options)
 
     # -- listeners --
 

@@ -1,17 +1,20 @@
 """Server transports: a loop's pump, and the connections of one listen table on it.
 
-What is done for each connection is compiled (native/cython); here is what is done for each server.
+What is done for each connection is compiled (native/python); here is what is done for each server.
 """
 
 import asyncio
 import socket
 import ssl
-from asyncio.sslproto import SSLProtocol
 from collections.abc import Callable
 from contextvars import copy_context
-from typing import Any, cast
+from typing import Any
 
-from .._native.transports import Connections, Pump, Transport
+from .._native.connections import Connections
+from .._native.openssl import Buffers
+from .._native.pump import Pump
+from .._native.socket_transport import SocketTransport
+from .._native.tls import Tls, TlsTransport
 from ..address import common_name, is_tcp, parse
 from ..sockopt import look
 from ..table.part import pollers
@@ -20,12 +23,16 @@ from ..table.table import ListenTable
 __all__ = [
     "Connections",
     "Pump",
-    "Transport",
+    "SocketTransport",
+    "TlsTransport",
     "connections_of",
     "over_tls",
     "pump_for",
     "send_file",
 ]
+
+PART = 128 * 1024
+"""Bytes of a file that are read and encrypted at a time."""
 
 ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 
@@ -33,6 +40,7 @@ ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 def pump_for(loop: Any) -> Pump:
     """A new pump, turned by `loop`."""
     pump = Pump(loop, parse, takes_any_buffered(loop))
+    pump.tls_buffers = Buffers()
     pollers.add(pump)
     loop.add_reader(pump.fileno(), pump.turn)
     return pump
@@ -74,77 +82,34 @@ def takes_any_buffered(loop: Any) -> bool:
     return not isinstance(loop, asyncio.BaseEventLoop)
 
 
-class _Tls(cast(Any, SSLProtocol)):  # type: ignore[misc]
-    """asyncio's TLS, but for how a connection ends."""
-
-    _left = 0
-    _app_reading_paused: bool
-    _app_protocol_is_buffer: bool
-
-    def _set_app_protocol(self, app_protocol: Any) -> None:
-        super()._set_app_protocol(app_protocol)
-        if self._app_protocol_is_buffer or isinstance(app_protocol, asyncio.Protocol):
-            return
-        if takes_any_buffered(self._loop) and hasattr(app_protocol, "get_buffer"):
-            self._app_protocol_get_buffer = app_protocol.get_buffer
-            self._app_protocol_buffer_updated = app_protocol.buffer_updated
-            self._app_protocol_is_buffer = True
-
-    def eof_received(self) -> Any:
-        """While the protocol above reads nothing, asyncio keeps the client's end to itself, and
-        drops what is written. A protocol with `told_while_paused` is told at once."""
-        paused = self._app_reading_paused
-        if getattr(self._app_protocol, "told_while_paused", False):
-            self._app_reading_paused = False
-        try:
-            return super().eof_received()
-        finally:
-            self._app_reading_paused = paused
-
-    def _get_write_buffer_size(self) -> int:
-        """What waits below too: asyncio hands all of a large write down at once."""
-        below = self._transport.get_write_buffer_size() if self._transport is not None else 0
-        return int(super()._get_write_buffer_size() + below)
-
-    def _check_shutdown_timeout(self) -> None:
-        """After close() the time is for a client that stands still: one that reads on gets more,
-        as it does without TLS."""
-        before, self._left = self._left, self._transport.get_write_buffer_size()
-        if self._left and self._left != before:
-            self._shutdown_timeout_handle = self._loop.call_later(
-                self._ssl_shutdown_timeout, self._check_shutdown_timeout
-            )
-        else:
-            super()._check_shutdown_timeout()
-
-
 def over_tls(
+    pump: Pump,
     loop: asyncio.AbstractEventLoop,
     factory: ProtocolFactory,
     context: ssl.SSLContext,
     handshake_timeout: float | None = None,
     shutdown_timeout: float | None = None,
+    *,
+    answer: Callable[[asyncio.Transport], bytes] | None = None,
+    unready: set[Any] | None = None,
 ) -> ProtocolFactory:
-    """A factory of what speaks TLS below the protocols that `factory` makes."""
-
-    def protocol() -> asyncio.BaseProtocol:
-        made: asyncio.BaseProtocol = _Tls(
-            loop,
-            factory(),
-            context,
-            None,  # nobody waits for the handshake
-            server_side=True,
-            ssl_handshake_timeout=handshake_timeout,
-            ssl_shutdown_timeout=shutdown_timeout,
-        )
-        return made
-
-    return protocol
+    """A factory of what speaks TLS below the protocols that `factory` makes: see Tls."""
+    return Tls(
+        pump.tls_buffers,
+        loop,
+        context,
+        factory,
+        handshake_timeout=handshake_timeout,
+        shutdown_timeout=shutdown_timeout,
+        answer=answer,
+        unready=unready,
+    )
 
 
 async def start_tls(
-    loop: Any,
-    transport: Any,
+    pump: Pump,
+    loop: asyncio.AbstractEventLoop,
+    transport: SocketTransport | TlsTransport,
     protocol: asyncio.BaseProtocol,
     sslcontext: ssl.SSLContext,
     *,
@@ -153,8 +118,8 @@ async def start_tls(
     ssl_handshake_timeout: float | None = None,
     ssl_shutdown_timeout: float | None = None,
 ) -> asyncio.Transport:
-    """As loop.start_tls, for one of our transports or TLS on it; and nothing that comes is lost, or
-    told too early.
+    """As loop.start_tls, for one of our transports; and nothing that comes is lost, or told too
+    early.
 
     The first bytes of a connection are told in the turn in which it is accepted, which may be
     before the task of a stream handler has run. What the stream has of them is not read yet, so it
@@ -164,45 +129,53 @@ async def start_tls(
     if not isinstance(sslcontext, ssl.SSLContext):
         raise TypeError(f"sslcontext is {sslcontext!r}: use an ssl.SSLContext")
     waiter = loop.create_future()
-    made: Any = _Tls(
+    layer = Tls(
+        pump.tls_buffers,
         loop,
-        protocol,
         sslcontext,
+        handshake_timeout=ssl_handshake_timeout,
+        shutdown_timeout=ssl_shutdown_timeout,
+    ).upgrade(
+        protocol,
         waiter,
-        server_side,
-        server_hostname,
-        call_connection_made=False,
-        ssl_handshake_timeout=ssl_handshake_timeout,
-        ssl_shutdown_timeout=ssl_shutdown_timeout,
+        is_client=not server_side,
+        hostname=None if server_side else server_hostname,
     )
-    made._pause_reading()
-    transport.pause_reading()  # until `made` knows it
-    if isinstance(transport, Transport) and isinstance(protocol, asyncio.StreamReaderProtocol):
+    transport.pause_reading()  # until the layer knows it
+    if isinstance(protocol, asyncio.StreamReaderProtocol):
         reader: Any = protocol._stream_reader  # type: ignore[attr-defined]
         if reader is not None and reader._buffer:
             transport.unread(bytes(reader._buffer))
             reader._buffer.clear()
-    transport.set_protocol(made)
-    soon = [loop.call_soon(made.connection_made, transport)]
+    transport.set_protocol(layer)
+    soon = [loop.call_soon(layer.connection_made, transport)]
     soon.append(loop.call_soon(transport.resume_reading))
     try:
-        await waiter
+        over: asyncio.Transport = await waiter
     except BaseException:
         transport.close()
         for handle in soon:
             handle.cancel()
         raise
-    made._resume_reading()
-    over: asyncio.Transport = made._app_transport
+    over.resume_reading()
     return over
 
 
 async def send_file(
-    loop: Any, transport: Transport, file: Any, offset: int, count: int | None, fallback: bool
+    loop: Any,
+    transport: SocketTransport | TlsTransport,
+    file: Any,
+    offset: int,
+    count: int | None,
+    fallback: bool,
 ) -> int:
     """As loop.sendfile, for one of our transports."""
     if transport.is_closing():
         raise RuntimeError("Transport is closing")
+    if isinstance(transport, TlsTransport):
+        if not fallback:
+            raise RuntimeError("fallback is disabled, and sendfile(2) does not encrypt")
+        return await _send_file_encrypted(loop, transport, file, offset, count)
     reading = transport.is_reading()
     waiter = transport._make_empty_waiter()
     transport.pause_reading()
@@ -216,3 +189,38 @@ async def send_file(
         transport._reset_empty_waiter()
         if reading:
             transport.resume_reading()
+
+
+async def _send_file_encrypted(
+    loop: Any, transport: TlsTransport, file: Any, offset: int, count: int | None
+) -> int:
+    """Part by part, each when the one before is with the kernel."""
+    reading = transport.is_reading()
+    transport.pause_reading()
+    file.seek(offset)
+    sent = 0
+    try:
+        while count is None or sent < count:
+            size = PART if count is None else min(PART, count - sent)
+            data = await loop.run_in_executor(None, file.read, size)
+            if not data:
+                break
+            await _empty(transport)
+            transport.write(data)
+            sent += len(data)
+        await _empty(transport)
+    finally:
+        file.seek(offset + sent)
+        if reading:
+            transport.resume_reading()
+    return sent
+
+
+async def _empty(transport: TlsTransport) -> None:
+    waiter = transport._make_empty_waiter()
+    try:
+        await waiter
+    finally:
+        transport._reset_empty_waiter()
+    if transport.is_closing():
+        raise ConnectionError("Connection is closed by peer")

@@ -1,14 +1,14 @@
 """`aiofastsocket serve`: a supervisor and one worker a core, each on a slot of its own.
 
-arguments: the command line, and the call from Python · elsewhere: other servers' options · options,
-kinds: the table of options, and what their values may be · config: what was asked for · bind:
-addresses and their tables · tls: certificates · target: the program to serve · program: what a
-worker runs of it · http: HTTP and WebSocket · wsgi: applications in threads · worker: one process
-that serves · child: how its parent has it · supervisor: that parent · summary: what it says ·
-reload: who watches the program's files · demo: what is served without a target · logs, lines: where
-lines go, and that nobody waits for it · machine: cores and cgroup · systemd: its protocols ·
-signals: which are acted on · pidfile: who runs · stuck: what a worker that hangs was doing · run:
-all of it together.
+arguments: the command line, and the call from Python · elsewhere: other servers' options ·
+options, kinds: the table of options, and what their values may be · config: what was asked for ·
+bind: addresses and their tables · tls: what was asked for of it · certificates: files and contexts
+· target: the program to serve · program: what a worker runs of it · http: HTTP and WebSocket ·
+worker: one process that serves · child: how its parent has it · supervisor: that parent · looks:
+what it looks at again and again · summary: what it says · reload: who watches the program's files
+· demo: what is served without a target · logs, lines: where lines go, and that nobody waits for it
+· machine: cores and cgroup · systemd: its protocols · signals: which are acted on · pidfile: who
+runs · stuck: what a worker that hangs was doing · run: all of it together.
 """
 
 from typing import Any

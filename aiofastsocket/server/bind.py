@@ -33,25 +33,25 @@ class Bind:
     origin: str = ""  # the variable that it is from, if no option gave it
 
     @classmethod
-    def parse(cls, text: str) -> "Bind":
-        """Raises UsageError with the right forms."""
+    def parse(cls, text: str, what: str = "--bind") -> "Bind":
+        """what: the option. Raises UsageError with the right forms."""
         if text.startswith("unix:"):
             if not text[5:]:
-                raise UsageError(f"--bind {text!r} has no path: {FORMS}")
+                raise UsageError(f"{what} {text!r} has no path: {FORMS}")
             return cls(path=text[5:])
         if text.startswith("fd://"):
             if not text[5:].isdecimal():
-                raise UsageError(f"--bind {text!r} has no number: {FORMS}")
+                raise UsageError(f"{what} {text!r} has no number: {FORMS}")
             return cls(fd=int(text[5:]))
         host, colon, port = text.rpartition(":")
         if host.startswith("[") and host.endswith("]"):
             host = host[1:-1]
         elif ":" in host:
-            raise UsageError(f"--bind {text!r}: write IPv6 as [{host}]:{port}")
+            raise UsageError(f"{what} {text!r}: write IPv6 as [{host}]:{port}")
         if text.startswith(":"):
             host = "0.0.0.0"  # as gunicorn has it
         if not colon or not host or not port.isdecimal() or int(port) > 65535:
-            raise UsageError(f"--bind {text!r} is no address: {FORMS}, port 0 to 65535")
+            raise UsageError(f"{what} {text!r} is no address: {FORMS}, port 0 to 65535")
         return cls(host=host, port=int(port))
 
 
@@ -63,6 +63,7 @@ class Listener:
     table: ListenTable
     foreign: bool = False
     path: str | None = None
+    redirects: bool = False  # it speaks plain HTTP, to send clients to TLS
 
     @property
     def address(self) -> str:

@@ -11,11 +11,11 @@ from enum import IntEnum
 from ..streams import flush_standard_streams
 from ..table.pulse import PulsePage
 from . import worker
+from .looks import FOREVER
 from .signals import ACTED_ON
 
 logger = logging.getLogger("aiofastsocket")
 
-FOREVER = float("inf")
 MOST_TOLD = 128 * 1024  # bytes: a complaint has 32 KiB at most
 COMPLAINTS = (b"usage", b"setup", b"trace")
 

@@ -71,11 +71,13 @@ class Lines:
 
     def _try(self, data: bytes) -> int:
         """How many bytes there was room for."""
-        with suppress(OSError):  # it would block; or the disk is full, or nobody has the pipe
+        try:
             if self._socket is not None:
                 return self._socket.send(data, socket.MSG_DONTWAIT)
             if not self._polled or self._has_room():
                 return os.write(self._fd, data)
+        except OSError:  # it would block; or the disk is full, or nobody has the pipe
+            pass
         return 0
 
     def _has_room(self) -> bool:

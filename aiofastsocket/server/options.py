@@ -141,13 +141,19 @@ OPTIONS = (
     ),
     # -- TLS --
     Option(
-        "ssl_certfile", Text("FILE"), "TLS", "serve TLS, with the certificate chain in this file"
+        "ssl_certfile",
+        Each(Text("FILE")),
+        "TLS",
+        "serve TLS, with the certificate chain in this file; may be repeated: a client gets the "
+        "one for the host that it asks for, else the first",
+        (),
     ),
     Option(
         "ssl_keyfile",
-        Text("FILE"),
+        Each(Text("FILE")),
         "TLS",
-        "the certificate's key",
+        "the certificate's key; repeated as --ssl-certfile is, in the same order",
+        (),
         unset="in the same file",
     ),
     Option("ssl_keyfile_password", Text("TEXT"), "TLS", "password of the key, if it is encrypted"),
@@ -169,7 +175,58 @@ OPTIONS = (
         Text("LIST"),
         "TLS",
         "ciphers of TLS 1.2, as ciphers(1) writes them",
-        unset="Python's",
+        unset="those with forward secrecy and authenticated encryption",
+    ),
+    Option(
+        "ssl_min_version",
+        Word(("1.2", "1.3")),
+        "TLS",
+        "oldest version of TLS that is spoken",
+        "1.2",
+        since="0.2",
+    ),
+    Option(
+        "ssl_alpn",
+        Text("LIST", commas=True),
+        "TLS",
+        "protocols that are offered to clients (ALPN), with commas between; empty: none",
+        "http/1.1",
+        since="0.2",
+    ),
+    Option(
+        "ssl_reload",
+        Seconds(),
+        "TLS",
+        "look so often whether the certificates' files have changed, and renew the workers then",
+        unset="at HUP only",
+        since="0.2",
+    ),
+    Option(
+        "redirect_http",
+        Each(Text("ADDRESS")),
+        "TLS",
+        "speak plain HTTP at this address, and send clients to the same path over TLS; written as "
+        "for --bind; may be repeated",
+        (),
+        since="0.2",
+    ),
+    Option(
+        "redirect_http_except",
+        Each(Text("PREFIX")),
+        "TLS",
+        "paths that begin so are the application's there, as /.well-known/acme-challenge/; may be "
+        "repeated",
+        (),
+        since="0.2",
+    ),
+    Option(
+        "hsts",
+        Text("MAX-AGE"),
+        "TLS",
+        "send Strict-Transport-Security over TLS: browsers use nothing else for so many seconds; "
+        "'; includeSubDomains' and '; preload' may follow",
+        unset="it is not sent",
+        since="0.2",
     ),
     # -- workers --
     Option(
@@ -221,18 +278,37 @@ OPTIONS = (
     # -- HTTP --
     Option(
         "http",
-        Word(HTTP, (("h11", "requests are read by httptools here; leave --http out"),)),
+        Word(HTTP, (("h11", "requests are read by the server's own parser; leave --http out"),)),
         "HTTP",
-        "HTTP parser; auto: httptools, the only one",
+        "HTTP parser, for those who come from uvicorn: there is one, as strict as httptools",
         "auto",
     ),
     Option(
         "ws",
         Word(WS, (("wsproto", "use websockets, or none"),)),
         "HTTP",
-        "WebSocket library; auto: websockets-sansio, the only one; none: a request for a WebSocket "
-        "is served as if it asked for nothing but HTTP",
+        "WebSocket library, for those who come from uvicorn: there is one; none: a request for a "
+        "WebSocket is served as if it asked for nothing but HTTP",
         "auto",
+    ),
+    Option(
+        "wsgi_threads",
+        Whole(least=0, most=1000),
+        "HTTP",
+        "threads of each worker that call a WSGI application: as many requests as may wait for a "
+        "database at once; 0: its event loop's own does, one request at a time, and other workers "
+        "take what waits meanwhile",
+        10,
+        since="0.2",
+    ),
+    Option(
+        "wsgi_underscores",
+        YES,
+        "HTTP",
+        "hand header fields with an underscore in their name to a WSGI application, where X_Name "
+        "cannot be told from X-Name",
+        False,
+        since="0.2",
     ),
     Option(
         "root_path",
@@ -296,6 +372,23 @@ OPTIONS = (
         "compress WebSocket messages, if the client can",
         True,
     ),
+    Option(
+        "ws_deflate_window",
+        Whole(9, 15, metavar="BITS"),
+        "HTTP",
+        "window of that compression, as a power of two: a message that is being compressed takes "
+        "up to eight times as many bytes; less compresses less",
+        12,
+        since="0.2",
+    ),
+    Option(
+        "ws_deflate_level",
+        Whole(1, 9, metavar="LEVEL"),
+        "HTTP",
+        "effort of that compression: 1 is the fastest, 9 the smallest",
+        3,
+        since="0.2",
+    ),
     # -- limits --
     Option(
         "limit_concurrency",
@@ -331,6 +424,14 @@ OPTIONS = (
         "limits",
         "size of all header fields of a request: more is answered 431",
         65536,
+    ),
+    Option(
+        "timeout_tls_handshake",
+        Seconds(),
+        "limits",
+        "time for a client to shake hands over TLS: else it is cut off",
+        10.0,
+        since="0.2",
     ),
     Option(
         "timeout_keep_alive",

@@ -2,24 +2,29 @@
 
 import asyncio
 from collections.abc import Callable
+from functools import partial
 from typing import Any, Protocol
 
 from ..address import common_name
+from ..errors import UsageError
 from ..table.pulse import PulsePage
 from . import target as targets
 from .bind import Listener
+from .certificates import Certificates
 from .config import Config
 from .demo import Demo
-from .wsgi import Threads, as_asgi
 
 
 class Program(Protocol):
     """Made in the worker; its methods are called in the worker's loop.
 
-    client_first: its connections can wait for their client's first bytes.
+    client_first: its connections can wait for their client's first bytes. unready: where those are
+    that shake hands. not_tls: given a transport, the answer to a client that speaks no TLS.
     """
 
     client_first: bool
+    unready: set[Any] | None
+    not_tls: Callable[[asyncio.Transport], bytes] | None
 
     async def startup(self, enough: Callable[[], object]) -> None:
         """Before the first connection; `enough` asks for another worker. Raises SetupError."""
@@ -48,6 +53,8 @@ class Plain:
     """Protocols that are connections' whole story."""
 
     client_first = False
+    unready: set[Any] | None = None
+    not_tls: Callable[[asyncio.Transport], bytes] | None = None
 
     def __init__(self, protocol: Callable[[Listener], targets.ProtocolFactory]) -> None:
         self.protocol = protocol
@@ -81,37 +88,60 @@ def _server_of(listener: Listener) -> tuple[str, int | None] | None:
     return None if name is None else name[:2]
 
 
-class Asgi:
-    """An ASGI application; threads: those that it runs in, if it is a WSGI application."""
+class Web:
+    """An ASGI or a WSGI application. page: where it is told that no thread of WSGI's is free."""
 
-    def __init__(self, app: Any, config: Config, slot: int, threads: Threads | None = None) -> None:
+    def __init__(
+        self,
+        app: Any,
+        kind: str,
+        config: Config,
+        slot: int,
+        page: PulsePage,
+        certificates: Certificates | None,
+    ) -> None:
         # Not needed, and not loaded, for the other kinds.
-        from .http import connection, lifespan, service
+        from .._native import http1
+        from .http import lifespan, service
 
         self._app = app
-        self._threads = threads
+        self._kind = kind
+        self.unready: set[Any] | None = None
+        self.not_tls: Callable[[asyncio.Transport], bytes] | None = None
+        self._page = page
         self._first = slot == 0
         self._options = config.http
-        self._scheme = "https" if config.tls.ssl_certfile else "http"
+        self._tls = config.tls
+        self._certificates = certificates
         self.client_first = not config.http.behind_a_proxy
         self._service_type = service.Service
-        self._connection_type = connection.Connection
+        self._connection_type = http1.Connection
         self._lifespan_type = lifespan.Lifespan
 
     async def startup(self, enough: Callable[[], object]) -> None:
         """See Program."""
         loop = asyncio.get_running_loop()
         self._service = self._service_type(loop, self._app, self._options, enough)
-        self._lifespan = self._lifespan_type(
-            self._app, self._options.lifespan, self._service.state, says=self._first
-        )
+        mode = self._options.lifespan
+        if self._kind == "wsgi":
+            self._service.serve_wsgi(self._page)
+            mode = "off"
+        self._lifespan = self._lifespan_type(self._app, mode, self._service.state, says=self._first)
+        self._service.serve_tls(self._tls, self._certificates)
+        self.unready = self._service.connections
+        if self._service.secure is not None:
+            self.not_tls = self._service.secure.tell
         await self._lifespan.startup()
 
     def protocol(self, listener: Listener) -> targets.ProtocolFactory:
         """See Program."""
         service, connection = self._service, self._connection_type
-        scheme, server = self._scheme, _server_of(listener)
-        return lambda: connection(service, scheme, server)
+        scheme, server = "http", _server_of(listener)
+        if self._certificates is not None and not listener.redirects:
+            scheme = "https"
+            secure = self._service.secure
+            secure.port = secure.port or (server[1] if server else None)
+        return partial(connection, service, scheme, server)
 
     def drain(self, window: float) -> None:
         """See Program."""
@@ -127,7 +157,8 @@ class Asgi:
 
     def doing(self) -> list[str]:
         """See Program."""
-        return self._threads.doing() if self._threads is not None else []
+        wsgi = self._service.wsgi
+        return wsgi.doing() if wsgi is not None else []
 
     async def shutdown(self) -> None:
         """See Program."""
@@ -135,16 +166,19 @@ class Asgi:
         await self._lifespan.shutdown()
 
 
-def program(config: Config, found: Any, slot: int, page: PulsePage) -> Program:
+def program(
+    config: Config, found: Any, slot: int, page: PulsePage, certificates: Certificates | None
+) -> Program:
     """The program that a loaded target is; without a target, the demo. UsageError if it is none,
     SetupError if what it needs is not installed. page: where the worker tells that it is busy."""
+    kind = "demo" if config.target is None else targets.kind_of(found, config.interface)
+    if config.tls.redirect_http and kind not in ("asgi3", "wsgi"):
+        raise UsageError("--redirect-http is for ASGI and WSGI applications")
+    if "h2" in config.tls.ssl_alpn.split(",") and kind in ("asgi3", "wsgi"):
+        raise UsageError("--ssl-alpn h2: HTTP/2 is not spoken here, leave it out")
     if config.target is None:
         return Plain(lambda listener: lambda: Demo(listener.table, slot))
-    kind = targets.kind_of(found, config.interface)
-    if kind == "wsgi":
-        threads = Threads(page)
-        return Asgi(as_asgi(found, threads), config, slot, threads)
-    if kind == "asgi3":
-        return Asgi(found, config, slot)
+    if kind in ("asgi3", "wsgi"):
+        return Web(found, kind, config, slot, page, certificates)
     factory = targets.protocol_factory(found, kind)
     return Plain(lambda listener: factory)

@@ -14,7 +14,7 @@ from ..channel import Channel
 from ..errors import SetupError
 from ..loop import SelectorLoop
 from . import elsewhere, systemd, target
-from .bind import Bind, open_listeners
+from .bind import Bind, Listener, open_listeners
 from .config import Config
 from .logs import configure
 from .options import BY_NAME
@@ -39,17 +39,23 @@ def serve(config: Config, program: Any = None) -> int:
     config = replace(config, binds=binds or (_default_bind(),), app_dir=_absolute(config.app_dir))
     with ExitStack() as stack:
         stack.enter_context(_ended_by_signals())
+        certificates = config.tls.certificates()
         channel = stack.enter_context(Channel(config.backend))
-        listeners = open_listeners(
-            config.binds,
-            channel,
-            slots=config.slot_count,
-            steer=config.steer,
-            backlog=config.backlog,
-            may_defer=config.defer_accept is not False,
-        )
-        for listener in listeners:
-            stack.callback(listener.close)
+        listeners: list[Listener] = []
+        plain = tuple(Bind.parse(text, "--redirect-http") for text in config.tls.redirect_http)
+        for binds in filter(None, (config.binds, plain)):
+            opened = open_listeners(
+                binds,
+                channel,
+                slots=config.slot_count,
+                steer=config.steer,
+                backlog=config.backlog,
+                may_defer=config.defer_accept is not False,
+            )
+            for listener in opened:
+                listener.redirects = binds is plain
+                stack.callback(listener.close)
+            listeners += opened
         if config.pid_file is not None:
             stack.enter_context(written_pid_file(config.pid_file))
         preloaded = program
@@ -61,7 +67,10 @@ def serve(config: Config, program: Any = None) -> int:
             folders = list(config.reload_dirs) or [config.app_dir]
             stack.enter_context(watching(folders))
         factory = _loop_factory(config.loop, channel.backend)
-        return Supervisor(Setup(config, channel, listeners, factory, preloaded)).run()
+        setup = Setup(config, channel, listeners, factory, certificates, preloaded)
+        for line in certificates.ending() if certificates is not None else ():
+            logger.warning("%s", line)
+        return Supervisor(setup).run()
 
 
 def _default_bind() -> Bind:

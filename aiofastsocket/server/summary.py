@@ -9,9 +9,11 @@ def start_line(setup: Setup, workers: int, *, pinned: bool) -> str:
     """All of it, for the log."""
     config, channel = setup.config, setup.channel
     scheme = "TLS " if config.tls.ssl_certfile else ""
-    addresses = ", ".join(listener.address for listener in setup.listeners)
+    addresses = ", ".join(one.address for one in setup.listeners if not one.redirects)
     if origin := config.binds[0].origin:
         addresses += f" ({origin})"
+    if plain := ", ".join(one.address for one in setup.listeners if one.redirects):
+        addresses += f", where plain HTTP at {plain} is redirected to"
     table = setup.listeners[0].table
     cores = sorted({table.slot(number).cpu for number in range(workers)})
     ways = dict.fromkeys(steering(setup, listener) for listener in setup.listeners)

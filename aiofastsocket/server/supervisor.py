@@ -14,11 +14,13 @@ from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
 
+from ..errors import SetupError, UsageError
 from ..proc import children
 from ..table.table import ListenTable
 from . import systemd
 from .bind import Listener
-from .child import FOREVER, Child, State, fork
+from .child import Child, State, fork
+from .looks import FOREVER, Look
 from .signals import ACTED_ON, UNHEEDED, name_of
 from .stuck import SHOW_STACKS
 from .summary import start_line, steering
@@ -82,14 +84,8 @@ class Supervisor:
     def run(self) -> int:
         self._wanted = self.setup.config.worker_count
         self._slots = [Slot() for _ in range(self.setup.config.slot_count)]
-        self._next_review = time.monotonic() + REVIEW_SECONDS
-        self._next_joined = time.monotonic() + JOINED_SECONDS
-        limit = self.setup.config.timeout_worker
-        self._next_look = FOREVER if limit is None else time.monotonic()
         self._watchdog = systemd.watchdog_seconds()
-        told = NOTICE_SECONDS if self._watchdog is None else self._watchdog / 2
-        self._between = told if "NOTIFY_SOCKET" in os.environ else FOREVER
-        self._next_notice = time.monotonic() + self._between
+        self._begin_looks()
         self._before = frozenset(children(os.getpid()))
         wake_in, wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
         self._own_fds = (wake_in, wake_out)
@@ -130,7 +126,6 @@ class Supervisor:
                 os.kill(child.pid, signal.SIGKILL)
         if self._exit_code is not None:
             return
-        self._replace_stuck(now)
         for number in range(self._wanted):
             if not self._serves(number, self._generation) and self._slots[number].not_before <= now:
                 self._start(number)
@@ -141,22 +136,49 @@ class Supervisor:
             self._is_served(number) for number in range(self._wanted)
         ):
             self._complete()
-        if now >= self._next_review:
-            self._next_review = now + REVIEW_SECONDS
-            self._review()
-        if now >= self._next_joined:
-            self._next_joined = now + JOINED_SECONDS
-            self._tell_joined()
-        if now >= self._next_notice:
-            self._next_notice = now + self._between
-            self._notice()
+        for look in self._looks:
+            look.look(now)
 
-    def _replace_stuck(self, now: float) -> None:
+    def _begin_looks(self) -> None:
+        config = self.setup.config
+        told = NOTICE_SECONDS if self._watchdog is None else self._watchdog / 2
+        stuck, tls = config.timeout_worker, config.tls.ssl_reload
+        self._reviews = Look(REVIEW_SECONDS, self._review)
+        self._looks = [
+            self._reviews,
+            Look(JOINED_SECONDS, self._tell_joined),
+            Look(told if "NOTIFY_SOCKET" in os.environ else FOREVER, self._notice),
+            Look(FOREVER if stuck is None else stuck / 4, self._replace_stuck),
+            Look(FOREVER if tls is None else tls, self._look_at_certificates),
+        ]
+        for look in self._looks:
+            look.begin(time.monotonic())
+
+    def _look_at_certificates(self) -> None:
+        """Files that are others, or have others' contents, are what new workers serve with."""
+        certificates = self.setup.certificates
+        if certificates is not None and certificates.changed() and self._read_certificates():
+            logger.info("certificates have changed")
+            self._renew()
+
+    def _read_certificates(self) -> bool:
+        """Whether they can be used, or there are none."""
+        if self.setup.certificates is None:
+            return True
+        try:
+            self.setup.certificates.read()
+        except (SetupError, UsageError, OSError) as error:
+            logger.error("%s: the certificates from before go on", error)
+            return False
+        for line in self.setup.certificates.ending():
+            logger.warning("%s", line)
+        return True
+
+    def _replace_stuck(self) -> None:
         """Workers that hang get a successor; what they are doing is told first."""
         limit = self.setup.config.timeout_worker
-        if limit is None or now < self._next_look:
+        if limit is None:
             return
-        self._next_look = now + limit / 4
         for child in self._workers.values():
             if child.state is State.SERVING and child.page.busy_seconds() >= limit:
                 child.state, child.stuck = State.LEAVING, True
@@ -345,11 +367,10 @@ class Supervisor:
         now = time.monotonic()
         due = [child.kill_at for child in self._workers.values()]
         if self._exit_code is None:
-            due += [self._next_notice, self._next_look, self._next_joined]
-        if self._exit_code is None:
+            due += [look.due for look in self._looks if look is not self._reviews]
             due += [s.not_before for s in self._slots[: self._wanted] if s.not_before > now]
             if any(t.info().wanted == "auto" and t.info().steer == "cpu" for t in self._tables):
-                due.append(self._next_review)
+                due.append(self._reviews.due)
         first = min(due, default=FOREVER)
         return None if first == FOREVER else min(max(0.0, first - now), LONGEST_WAIT) * 1000 + 1
 
@@ -381,13 +402,18 @@ class Supervisor:
         self._reconcile()
 
     def _reload(self) -> None:
-        if self._serving:
-            systemd.notify(systemd.reloading())
         if self.setup.preloaded is not None:
             why = "--preload" if self.setup.config.preload else "it was given, not named"
             logger.warning("HUP: new workers, but the code is not reloaded (%s)", why)
         else:
             logger.info("HUP: starting new workers")
+        self._read_certificates()
+        self._renew()
+
+    def _renew(self) -> None:
+        """Start a new generation."""
+        if self._serving:
+            systemd.notify(systemd.reloading())
         self._each(lambda table: table.steer(self.setup.config.steer))
         self._fall_back()
         self._last_complaint = ""

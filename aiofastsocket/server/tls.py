@@ -1,10 +1,18 @@
-"""The options `--ssl-*`, and the TLS context that they make."""
+"""The options `--ssl-*`, and the certificates and contexts that they make."""
 
+import re
 import ssl
 from dataclasses import dataclass
 
 from ..errors import SetupError, UsageError
+from .bind import Bind
+from .certificates import Certificates
 from .options import check, default
+
+VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
+# Of TLS 1.2: forward secrecy and authenticated encryption. Every client since 2014 knows one.
+CIPHERS = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20"
+HSTS = re.compile(r"\d+(; *includeSubDomains)?(; *preload)?", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
@@ -12,19 +20,33 @@ class TlsConfig:
     """Named as on the command line. ssl_cert_reqs: an ssl.VerifyMode, of the clients' certificates;
     ssl_ciphers: a list in OpenSSL's format, for TLS 1.2 (ciphers(1))."""
 
-    ssl_certfile: str | None = default("ssl_certfile")
-    ssl_keyfile: str | None = default("ssl_keyfile")
+    ssl_certfile: tuple[str, ...] = default("ssl_certfile")
+    ssl_keyfile: tuple[str, ...] = default("ssl_keyfile")
     ssl_keyfile_password: str | None = default("ssl_keyfile_password")
     ssl_cert_reqs: int = default("ssl_cert_reqs")
     ssl_ca_certs: str | None = default("ssl_ca_certs")
     ssl_ciphers: str | None = default("ssl_ciphers")
+    ssl_min_version: str = default("ssl_min_version")
+    ssl_alpn: str = default("ssl_alpn")
+    ssl_reload: float | None = default("ssl_reload")
+    timeout_tls_handshake: float = default("timeout_tls_handshake")
+    redirect_http: tuple[str, ...] = default("redirect_http")
+    redirect_http_except: tuple[str, ...] = default("redirect_http_except")
+    hsts: str | None = default("hsts")
 
     def __post_init__(self) -> None:
         check(self)
-        if self.ssl_certfile is None:
+        if not self.ssl_certfile:
             for name, value in vars(self).items():
-                if value:
+                if value and value != default(name):
                     raise UsageError(f"--{name.replace('_', '-')} needs --ssl-certfile")
+            return
+        if self.ssl_keyfile and len(self.ssl_keyfile) != len(self.ssl_certfile):
+            raise UsageError(
+                f"--ssl-keyfile was given {len(self.ssl_keyfile)} times, --ssl-certfile "
+                f"{len(self.ssl_certfile)} times: give a key for each certificate, in the same "
+                "order, or none if they are in the certificates' files"
+            )
         if self.ssl_cert_reqs not in tuple(ssl.VerifyMode):
             raise UsageError(f"--ssl-cert-reqs {self.ssl_cert_reqs}: use 0, 1 or 2")
         if self.ssl_cert_reqs and self.ssl_ca_certs is None:
@@ -36,15 +58,45 @@ class TlsConfig:
                 "--ssl-ca-certs alone asks no client for a certificate: add --ssl-cert-reqs, "
                 "1 (optional) or 2 (required)"
             )
-        self.context()
+        if self.redirect_http_except and not self.redirect_http:
+            raise UsageError("--redirect-http-except needs --redirect-http")
+        for prefix in self.redirect_http_except:
+            if not prefix.startswith("/") or not prefix.isascii():
+                raise UsageError(
+                    f"--redirect-http-except {prefix!r}: begin it with /, and write it as clients "
+                    "send it, in ASCII"
+                )
+        if self.hsts is not None and not HSTS.fullmatch(self.hsts):
+            raise UsageError(
+                f"--hsts {self.hsts!r}: use a number of seconds, as 31536000, with "
+                "'; includeSubDomains' and '; preload' behind it or not"
+            )
+        for text in self.redirect_http:
+            Bind.parse(text, "--redirect-http")
 
-    def context(self) -> ssl.SSLContext | None:
-        """A new one, from the files as they are now; None without a certificate. Raises SetupError
-        if the files cannot be used, UsageError for the rest."""
-        if self.ssl_certfile is None:
+    def certificates(self) -> Certificates | None:
+        """From the files as they are now; None without a certificate. Raises SetupError if the
+        files cannot be used, UsageError for the rest."""
+        if not self.ssl_certfile:
             return None
+        keys = self.ssl_keyfile or (None,) * len(self.ssl_certfile)
+        pairs = tuple(zip(self.ssl_certfile, keys, strict=True))
+        more = () if self.ssl_ca_certs is None else (self.ssl_ca_certs,)
+        return Certificates(pairs, self._context, self._load_certificate, more)
+
+    def _context(self) -> ssl.SSLContext:
+        """With everything but a certificate."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
-        self._load_certificate(context, self.ssl_certfile)
+        context.minimum_version = VERSIONS[self.ssl_min_version]
+        context.options |= ssl.OP_NO_RENEGOTIATION
+        protocols = [name for name in self.ssl_alpn.split(",") if name]
+        if protocols:
+            try:
+                context.set_alpn_protocols(protocols)
+            except (ssl.SSLError, ValueError):
+                raise UsageError(
+                    f"--ssl-alpn {self.ssl_alpn!r}: names have 1 to 255 ASCII characters"
+                ) from None
         if self.ssl_ca_certs is not None:
             try:
                 context.load_verify_locations(self.ssl_ca_certs)
@@ -53,16 +105,15 @@ class TlsConfig:
                     f"--ssl-ca-certs {self.ssl_ca_certs} cannot be used: {_reason(error)}"
                 ) from None
         context.verify_mode = ssl.VerifyMode(self.ssl_cert_reqs)
-        if self.ssl_ciphers is not None:
-            try:
-                context.set_ciphers(self.ssl_ciphers)
-            except ssl.SSLError:
-                raise UsageError(
-                    f"--ssl-ciphers {self.ssl_ciphers!r}: OpenSSL knows none of them"
-                ) from None
+        try:
+            context.set_ciphers(self.ssl_ciphers or CIPHERS)
+        except ssl.SSLError:
+            raise UsageError(
+                f"--ssl-ciphers {self.ssl_ciphers!r}: OpenSSL knows none of them"
+            ) from None
         return context
 
-    def _load_certificate(self, context: ssl.SSLContext, path: str) -> None:
+    def _load_certificate(self, context: ssl.SSLContext, path: str, key: str | None) -> None:
         asked = False
 
         def password() -> str:  # or OpenSSL asks at a terminal that nobody watches
@@ -71,14 +122,14 @@ class TlsConfig:
             return self.ssl_keyfile_password or ""
 
         try:
-            context.load_cert_chain(path, self.ssl_keyfile, password)
+            context.load_cert_chain(path, key, password)
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
-            files = path + (f" with key {self.ssl_keyfile}" if self.ssl_keyfile else "")
+            files = path + (f" with key {key}" if key else "")
             reason = _reason(error)
             if asked and reason != "KEY_VALUES_MISMATCH":
                 word = "needs another password" if self.ssl_keyfile_password else "is encrypted"
                 reason = f"the key {word}: --ssl-keyfile-password"
-            elif isinstance(error, ssl.SSLError) and not self.ssl_keyfile:
+            elif isinstance(error, ssl.SSLError) and not key:
                 reason = f"{reason} (with its key in it? else give --ssl-keyfile)"
             raise SetupError(f"certificate {files} cannot be used: {reason}") from None
 

@@ -11,7 +11,6 @@ import errno
 import logging
 import os
 import signal
-import ssl
 import sys
 import time
 import traceback
@@ -33,6 +32,7 @@ from ..table.pulse import PulsePage
 from ..table.view import GLOBAL
 from . import stuck, target
 from .bind import Listener
+from .certificates import Certificates
 from .config import Config
 from .logs import standard_error_fd
 from .program import Program, program
@@ -62,6 +62,7 @@ class Setup:
     channel: Channel
     listeners: list[Listener]
     loop_factory: LoopFactory
+    certificates: Certificates | None = None  # the supervisor reads their files again
     preloaded: Any = None  # the target, if the supervisor imported it
 
 
@@ -84,7 +85,6 @@ def main(job: Assignment) -> int:
         _settle(job)
         if job.setup.config.timeout_worker is not None:
             stuck.show_stacks_when_asked(standard_error_fd())
-        context = job.setup.config.tls.context()  # before the key may become unreadable
         _drop_privileges(job)
         for listener in job.setup.listeners:
             _claim(job, listener)
@@ -96,7 +96,7 @@ def main(job: Assignment) -> int:
         return _failed(job, "setup", str(error))
     except BaseException as error:
         return _failed(job, "trace", _trace(error))
-    worker = _Worker(job, served, context)
+    worker = _Worker(job, served)
     with runner:
         code = runner.run(worker.run())
         if worker.abandons:
@@ -191,7 +191,7 @@ def _program(job: Assignment) -> Program:
     if found is None and config.target is not None:
         sys.path.insert(0, config.app_dir)
         found = target.load(config.target, factory=config.factory)
-    return program(config, found, job.slot, job.page)
+    return program(config, found, job.slot, job.page, job.setup.certificates)
 
 
 def _but_cancellation(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
@@ -206,11 +206,9 @@ class _Worker:
         self,
         job: Assignment,
         served: Program,
-        context: ssl.SSLContext | None,
     ) -> None:
         self._job = job
         self._program = served
-        self._context = context
         self._stop = asyncio.Event()
         self._quit = False
         self._alone = False  # the supervisor is gone
@@ -242,8 +240,8 @@ class _Worker:
         for listener in self._job.setup.listeners:
             listener.defer_accept(self._program.client_first if wanted is None else wanted)
             factory = self._program.protocol(listener)
-            if self._context is not None:
-                factory = over_tls(loop, factory, self._context)
+            if self._job.setup.certificates is not None and not listener.redirects:
+                factory = self._over_tls(loop, factory, self._job.setup.certificates)
             connections = connections_of(loop.pump(), listener.table, factory)
             local = LocalListener(listener.table, self._job.slot)
             acceptor = Acceptor(loop, local, connections)
@@ -271,6 +269,17 @@ class _Worker:
         self.abandons = not await self._ended()
         loop.remove_reader(self._job.control)
         return CUT_SHORT if self.abandons else 0
+
+    def _over_tls(self, loop: Any, factory: Any, certificates: Certificates) -> Any:
+        return over_tls(
+            loop.pump(),
+            loop,
+            factory,
+            certificates.front,
+            self._job.setup.config.tls.timeout_tls_handshake,
+            answer=self._program.not_tls,
+            unready=self._program.unready,
+        )
 
     async def _started(self) -> bool:
         """The program has started; False: it was told to stop before that. Raises SetupError."""

@@ -8,6 +8,9 @@
 /* pingpong.c: messages of `size` bytes there and back on `connections`, for so many seconds. */
 int pingpong_echo(int port, int connections, int size, double seconds);
 
+/* The same in WebSocket messages, whose echo a server sends. */
+int pingpong_websocket(int port, int connections, int size, double seconds);
+
 /* Open `connections`, say "open", wait for a line on stdin, then ping-pong on one of them. */
 int pingpong_idle(int port, int connections, double seconds);
 

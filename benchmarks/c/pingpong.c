@@ -15,7 +15,7 @@ struct connection {
 };
 
 struct pingpong {
-    int ep, size;
+    int ep, size, back; /* bytes of a message, and of its answer */
     char *message, *buffer;
     struct samples samples;
 };
@@ -51,8 +51,8 @@ static void begin(struct pingpong *p, struct connection *c)
 /* Receive what is there; true if the message is back. */
 static int received_all(struct pingpong *p, struct connection *c)
 {
-    while (c->received < p->size) {
-        ssize_t n = recv(c->fd, p->buffer, (size_t)(p->size - c->received), MSG_DONTWAIT);
+    while (c->received < p->back) {
+        ssize_t n = recv(c->fd, p->buffer, (size_t)(p->back - c->received), MSG_DONTWAIT);
         if (n < 0 && errno == EAGAIN)
             return 0;
         if (n == 0) {
@@ -91,7 +91,7 @@ static void play(struct pingpong *p, struct connection *connections, int count, 
 
 static struct pingpong pingpong(int size)
 {
-    struct pingpong p = {.ep = must(epoll_create1(0), "epoll_create1"), .size = size};
+    struct pingpong p = {.ep = must(epoll_create1(0), "epoll_create1"), .size = size, .back = size};
     p.message = malloc((size_t)size);
     p.buffer = malloc((size_t)size);
     if (!p.message || !p.buffer)
@@ -114,6 +114,43 @@ int pingpong_echo(int port, int connections, int size, double seconds)
 {
     struct pingpong p = pingpong(size);
     play(&p, open_all(port, connections), connections, seconds);
+    return 0;
+}
+
+/* Ask for a WebSocket, and wait until it is open; its first bytes come after that. */
+static void upgrade(int fd)
+{
+    static const char request[] =
+        "GET / HTTP/1.1\r\nHost: localhost\r\nConnection: Upgrade\r\nUpgrade: websocket\r\n"
+        "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n";
+    char answer[4096];
+    size_t got = 0;
+    must((int)send(fd, request, sizeof request - 1, MSG_NOSIGNAL), "send");
+    do {
+        got += (size_t)must((int)recv(fd, answer + got, sizeof answer - 1 - got, 0), "recv");
+        answer[got] = 0;
+    } while (!strstr(answer, "\r\n\r\n") && got < sizeof answer - 1);
+    if (strncmp(answer, "HTTP/1.1 101", 12) != 0) {
+        fprintf(stderr, "no WebSocket: %.60s\n", answer);
+        exit(1);
+    }
+}
+
+/* RFC 6455, 5.2: a frame of a client, whose mask changes nothing, and the server's that answers. */
+int pingpong_websocket(int port, int connections, int size, double seconds)
+{
+    int head = size < 126 ? 2 : size < 65536 ? 4 : 10;
+    struct pingpong p = pingpong(head + 4 + size);
+    p.back = head + size;
+    memset(p.message, 0, (size_t)head + 4);
+    p.message[0] = (char)0x82;
+    p.message[1] = (char)(0x80 | (head == 2 ? size : head == 4 ? 126 : 127));
+    for (int i = 0; i < head - 2; i++)
+        p.message[2 + i] = (char)((uint64_t)size >> 8 * (head - 3 - i));
+    struct connection *all = open_all(port, connections);
+    for (int i = 0; i < connections; i++)
+        upgrade(all[i].fd);
+    play(&p, all, connections, seconds);
     return 0;
 }
 

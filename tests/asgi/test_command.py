@@ -12,6 +12,7 @@ from pathlib import Path
 
 import pytest
 from support.by_hand import Client
+from support.over_tls import not_over_tls
 from support.service import Service, program, run, until
 
 from aiofastsocket import UsageError
@@ -176,6 +177,7 @@ def test_bad_log_configs(tmp_path: Path, name: str, text: str | None, words: str
     assert len(done.stderr.splitlines()) == 1, done.stderr
 
 
+@not_over_tls("it is given its options by itself")
 def test_from_python(tmp_path: Path) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]

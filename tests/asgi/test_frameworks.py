@@ -10,8 +10,9 @@ from pathlib import Path
 
 import httpx
 import pytest
+from support import over_tls
+from support.by_hand import Client, get
 from support.service import Service, until
-from websockets.sync.client import connect
 
 pytestmark = pytest.mark.programs
 
@@ -39,8 +40,7 @@ def service(serve: Serve, framework: str, files: Path) -> Service:
 
 @pytest.fixture
 def url(service: Service) -> str:
-    host, port = service.address
-    return f"http://{host}:{port}"
+    return over_tls.url(service.address)
 
 
 def test_what_applications_do(service: Service, framework: str, files: Path, url: str) -> None:
@@ -90,7 +90,7 @@ def test_under_wrk(service: Service, url: str) -> None:
 def test_websockets_background_and_state(
     service: Service, files: Path, url: str, framework: str
 ) -> None:
-    with connect(url.replace("http", "ws") + "/echo") as socket:
+    with over_tls.websocket(url.replace("http", "ws") + "/echo") as socket:
         for text in ("one", "é", "x" * 70_000):
             socket.send(text)
             assert socket.recv(timeout=20) == text
@@ -125,3 +125,19 @@ def test_a_stop_waits_for_what_runs_behind(service: Service, files: Path, url: s
     assert httpx.get(f"{url}/background").status_code == 200
     assert service.stop() == 0
     assert (files / "background").read_text() == "done"
+
+
+@pytest.mark.parametrize("framework", ["starlette"], indirect=True)
+def test_streams_of_clients_that_are_gone_are_free_at_once(
+    serve: Serve, files: Path, framework: str
+) -> None:
+    """Without the garbage collector: their `finally` blocks run."""
+    service = serve("on_starlette:app", "--workers", "1", env={"FILES": str(files)})
+    for _ in range(40):
+        with Client(service.address) as client:
+            client.send(get("/endless"))
+            client.exactly(200)
+            client.reset()
+    ended = files / "ended"
+    until(lambda: ended.exists() and ended.read_text() == "x" * 40, "all of them have ended")
+    assert service.stop() == 0

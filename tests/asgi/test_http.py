@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from support import over_tls
 from support.by_hand import Client, ask, get, scope_of
 from support.service import until
 
@@ -167,7 +168,7 @@ def test_the_scope(server: Any) -> None:
     assert scope["type"] == "http"
     assert scope["asgi"] == {"version": "3.0", "spec_version": "2.3"}
     assert scope["http_version"] == "1.1"
-    assert (scope["method"], scope["scheme"], scope["root_path"]) == ("GET", "http", "")
+    assert (scope["method"], scope["scheme"], scope["root_path"]) == ("GET", over_tls.scheme(), "")
     assert scope["client"] == list(name)
     assert scope["server"] == list(server.address)
     assert scope["headers"][:2] == [["host", "a"], ["x-a", "1"]]

@@ -141,9 +141,22 @@ def test_who_does_not_read_costs_no_memory(serve: Serve) -> None:
     assert memory(service) < 100 * 1024
 
 
+def test_a_large_body_is_there_once(serve: Serve) -> None:
+    """As the application sent it: not copied while a slow client takes it."""
+    service = serve("web:app", "--workers", "1")
+    with Client(service.address) as client:
+        client.send(HELLO)
+        assert client.answer().body == b"hello"
+        before = memory(service)
+        client.send(get("/huge?100"))
+        time.sleep(0.5)
+        assert len(client.answer().body) == 100 << 20
+    assert memory(service) - before < 120 * 1024
+
+
 def test_somebody_elses_disconnection_is_an_error(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text(
-        "from aiofastsocket.server.http.response import ClientDisconnected\n"
+        "from aiofastsocket.errors import ClientDisconnected\n"
         "async def app(scope, receive, send):\n"
         "    assert scope['type'] == 'http'\n"
         "    raise ClientDisconnected('of another connection')\n"

@@ -6,6 +6,7 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
+from support import over_tls
 from support.by_hand import Client, get, scope_of
 from support.client import connect
 from support.service import Service, until
@@ -19,8 +20,11 @@ def test_the_access_log(serve: Serve) -> None:
     service = serve("web:app", "--workers", "1")
     with Client(service.address) as client:
         client.send(get('/hello?a="b"') + get("/status?404"))
-        client.answer()
-        client.answer()
+        for _ in range(2):
+            client.answer()
+        client.send(get("/hello") * 100)  # more than lines have room at first
+        for _ in range(100):
+            client.answer()
         client.send(b"nonsense\r\n\r\n")
         assert client.answer().status == 400
     service.wait_log('"-" 400 0')
@@ -28,6 +32,8 @@ def test_the_access_log(serve: Serve) -> None:
     stamp = r"127\.0\.0\.1 - - \[\d\d/\w{3}/\d{4}:\d\d:\d\d:\d\d [+-]\d{4}\]"
     assert re.fullmatch(stamp + r' "GET /hello\?a=%22b%22 HTTP/1\.1" 200 5', lines[0])
     assert re.fullmatch(stamp + r' "GET /status\?404 HTTP/1\.1" 404 0', lines[1])
+    assert all(re.fullmatch(stamp + r' "GET /hello HTTP/1\.1" 200 5', line) for line in lines[2:-1])
+    assert len(lines) == 103
     quiet = serve("web:app", "--workers", "1", "--no-access-log")
     with Client(quiet.address) as client:
         client.send(HELLO)
@@ -75,8 +81,8 @@ FORWARDED = ("X-Forwarded-For: 10.1.1.1, 192.0.2.7, 10.9.9.9", "X-Forwarded-Prot
     ("arguments", "client", "scheme"),
     [
         ((), "10.9.9.9", "https"),
-        (("--no-proxy-headers",), "127.0.0.1", "http"),
-        (("--forwarded-allow-ips", "192.0.2.1"), "127.0.0.1", "http"),
+        (("--no-proxy-headers",), "127.0.0.1", over_tls.scheme()),
+        (("--forwarded-allow-ips", "192.0.2.1"), "127.0.0.1", over_tls.scheme()),
         (("--forwarded-allow-ips", "127.0.0.0/8, 10.0.0.0/8"), "192.0.2.7", "https"),
         (("--forwarded-allow-ips", "*"), "10.1.1.1", "https"),
     ],

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
+from support import over_tls
 from support.by_hand import Client, get, scope_of
 from support.client import Load
 from support.service import APP, Service, memory, stand_still, until
@@ -228,8 +229,7 @@ def test_both_workers_answer(serve: Serve) -> None:
 @pytest.mark.parametrize("direction", ["up", "down"])
 def test_a_gigabyte_in_constant_memory(serve: Serve, direction: str) -> None:
     service = serve("web:app", "--workers", "1")
-    host, port = service.address
-    url = f"http://{host}:{port}"
+    url = over_tls.url(service.address)
     if direction == "down":
         command = f"curl -sSf -o /dev/null -w %{{size_download}} {url}/megabytes?1024"
         done = subprocess.run(command.split(), capture_output=True, check=True)

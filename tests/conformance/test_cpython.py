@@ -5,6 +5,7 @@ import json
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,6 +18,13 @@ DEVIATIONS = {
     "test_create_server_multiple_hosts_ipv6": "its sockets are mocks: there is none to listen on",
 }
 
+# TLS clients on uvloop's loop are uvloop's, with which the same happens.
+UVLOOPS = {
+    "test_flush_before_shutdown": "it asks for a private name of asyncio's transport",
+    "test_remote_shutdown_receives_trailing_data": "its client does not tell what comes last",
+    "test_shutdown_timeout_handler_not_set": "the same",
+}
+
 # Test case -> listen tables it makes, at least: the loop is ours in more than name. Nothing in
 # test_sock_lowlevel makes a server.
 CASES = {
@@ -27,21 +35,26 @@ CASES = {
     "test_sendfile.EPollEventLoopTests": 10,
     # Newer ones say how much memory they want, and are left out unless that is given.
     "test_ssl.TestSSL": 1 if sys.version_info >= (3, 14) else 3,
+    "test_sslproto.SelectorStartTLSTests": 1,
     "test_selectors.EpollSelectorTestCase": 0,
 }
 if sys.version_info >= (3, 12):
     CASES["test_server.TestServer2"] = 1
 
 
+def outcome(*arguments: str) -> Any:
+    done = subprocess.run(
+        [sys.executable, RUNNER, *arguments], capture_output=True, text=True, timeout=110
+    )
+    assert done.returncode == 0, done.stderr
+    return json.loads(done.stdout.splitlines()[-1])
+
+
 @pytest.mark.parametrize("name", CASES)
 def test_cpythons_own(name: str) -> None:
     if importlib.util.find_spec("test.test_asyncio") is None:
         pytest.skip("this Python was installed without its own tests")
-    done = subprocess.run(
-        [sys.executable, RUNNER, name], capture_output=True, text=True, timeout=110
-    )
-    assert done.returncode == 0, done.stderr
-    result = json.loads(done.stdout.splitlines()[-1])
+    result = outcome(name, "asyncio")
     bad = {test: text for test, text in result["bad"].items() if test not in DEVIATIONS}
     assert not bad, "\n".join(bad.values())
     assert result["run"] >= 2
@@ -51,3 +64,21 @@ def test_cpythons_own(name: str) -> None:
     # A deviation that is none any more must leave the list.
     if name.startswith("test_events."):
         assert result["bad"].keys() == DEVIATIONS.keys()
+
+
+@pytest.mark.long  # the deviations wait for what does not come
+@pytest.mark.parametrize(
+    ("name", "only", "fewest"),
+    [
+        ("test_ssl.TestSSL", "*", 1 if sys.version_info >= (3, 14) else 20),
+        ("test_sslproto.SelectorStartTLSTests", "*server*", 1),
+    ],
+)
+def test_cpythons_own_tls_on_uvloop(name: str, only: str, fewest: int) -> None:
+    if importlib.util.find_spec("test.test_asyncio") is None:
+        pytest.skip("this Python was installed without its own tests")
+    result = outcome(name, "uvloop", "-k", only)
+    bad = {test: text for test, text in result["bad"].items() if test not in UVLOOPS}
+    assert not bad, "\n".join(bad.values())
+    assert result["run"] >= fewest
+    assert result["tables"] >= 1

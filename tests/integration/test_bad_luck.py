@@ -1008,7 +1008,7 @@ def test_a_pool_of_threads_that_hangs_is_replaced(serve: Serve, tmp_path: Path) 
         assert service.owners() == [old]
         for client in slow:
             client.sendall(b"x" * 9)
-            receive_all(client)  # whoever only closes keeps its thread of a2wsgi 1.10's for good
+            receive_all(client)
         for _ in range(9):
             say(b"GET /hang HTTP/1.0\r\n\r\n")
         time.sleep(2.5)

@@ -229,7 +229,10 @@ def test_a_command_that_is_missing(tmp_path: Path, arguments: tuple[str, ...]) -
         (("app:app", "-t", "30"), "-t (here: --timeout-worker)"),
         (("app:app", "--keyfile=x"), "--keyfile (here: --ssl-keyfile)"),
         (("-kgevent", "app:app"), "-k (here: leave it out: the kind of program is detected"),
-        (("--http", "h11"), "--http h11: requests are read by httptools here; leave --http out"),
+        (
+            ("--http", "h11"),
+            "--http h11: requests are read by the server's own parser; leave --http out",
+        ),
         (("--ws", "wsproto"), "--ws wsproto: use websockets, or none"),
         (("--loop", "none"), "--loop none: use asyncio"),
         (("--log-level", "trace"), "--log-level trace: use debug"),

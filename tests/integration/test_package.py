@@ -34,6 +34,7 @@ def test_the_release_stands_in_one_place() -> None:
 
 
 @pytest.mark.timeout(400)
+@pytest.mark.long  # minutes of a C compiler
 def test_sdist_builds_a_wheel_that_works_elsewhere(tmp_path: Path) -> None:
     dist, place, empty = tmp_path / "dist", tmp_path / "venv", tmp_path / "empty"
     empty.mkdir()

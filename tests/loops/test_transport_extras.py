@@ -62,7 +62,7 @@ async def test_what_connection_lost_can_ask_for() -> None:
     assert told["socket"].fileno() == -1
 
 
-@pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
+@pytest.mark.parametrize("host", ["127.0.0.1", "127.10.200.255", "127.109.9.90", "::1"])
 async def test_addresses_of_a_connection(host: str) -> None:
     """As the client sees them; also when the connection is over."""
     async with connected(Plain, host) as (client, protocol):

@@ -18,13 +18,11 @@ ORDER = {
         " sock_accept transport selector"
     ),
     "server": (
-        "arguments run elsewhere reload supervisor summary child worker stuck program wsgi demo"
-        " config http target tls bind options kinds machine logs lines systemd signals pidfile"
+        "arguments run elsewhere reload supervisor summary child worker stuck program demo"
+        " config http target tls bind options certificates kinds looks machine logs lines systemd"
+        " signals pidfile"
     ),
-    "server.http": (
-        "connection incoming websocket request response service lifespan config proxies access"
-        " deadlines scope wire"
-    ),
+    "server.http": ("service secure lifespan config proxies access deflate failures files"),
     "stats": "command kernel",
     "table": "open part pulse table registry passing view",
 }

@@ -9,7 +9,7 @@ ROOT = Path(__file__).parents[2]
 ROOMS = ("aiofastsocket", "native", "tests", "benchmarks", "deploy", "docs", ".ci")
 PAGES = sorted([*ROOT.glob("*.md"), *ROOT.glob("docs/*.md"), *ROOT.glob("benchmarks/*.md")])
 FILES = [*ROOT.iterdir(), *(path for room in ROOMS for path in (ROOT / room).rglob("*"))]
-SOURCES = [path for path in FILES if path.suffix in (".py", ".c", ".h", ".pxi", ".pyx", ".toml")]
+SOURCES = [path for path in FILES if path.suffix in (".py", ".c", ".h", ".pxd", ".pyx", ".toml")]
 
 
 @pytest.mark.parametrize("page", PAGES, ids=lambda page: page.name)
@@ -22,7 +22,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_map_names_what_is_there() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text()
     names = {path.name for path in FILES}
-    named = set(re.findall(r"[\w/]+\.(?:c|h|py|md|pxi|opts|map)\b", text))
+    named = set(re.findall(r"[\w/]+\.(?:c|h|py|md|pyx|pxd|opts|map)\b", text))
     assert len(named) > 40
     kernels = {name for name in named if name.startswith(("net/", "fs/"))}
     gone = {name for name in named - kernels if name.rpartition("/")[2] not in names}
@@ -41,10 +41,11 @@ def test_every_module_is_on_the_map() -> None:
         "aiofastsocket/server",
         "aiofastsocket/loop",
         "native/core",
+        "native/python",
         "deploy",
     ):
         for path in (ROOT / folder).iterdir():
-            if path.suffix in (".py", ".c") and not path.stem.startswith(("_", "ops_")):
+            if path.suffix in (".py", ".c", ".pyx") and not path.stem.startswith(("_", "ops_")):
                 assert path.stem in words, f"{path.relative_to(ROOT)} is not on the map"
 
 

@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from .client import Address, connect
+from .over_tls import secured
 
 
 def get(path: str, *fields: str, method: str = "GET", version: str = "1.1") -> bytes:
@@ -30,9 +31,13 @@ class Client:
     """A connection that sends bytes and reads responses one by one."""
 
     def __init__(self, address: Address | str, tls: ssl.SSLContext | None = None) -> None:
+        """tls: of a test that is of TLS; else it is as support.over_tls says."""
         self.sock = connect(address)
-        if tls is not None:
-            self.sock = tls.wrap_socket(self.sock, server_hostname="localhost")
+        self.sock = (
+            tls.wrap_socket(self.sock, server_hostname="localhost")
+            if tls is not None
+            else secured(self.sock)
+        )
         self._data = bytearray()
 
     def __enter__(self) -> "Client":
@@ -45,7 +50,7 @@ class Client:
         self.sock.sendall(data)
 
     def half_close(self) -> None:
-        self.sock.shutdown(socket.SHUT_WR)
+        socket.socket.shutdown(self.sock, socket.SHUT_WR)  # TLS's own would end the other half, too
 
     def reset(self) -> None:
         """Go away at once: socket(7), SO_LINGER."""
@@ -54,7 +59,7 @@ class Client:
 
     def answer(self, *, to: str = "GET") -> Answer:
         """The next response; raises EOFError when there is none."""
-        head = self._until(b"\r\n\r\n").decode("latin-1").split("\r\n")
+        head = self.until(b"\r\n\r\n").decode("latin-1").split("\r\n")
         found = re.fullmatch(r"HTTP/1\.1 (\d{3}) .*", head[0])
         assert found, head
         answer = Answer(int(found[1]))
@@ -65,7 +70,7 @@ class Client:
         if to == "HEAD" or answer.status in (204, 304) or answer.status < 200:
             return answer
         if answer.headers.get("transfer-encoding") == "chunked":
-            while size := int(self._until(b"\r\n"), 16):
+            while size := int(self.until(b"\r\n"), 16):
                 answer.body += self.exactly(size + 2)[:-2]
             assert self.exactly(2) == b"\r\n"
         elif "content-length" in answer.headers:
@@ -93,7 +98,8 @@ class Client:
             self._more()
         return self._take(size)
 
-    def _until(self, end: bytes) -> bytes:
+    def until(self, end: bytes) -> bytes:
+        """What comes next, up to the end of that."""
         while (at := self._data.find(end)) < 0:
             self._more()
         return self._take(at + len(end))

@@ -7,6 +7,8 @@ import threading
 import time
 from collections import Counter
 
+from .over_tls import secured
+
 Address = tuple[str, int]
 
 TIMEOUT = float(os.environ.get("TEST_WAIT_SECONDS", "20"))
@@ -30,7 +32,7 @@ def receive_all(sock: socket.socket) -> bytes:
 
 def ask(address: Address | str, request: bytes = b"who\n") -> bytes:
     """The answer to one request on a connection of its own."""
-    with connect(address) as sock:
+    with secured(connect(address)) as sock:
         sock.sendall(request)
         return receive_all(sock)
 
@@ -45,7 +47,7 @@ def outcome(
     """ "answered", "refused", "reset" (also: ended without an answer) or "timeout"."""
     request, answer = kind
     try:
-        sock = connect(address, seconds)
+        sock = secured(connect(address, seconds))
     except ConnectionRefusedError:
         return "refused"
     except TimeoutError:

@@ -1,6 +1,6 @@
-"""Runs a TestCase of CPython's own test_asyncio on SelectorLoop; a program of its own.
+"""Runs a TestCase of CPython's own test_asyncio on one of our loops; a program of its own.
 
-    python cpython.py test_events.EPollEventLoopTests
+    python cpython.py test_events.EPollEventLoopTests asyncio [-k PATTERN]
 
 prints one JSON object: tests run, outcomes that are not success, loops and listen tables made.
 """
@@ -14,7 +14,9 @@ import unittest
 from typing import Any
 
 import aiofastsocket
+from aiofastsocket import new_event_loop
 from aiofastsocket.loop import SelectorLoop
+from aiofastsocket.loop.on_uvloop import UvloopLoop
 from aiofastsocket.table import open as opening
 
 
@@ -23,10 +25,16 @@ class Counts:
     tables = 0
 
 
-def make_loop(*_: Any) -> SelectorLoop:
+LOOP = sys.argv[2]
+
+
+def make_loop(*_: Any) -> asyncio.AbstractEventLoop:
     """In place of asyncio.SelectorEventLoop(selector)."""
     Counts.loops += 1
-    return SelectorLoop(slots=2)
+    loop: Any = new_event_loop(LOOP, slots=2)
+    if LOOP == "uvloop":
+        loop._default_executor = None  # their close_loop() asks for it
+    return loop  # type: ignore[no-any-return]
 
 
 class CountedTable(aiofastsocket.ListenTable):
@@ -36,7 +44,7 @@ class CountedTable(aiofastsocket.ListenTable):
 
 
 class Policy(asyncio.DefaultEventLoopPolicy):
-    def new_event_loop(self) -> SelectorLoop:
+    def new_event_loop(self) -> asyncio.AbstractEventLoop:
         return make_loop()
 
 
@@ -47,7 +55,7 @@ def on_our_loop(module: str, case: Any) -> Any:
         def setUp(self) -> None:
             super().setUp()
             loop = getattr(self, "loop", None)
-            assert loop is None or type(loop) is SelectorLoop, loop
+            assert loop is None or type(loop) in (SelectorLoop, UvloopLoop), loop
 
     if module == "test_selectors":
         Ours.SELECTOR = aiofastsocket.FastsocketSelector
@@ -63,6 +71,8 @@ def main(name: str) -> None:
     asyncio.SelectorEventLoop = make_loop  # type: ignore[assignment]
     asyncio.set_event_loop_policy(Policy())
     case = on_our_loop(module_name, getattr(module, class_name))
+    if sys.argv[3:4] == ["-k"]:
+        unittest.defaultTestLoader.testNamePatterns = sys.argv[4:]
     suite = unittest.defaultTestLoader.loadTestsFromTestCase(case)
     result = unittest.TextTestRunner(io.StringIO(), verbosity=0).run(suite)
     bad = {test.id().rpartition(".")[2]: text for test, text in result.failures + result.errors}

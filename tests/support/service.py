@@ -15,6 +15,8 @@ from typing import IO
 
 from aiofastsocket import SlotInfo, TableInfo, tables_of
 
+from . import over_tls
+
 COMMAND = Path(sys.executable).parent / "aiofastsocket"
 APP = Path(__file__).parent / "app"
 # As a wrapper: root without privileges, who on some kernels may set no filter on a socket either.
@@ -109,6 +111,8 @@ class Service:
         if bind and not given and not pass_fds:
             where = ("--bind", "127.0.0.1:0")
         self._log: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115
+        if not any(argument.startswith("--ssl-") for argument in arguments):
+            where += over_tls.OPTIONS
         app = () if "--app-dir" in arguments else ("--app-dir", str(APP))
         self.process = subprocess.Popen(
             [*wrapper, COMMAND, "serve", *arguments, *where, *app],

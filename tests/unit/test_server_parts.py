@@ -14,11 +14,12 @@ import pytest
 import uvloop
 
 from aiofastsocket import UsageError, proc
+from aiofastsocket._native.deadlines import Deadlines, Timed
+from aiofastsocket.errors import ClientDisconnected
 from aiofastsocket.server.bind import Bind
 from aiofastsocket.server.child import Child
 from aiofastsocket.server.config import Config
-from aiofastsocket.server.http.deadlines import Deadlines
-from aiofastsocket.server.http.response import ClientDisconnected, has_left
+from aiofastsocket.server.http.failures import has_left
 from aiofastsocket.server.machine import cgroup_cpus, worker_count
 from aiofastsocket.server.supervisor import Slot, Supervisor
 from aiofastsocket.server.target import kind_of
@@ -145,7 +146,8 @@ def test_time_in_which_the_loop_was_held_up_does_not_count(
 ) -> None:
     """A body that came meanwhile lies in the socket, where libuv looks after the timers."""
     loop = make()
-    expired: list[str] = []
+    expired: list[Timed] = []
+    who = Timed()
     deadlines = Deadlines(loop, 0.3, expired.append)
 
     def hold_up() -> None:
@@ -156,24 +158,25 @@ def test_time_in_which_the_loop_was_held_up_does_not_count(
 
     def more() -> None:
         loop.remove_reader(server)
-        deadlines.discard("client")
+        who.wait_for(None)
 
     (bell, rope), (server, client) = socket.socketpair(), socket.socketpair()
     with bell, rope, server, client:
         loop.add_reader(bell, hold_up)
         loop.add_reader(server, more)
-        deadlines.add("client")
+        who.wait_for(deadlines)
         rope.send(b"now")
         loop.run_until_complete(asyncio.sleep(1.5))
         deadlines.clear()
         loop.remove_reader(server)
     loop.close()
-    assert expired == ([] if comes else ["client"])
+    assert expired == ([] if comes else [who])
 
 
 def test_a_loop_whose_turns_are_slow_does_not_keep_clients_for_ever() -> None:
     loop = uvloop.new_event_loop()
-    expired: list[str] = []
+    expired: list[Timed] = []
+    who = Timed()
     deadlines = Deadlines(loop, 0.3, expired.append)
 
     async def busy() -> None:
@@ -181,8 +184,8 @@ def test_a_loop_whose_turns_are_slow_does_not_keep_clients_for_ever() -> None:
             time.sleep(0.15)
             await asyncio.sleep(0)
 
-    deadlines.add("client")
+    who.wait_for(deadlines)
     loop.run_until_complete(asyncio.wait_for(busy(), 30))
     deadlines.clear()
     loop.close()
-    assert expired == ["client"]
+    assert expired == [who]

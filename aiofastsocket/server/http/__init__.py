@@ -1,8 +1,7 @@
-"""ASGI 3 over HTTP/1.1 and WebSocket, on httptools' parser and websockets' frames.
+"""ASGI 3 over HTTP/1.1 and WebSocket. What is done for each request is compiled (native/python).
 
-connection: one TCP connection, its requests in order · incoming: what a client sends becomes
-requests · request, response: one exchange · websocket: one WebSocket · service: what a worker's
-connections have in common · lifespan: the application's start and end · config: what was asked
-for · proxies: whose X-Forwarded fields are believed · access: the log · deadlines: many timers in
-one · scope: from a head to ASGI's scope · wire: the bytes of response heads.
+service: what a worker's connections have in common · failures: how an application's run ends, if
+not well · files: a file as a body · deflate: compressed WebSockets · lifespan: the application's
+start and end · config: what was asked for · secure: TLS as applications see it ·
+proxies: whose X-Forwarded fields are believed · access: the log.
 """

@@ -3,10 +3,10 @@
 import os
 from dataclasses import dataclass
 
+from ..._native.wire import field
 from ...errors import UsageError
 from ..options import BY_NAME, check, default
 from .proxies import Proxies
-from .wire import field
 
 _VARIABLE = BY_NAME["forwarded_allow_ips"].variable
 
@@ -36,11 +36,15 @@ class HttpConfig:
     timeout_request_head: float = default("timeout_request_head")
     timeout_request_body: float = default("timeout_request_body")
     timeout_disconnect: float = default("timeout_disconnect")
+    wsgi_threads: int = default("wsgi_threads")
+    wsgi_underscores: bool = default("wsgi_underscores")
     ws: str = default("ws")
     ws_max_size: int = default("ws_max_size")
     ws_ping_interval: float = default("ws_ping_interval")
     ws_ping_timeout: float = default("ws_ping_timeout")
     ws_per_message_deflate: bool = default("ws_per_message_deflate")
+    ws_deflate_window: int = default("ws_deflate_window")
+    ws_deflate_level: int = default("ws_deflate_level")
 
     def __post_init__(self) -> None:
         check(self)

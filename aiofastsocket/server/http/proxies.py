@@ -7,7 +7,9 @@ from ipaddress import ip_address, ip_network
 from typing import Any
 
 from ...errors import UsageError
-from .scope import Address, Headers
+from .access import Address
+
+Headers = list[tuple[bytes, bytes]]
 
 
 class Proxies:

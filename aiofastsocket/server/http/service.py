@@ -3,15 +3,26 @@
 import asyncio
 import logging
 import sys
-from collections.abc import Callable
-from contextvars import Context
+from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
+from ..._native.deadlines import Deadlines
+from ..._native.exchange import Exchange
+from ..._native.exchange import Service as Compiled
+from ..._native.handshake import Handshake
+from ..._native.inline import Inline
+from ..._native.pool import Pool
+from ..._native.wire import Clock, field
+from ...table.pulse import PulsePage
+from ..certificates import Certificates
+from ..tls import TlsConfig
 from .access import AccessLog
 from .config import HttpConfig
-from .deadlines import Deadlines
+from .deflate import Deflate, DeflateOffer
+from .failures import request_ended, websocket_ended
+from .files import send_file, send_rest_of_file
 from .proxies import Proxies
-from .wire import Clock, field
+from .secure import Secure
 
 logger = logging.getLogger("aiofastsocket")
 
@@ -23,9 +34,6 @@ LAST_CALL_SECONDS = 1.0
 
 CLOSE_SECONDS = 10.0  # for a client to close a WebSocket after us
 
-# A task that runs at once, with current_task() as it should be, is Python's since 3.12.
-EAGER: Any = {"eager_start": True} if sys.version_info >= (3, 12) else {}
-
 
 class Draining(Protocol):
     """A connection. comes_back: its client does, at once, if it is closed."""
@@ -36,7 +44,7 @@ class Draining(Protocol):
         """See Service.drain."""
 
 
-class Service:
+class Service(Compiled):
     """One for each worker, made in its loop. on_enough: called when limit_max_requests is reached.
 
     state: what the application's lifespan put there; each request gets a copy.
@@ -49,26 +57,27 @@ class Service:
         options: HttpConfig,
         on_enough: Callable[[], object] = lambda: None,
     ) -> None:
-        self.loop = loop
-        self.app = app
+        super().__init__(loop, app)
         self.options = options
-        self.state: dict[str, Any] = {}
-        self.connections: set[Draining] = set()
-        self.tasks: dict[object, asyncio.Task[None]] = {}
-        self.dismissed: set[object] = set()  # whose tasks were cancelled
-        self.draining = False
-        self.closing = False
         self._enough = on_enough
         self._left = options.limit_max_requests
-        self._most = options.limit_concurrency
-        self.most_unheard = options.limit_request_line + options.limit_request_head
-        self.fields = b"".join(field(name, value)[0] for name, value in options.headers)
+        self._deflate: DeflateOffer | None = None
+        if options.ws_per_message_deflate:
+            self._deflate = DeflateOffer(options.ws_deflate_window, options.ws_deflate_level)
+        self.root_path = options.root_path
+        self.mount = options.root_path.encode()
+        self.websockets = options.ws != "none"
+        self.most_line = options.limit_request_line
+        self.most_fields = options.limit_request_fields
+        self.most_head = options.limit_request_head
+        self.most_message = options.ws_max_size
+        self.most_connections = options.limit_concurrency or 0
+        self.fields_lines = b"".join(field(name, value) for name, value in options.headers)
         own = {name.lower() for name, _ in options.headers}  # instead of ours
         named = options.server_header and b"server" not in own
-        self.server = b"server: aiofastsocket\r\n" if named else b""
+        self.server_line = b"server: aiofastsocket\r\n" if named else b""
         dated = options.date_header and b"date" not in own
-        clock = Clock(dated=dated, rest=self.server + self.fields)
-        self.date, self.common = clock.date, clock.lines
+        self.clock = Clock(dated=dated, rest=self.server_line + self.fields_lines)
         self.heads = Deadlines(loop, options.timeout_request_head, lambda c: c.head_expired())
         self.bodies = Deadlines(loop, options.timeout_request_body, lambda c: c.body_expired())
         self.idle = Deadlines(loop, options.timeout_keep_alive, lambda c: c.idle_expired())
@@ -77,17 +86,28 @@ class Service:
         self.pings = Deadlines(loop, ping, lambda w: w.ping_due())
         self.pongs = Deadlines(loop, pong, lambda w: w.pong_expired())
         self.closes = Deadlines(loop, CLOSE_SECONDS, lambda w: w.close_expired())
-        http = (self.heads, self.bodies, self.idle, self.last_calls)
         heard = options.access_logger is not None or sys.stdout is not None
         logs = options.access_log and heard
         self.access = AccessLog(loop, options.access_logger) if logs else None
         self.proxies = Proxies(options.trusted) if options.proxy_headers else None
-        self._deadlines = (*http, self.pings, self.pongs, self.closes)
 
-    def full(self) -> bool:
-        """Whether limit_concurrency is reached: then the answer is 503."""
-        most = self._most
-        return most is not None and (len(self.connections) > most or len(self.tasks) >= most)
+    def serve_wsgi(self, page: PulsePage) -> None:
+        """The application is one of WSGI. page: where it is told that no thread is free."""
+        options = self.options
+        self.websockets = False
+        if options.wsgi_threads == 0:
+            self.wsgi = Inline(self, options.wsgi_underscores)
+        else:
+            self.wsgi = Pool(self, options.wsgi_threads, page, options.wsgi_underscores)
+
+    def serve_tls(self, config: TlsConfig, certificates: Certificates | None) -> None:
+        """Its connections are over TLS, but for those that are redirected there."""
+        if certificates is not None:
+            self.secure = Secure(self, config, certificates)
+            if config.hsts is not None:
+                self.hsts_line = field(
+                    b"strict-transport-security", b"max-age=" + config.hsts.encode()
+                )
 
     def answered(self) -> None:
         """One request more is over."""
@@ -96,20 +116,25 @@ class Service:
             if self._left == 0:
                 self._enough()
 
-    def start(self, who: object, coroutine: Any, context: Context, name: str) -> None:
-        """Run it as a task of its own, from now on or (before Python 3.12) from the next turn. At
-        its end it says `ended`: a callback of the task's would cost a turn of the loop's."""
-        task: asyncio.Task[None] = asyncio.Task(
-            coroutine, loop=self.loop, context=context, name=name, **EAGER
-        )
-        if not task.done():
-            self.tasks[who] = task
+    def ended(self, exchange: Exchange, error: BaseException | None) -> None:
+        """Its application has ended, and not well."""
+        cancelled = self.closing or exchange.dismissed
+        if isinstance(exchange, Handshake):
+            websocket_ended(exchange, error, cancelled=cancelled)
+        else:
+            request_ended(exchange, error, cancelled=cancelled)
 
-    def ended(self, who: object) -> None:
-        """Its task is over."""
-        self.tasks.pop(who, None)
-        if self.dismissed:
-            self.dismissed.discard(who)
+    def send_file(self, exchange: Exchange, path: str) -> Any:
+        """See files."""
+        return send_file(exchange, path)
+
+    def send_rest_of_file(self, exchange: Exchange, file: Any) -> Any:
+        """See files."""
+        return send_rest_of_file(exchange, file)
+
+    def agree_on_deflate(self, offers: Sequence[str]) -> tuple[bytes | None, Deflate | None]:
+        """See DeflateOffer.agree."""
+        return (None, None) if self._deflate is None else self._deflate.agree(offers)
 
     def drain(self, window: float = 0.0) -> None:
         """Answer what is under way, begin nothing new: connections end with their request.
@@ -126,42 +151,52 @@ class Service:
                 self.loop.call_later(window * number / len(told), connection.drain)
             else:
                 connection.drain()
-        for who in list(self.tasks):
-            self.tell_events(who)
+        for one in list(self.tasks):
+            self.tell_events(one)
 
-    def tell_events(self, who: Any) -> None:
+    def tell_events(self, request: Exchange) -> None:
         """If it is a request whose answer is a stream of events: tell it."""
-        streams = getattr(who, "streams_events", None)
-        if streams is not None and streams():
-            self.tell(who)
+        if request.is_event_stream:
+            self.tell(request)
 
     def tell_all(self) -> None:
         """Every request that is under way; WebSockets have been closed."""
-        for who in list(self.tasks):
-            if hasattr(who, "hang_up"):
-                self.tell(who)
+        for one in list(self.tasks):
+            if not isinstance(one, Handshake):
+                self.tell(one)
 
-    def tell(self, request: Any) -> None:
+    def tell(self, request: Exchange) -> None:
         """Have its application find that the client is gone; cancel it a while later, if it goes
         on, so that its `finally` blocks run."""
-        task = self.tasks.get(request)
-        if task is not None:
-            request.hang_up()
-            self.loop.call_later(self.options.timeout_disconnect, self._dismiss, request, task)
+        if request not in self.tasks:
+            return
+        request.hang_up()
+        if request.task is not None:  # a thread cannot be cancelled
+            self.loop.call_later(self.options.timeout_disconnect, self._dismiss, request)
 
-    def _dismiss(self, request: object, task: "asyncio.Task[None]") -> None:
-        if self.tasks.get(request) is task:
-            self.dismissed.add(request)
-            task.cancel()
+    def _dismiss(self, request: Exchange) -> None:
+        if request.task is not None:
+            request.dismissed = True
+            request.task.cancel()
 
     async def close(self) -> None:
         """End what is left: timers, and tasks that did not in time."""
         self.closing = True
-        for deadlines in self._deadlines:
+        for deadlines in (
+            self.heads,
+            self.bodies,
+            self.idle,
+            self.last_calls,
+            self.pings,
+            self.pongs,
+            self.closes,
+        ):
             deadlines.clear()
-        left = list(self.tasks.values())
+        left = [one.task for one in self.tasks if one.task is not None]
         for task in left:
             task.cancel()
         await asyncio.gather(*left, return_exceptions=True)
+        if self.wsgi is not None:
+            self.wsgi.close()
         if self.access is not None:
             self.access.flush()

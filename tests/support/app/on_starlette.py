@@ -1,6 +1,7 @@
 """What applications do, in Starlette. FILES: a folder to serve and to write in."""
 
 import contextlib
+import gc
 import os
 from collections.abc import AsyncIterator
 from pathlib import Path
@@ -51,6 +52,22 @@ async def silent_events(request: Request) -> Response:
     return StreamingResponse(silence(), media_type="text/event-stream")
 
 
+async def endless() -> AsyncIterator[bytes]:
+    """A letter in a file tells that one has ended."""
+    try:
+        while True:
+            yield b"more"
+            await anyio.sleep(0.001)
+    finally:
+        with (FILES / "ended").open("a") as told:
+            told.write("x")
+
+
+async def endless_stream(request: Request) -> Response:
+    gc.disable()
+    return StreamingResponse(endless())
+
+
 async def events() -> AsyncIterator[str]:
     for i in range(3):
         yield f"data: {i}\n\n"
@@ -99,6 +116,7 @@ app = Starlette(
     routes=[
         Route("/json", in_json, methods=["GET", "POST"]),
         Route("/stream", stream),
+        Route("/endless", endless_stream),
         Route("/events", server_sent_events),
         Route("/silence", silent_events),
         Route("/upload", upload, methods=["POST"]),

@@ -402,3 +402,26 @@ async def ws_last(scope: Any, receive: Any, send: Any) -> None:
     await send({"type": "websocket.accept"})
     message = await receive()
     Path(scope["query_string"].decode()).write_text(json.dumps(message))
+
+
+async def http_trailers(scope: Any, receive: Any, send: Any) -> None:
+    await send({"type": "http.response.start", "status": 200, "trailers": True})
+    await body(send, b"body")
+    more = {"type": "http.response.trailers", "headers": [(b"x-sum", b"1")], "more_trailers": True}
+    await send(more)
+    await send({"type": "http.response.trailers", "headers": [(b"x-last", b"2")]})
+
+
+async def http_hints(scope: Any, receive: Any, send: Any) -> None:
+    links = [b"</a.css>; rel=preload", b"</b.js>"]
+    if scope["http_version"] == "1.1":
+        assert "http.response.early_hint" in scope["extensions"]
+    await send({"type": "http.response.early_hint", "links": links})
+    await start(send)
+    await body(send, b"hello")
+
+
+async def http_huge(scope: Any, receive: Any, send: Any) -> None:
+    """So many megabytes of the query's number, in one message."""
+    await start(send)
+    await body(send, bytes(int(scope["query_string"]) << 20))

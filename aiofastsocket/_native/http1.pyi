@@ -1,0 +1,13 @@
+"""What this package uses of native/python/http1.pyx."""
+
+import asyncio
+
+from .exchange import Service
+
+class Connection(asyncio.Protocol):
+    def __init__(
+        self,
+        service: Service,
+        scheme: str = "http",
+        server: tuple[str, int | None] | None = None,
+    ) -> None: ...

@@ -1,0 +1,3 @@
+"""What this package uses of native/python/openssl.pyx."""
+
+class Buffers: ...

@@ -1,0 +1,10 @@
+"""What this package uses of native/python/socket_transport.pyx."""
+
+import asyncio
+from typing import Any
+
+class SocketTransport(asyncio.Transport):
+    _sock: Any
+    def _make_empty_waiter(self) -> asyncio.Future[None]: ...
+    def _reset_empty_waiter(self) -> None: ...
+    def unread(self, data: bytes) -> None: ...

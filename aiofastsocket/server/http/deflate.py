@@ -1,0 +1,67 @@
+"""WebSocket messages that are compressed (RFC 7692), by websockets' extension."""
+
+from collections.abc import Sequence
+from typing import Any
+
+from websockets.exceptions import NegotiationError, PayloadTooBig, ProtocolError
+from websockets.extensions.permessage_deflate import ServerPerMessageDeflateFactory
+from websockets.frames import Frame, Opcode
+from websockets.headers import build_extension, parse_extension
+
+
+class Deflate:
+    """Of one connection, as both sides have agreed: each message by itself. What zlib needs for one
+    (some hundred KiB by default) is free between them, so that idle sockets cost nothing."""
+
+    def __init__(self, extension: Any) -> None:
+        self._extension = extension
+
+    def encode(self, data: bytes) -> bytes:
+        """A whole message, to be sent."""
+        try:
+            return bytes(self._extension.encode(Frame(Opcode.BINARY, data)).data)
+        finally:
+            self._extension.encoder = None
+
+    def decode(self, data: bytes, most: int) -> bytes | None:
+        """A whole message that came; None: it has more than so many bytes. Raises ValueError."""
+        frame = Frame(Opcode.BINARY, data, rsv1=True)
+        try:
+            return bytes(self._extension.decode(frame, max_size=most).data)
+        except PayloadTooBig:
+            return None
+        except ProtocolError as error:
+            raise ValueError(str(error)) from None
+        finally:
+            self._extension.decoder = None
+
+
+class DeflateOffer:
+    """What the server agrees to. window: as a power of two; level: zlib's."""
+
+    def __init__(self, window: int, level: int) -> None:
+        self._factory = ServerPerMessageDeflateFactory(
+            server_no_context_takeover=True,
+            client_no_context_takeover=True,
+            server_max_window_bits=window,
+            client_max_window_bits=window,
+            compress_settings={"level": level, "memLevel": max(1, window - 7)},
+        )
+
+    def agree(self, offers: Sequence[str]) -> tuple[bytes | None, Deflate | None]:
+        """The first of a client's offers (values of Sec-WebSocket-Extensions) that it can: what is
+        answered, and what it is."""
+        for offer in offers:
+            try:
+                extensions = parse_extension(offer)
+            except Exception:  # it is no list of extensions: none is agreed on
+                return None, None
+            for name, parameters in extensions:
+                if name != self._factory.name:
+                    continue
+                try:
+                    agreed, extension = self._factory.process_request_params(parameters, [])
+                except NegotiationError:
+                    continue
+                return build_extension([(name, agreed)]).encode(), Deflate(extension)
+        return None, None

@@ -1,0 +1,7 @@
+# The interface of inline.pyx.
+
+from aiofastsocket._native.wsgi cimport Caller
+
+
+cdef class Inline(Caller):
+    pass
