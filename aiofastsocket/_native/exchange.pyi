@@ -22,7 +22,6 @@ class Service:
     pings: Deadlines
     pongs: Deadlines
     closes: Deadlines
-    access: Any
     proxies: Any
     wsgi: Any
     clock: Clock
@@ -37,7 +36,7 @@ class Service:
     most_fields: int
     most_head: int
     most_message: int
-    most_connections: int
+    tells_queue_time: bool
     def __init__(self, loop: asyncio.AbstractEventLoop, app: Callable[..., Any]) -> None: ...
     def answered(self) -> None: ...
     def agree_on_deflate(self, offers: list[str]) -> tuple[bytes | None, Any]: ...

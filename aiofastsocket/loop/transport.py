@@ -184,7 +184,9 @@ async def send_file(
         sock = transport._sock
         if sock is None:
             raise ConnectionError("Connection is closed by peer")
-        return int(await loop.sock_sendfile(sock, file, offset, count, fallback=fallback))
+        sent = int(await loop.sock_sendfile(sock, file, offset, count, fallback=fallback))
+        loop.pump().sent_past(sent)
+        return sent
     finally:
         transport._reset_empty_waiter()
         if reading:

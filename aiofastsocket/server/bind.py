@@ -18,6 +18,7 @@ from ..table.open import open_table
 from ..table.table import ListenTable
 
 TURNS, TURN_SECONDS = 500, 0.01
+_BACKLOG_ALONE = 128
 
 FORMS = "use HOST:PORT, [IPV6]:PORT, :PORT, unix:PATH or fd://NUMBER"
 
@@ -274,6 +275,32 @@ def open_listeners(
             listener.close()
         raise
     return listeners
+
+
+@contextmanager
+def listening_alone(bind: Bind, channel: Channel) -> Iterator[socket.socket]:
+    """A socket that listens, without a table. Raises as open_listeners."""
+    if bind.path is not None:
+        with _turn_at(bind.path):
+            sock = _unix_socket(bind.path)
+            with _closed_if_it_fails([sock], bind.path):
+                sock.listen(_BACKLOG_ALONE)
+    else:
+        sock, *others = _tcp_sockets(bind, channel, set())
+        for other in others:  # of a name that has several addresses
+            other.close()
+        with _closed_if_it_fails([sock]):
+            try:
+                sock.listen(_BACKLOG_ALONE)
+            except OSError as error:
+                raise _bind_error(error, address_text(sock)) from None
+    try:
+        yield sock
+    finally:
+        sock.close()
+        if bind.path is not None:
+            with suppress(FileNotFoundError):
+                os.unlink(bind.path)
 
 
 @contextmanager

@@ -136,6 +136,10 @@ class Certificates:
                 lines.append(f"certificate {path} expires in {days:.0f} days: renew it")
         return lines
 
+    def ends(self) -> int:
+        """When the first of them does: seconds since 1970."""
+        return int(min(certificate.ends for _, certificate in self._now.certificates))
+
     def pem(self, context: ssl.SSLContext) -> str | None:
         """The certificate of a connection's context, if there is but one."""
         return self._now.pems.get(context)

@@ -8,11 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 
-from ..streams import flush_standard_streams
-from ..table.pulse import PulsePage
 from . import worker
+from .forked import forked
 from .looks import FOREVER
-from .signals import ACTED_ON
+from .pages import Pages, WorkerPage
 
 logger = logging.getLogger("aiofastsocket")
 
@@ -44,7 +43,7 @@ class Child:
     generation: int
     status: int  # -1 once it has ended
     control: int
-    page: PulsePage
+    page: WorkerPage
     state: State = State.STARTING
     stuck: bool = False  # its loop has not turned for --timeout-worker
     reaped: bool = False  # its number may be another process's
@@ -97,6 +96,11 @@ class Child:
         """It has said why it cannot start."""
         return not self.ready and self.told.split(b"\n", 1)[0] in COMPLAINTS
 
+    def tell(self, word: bytes) -> None:
+        """Through its pipe; one that has not read a thousand words gets no more."""
+        with suppress(BlockingIOError, BrokenPipeError):
+            os.write(self.control, word)
+
     def end(self, *, quick: bool) -> None:
         """Tell it to stop; one that does not listen to signals yet just ends."""
         if not self.reaped:
@@ -111,11 +115,10 @@ class Child:
 
     def close(self) -> None:
         """Close what there is of a worker that is gone, or of another worker's in a new one: pipes
-        that others hold do not end, and nobody is to write another's pulse."""
+        that others hold do not end."""
         if self.status >= 0:
             os.close(self.status)
         os.close(self.control)
-        self.page.close()
 
 
 def fork(
@@ -123,6 +126,7 @@ def fork(
     slot: int,
     generation: int,
     *,
+    pages: Pages,
     pin: bool,
     close: Iterable[int],
     others: Iterable[Child],
@@ -133,50 +137,30 @@ def fork(
     Raises OSError if there are no descriptors or no memory for it; then nothing is left.
     """
     pipes: list[int] = []
-    page = PulsePage()
+    page = pages.take()
     try:
         pipes += os.pipe2(os.O_CLOEXEC)
         pipes += os.pipe2(os.O_CLOEXEC)
         status_in, status_out, control_in, control_out = pipes
         os.set_blocking(status_in, False)
+        os.set_blocking(control_out, False)
         job = worker.Assignment(setup, slot, pin, status_out, control_in, os.getpid(), page)
-        pid = _fork(job, (status_in, control_out, *close), others)
+
+        def run() -> int:
+            for fd in (status_in, control_out, *close):
+                os.close(fd)
+            for other in others:
+                other.close()
+            pages.keep_only(page)
+            return worker.main(job)
+
+        pid = forked("worker", run)
     except OSError:
-        page.close()
         for fd in pipes:
             os.close(fd)
         raise
+    pages.give(page, pid, slot)
     os.close(status_out)
     os.close(control_in)
     logger.debug("worker %d starts on slot %d", pid, slot)
     return Child(pid, slot, generation, status_in, control_out, page)
-
-
-def _fork(job: worker.Assignment, close: Iterable[int], others: Iterable[Child]) -> int:
-    flush_standard_streams()
-    # A signal that comes before the child has its own handlers must not reach ours.
-    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ACTED_ON)
-    try:
-        pid = os.fork()
-        if pid == 0:
-            _run(job, close, others)
-    finally:
-        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
-    return pid
-
-
-def _run(job: worker.Assignment, close: Iterable[int], others: Iterable[Child]) -> None:
-    """In the child: never returns, or it would go on as a second supervisor."""
-    code = 1
-    try:
-        signal.set_wakeup_fd(-1)
-        for fd in close:
-            os.close(fd)
-        for other in others:
-            other.close()
-        code = worker.main(job)
-    except BaseException:
-        logger.exception("worker failed")
-    finally:
-        flush_standard_streams()
-        os._exit(code)

@@ -12,7 +12,7 @@ from ..errors import SetupError, UsageError
 from .bind import Bind
 from .http.config import HttpConfig
 from .machine import worker_count
-from .options import check, default
+from .options import BY_NAME, check, default
 from .target import check_name
 from .tls import TlsConfig
 
@@ -61,8 +61,12 @@ class Config:
     user: str | None = default("user")
     group: str | None = default("group")
     pid_file: str | None = default("pid_file")
+    metrics: str | None = default("metrics")
     log_level: str = default("log_level")
     log_config: str | dict[str, Any] | None = default("log_config")
+    log_file: str | None = default("log_file")
+    log_format: str = default("log_format")
+    access_log_file: str | None = default("access_log_file")
     http: HttpConfig = field(default_factory=HttpConfig)
     tls: TlsConfig = field(default_factory=TlsConfig)
 
@@ -79,6 +83,14 @@ class Config:
         for folder in self.reload_dirs:
             if not Path(folder).is_dir():
                 raise UsageError(f"--reload-dir {folder} is not a directory")
+        if (bind := self.metrics_bind) is not None and bind in self.binds:
+            raise UsageError(f"--metrics {self.metrics}: that is the application's address")
+        for option in ("log_file", "access_log_file"):
+            if getattr(self, option) is not None and self.log_config is not None:
+                flag = BY_NAME[option].flag
+                raise UsageError(f"{flag} does not go with --log-config, which says where lines go")
+        if self.log_format != "text" and self.log_config is not None:
+            raise UsageError("--log-format does not go with --log-config, which has formatters")
         self.ids()
 
     @property
@@ -90,6 +102,18 @@ class Config:
     def slot_count(self) -> int:
         """Slots of each table, the most workers that TTIN reaches (default: twice the workers)."""
         return self.slots if self.slots is not None else min(2 * self.worker_count, SLOTS_MAX)
+
+    @property
+    def metrics_bind(self) -> Bind | None:
+        """Where metrics are told; None: nowhere."""
+        text = self.metrics
+        if text is None:
+            return None
+        if text.startswith("fd://"):
+            raise UsageError(f"--metrics {text}: use PORT, HOST:PORT, [IPV6]:PORT or unix:PATH")
+        if text.removeprefix(":").isdecimal():
+            text = f"127.0.0.1:{text.removeprefix(':')}"
+        return Bind.parse(text, "--metrics")
 
     def ids(self) -> tuple[int, int] | None:
         """uid and gid that the workers are to have; None: they stay what they are."""

@@ -86,6 +86,35 @@ class Lines:
         return bool(poll.poll(0))
 
 
+class FileLines(Lines):
+    """The same to a file of that name, which is made if it is not there. owner: user and group that
+    it is given to then. Raises OSError."""
+
+    def __init__(self, path: str, owner: tuple[int, int] | None) -> None:
+        self._path = os.path.abspath(path)
+        self._owner = owner
+        fd = self._open()
+        super().__init__(fd)
+        os.close(fd)
+
+    def _open(self) -> int:
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        try:
+            return os.open(self._path, flags)
+        except FileNotFoundError:
+            fd = os.open(self._path, flags | os.O_CREAT, 0o640)
+            if self._owner is not None and os.geteuid() == 0:
+                os.fchown(fd, *self._owner)
+            return fd
+
+    def reopen(self) -> None:
+        """Another file may have the name now. Raises OSError; then lines go on to the old one."""
+        fd = self._open()
+        os.dup2(fd, self._fd, inheritable=False)
+        os.close(fd)
+        self._rest = b""
+
+
 class LineHandler(logging.Handler):
     """Of Python's logging, on such a stream."""
 

@@ -1,15 +1,18 @@
-"""Where lines go: to standard error, or where a file of Python's logging.config says."""
+"""Where lines go: to the standard streams, to files, or where a configuration of Python's logging
+says."""
 
 import configparser
 import json
 import logging
 import logging.config
 import sys
+from dataclasses import dataclass
+from datetime import UTC, datetime
 from pathlib import Path
 from typing import Any
 
-from ..errors import UsageError
-from .lines import LineHandler, Lines
+from ..errors import SetupError, UsageError
+from .lines import FileLines, LineHandler, Lines
 
 FORMAT = "%(asctime)s [%(process)d] %(levelname)s %(message)s"
 
@@ -30,33 +33,87 @@ OF_UVICORN = {"aiofastsocket": "uvicorn.error", ACCESS: "uvicorn.access"}
 """Where our lines go in a configuration that was made for uvicorn, and does not know us."""
 
 
-def standard_output() -> Lines:
-    """Where the access log goes without a configuration."""
+def standard_output() -> Lines | None:
+    """Where the access log goes without a configuration; None: nowhere, as standard output was
+    closed when we started."""
     global _standard_output
-    if _standard_output is None:
+    if _standard_output is None and sys.stdout is not None:
         _standard_output = Lines(1)
     return _standard_output
 
 
-def configure(level: str, config: str | dict[str, Any] | None) -> None:
+class Json(logging.Formatter):
+    """A line as a JSON object."""
+
+    default_msec_format = "%s.%03d"
+
+    def format(self, record: logging.LogRecord) -> str:
+        """See logging.Formatter."""
+        at = datetime.fromtimestamp(record.created, UTC).isoformat(timespec="milliseconds")
+        said = {
+            "time": at.replace("+00:00", "Z"),
+            "level": record.levelname.lower(),
+            "pid": record.process,
+            "message": record.getMessage(),
+        }
+        if record.exc_info:
+            said["exception"] = self.formatException(record.exc_info)
+        return json.dumps(said)
+
+
+@dataclass(frozen=True)
+class Files:
+    """Where lines go instead of the standard streams, and as what. owner: user and group of files
+    that are made."""
+
+    log: str | None = None
+    access: str | None = None
+    json: bool = False
+    owner: tuple[int, int] | None = None
+
+    def open(self, option: str, path: str) -> FileLines:
+        """Raises SetupError."""
+        try:
+            return FileLines(path, self.owner)
+        except OSError as error:
+            raise SetupError(f"{option} {path}: {error.strerror}") from None
+
+
+def reopen() -> bool:
+    """Files that have been renamed are made anew; whether there are any. What cannot be is told."""
+    files = [one for one in (_standard_error, _standard_output) if isinstance(one, FileLines)]
+    for one in files:
+        try:
+            one.reopen()
+        except OSError as error:
+            logging.getLogger("aiofastsocket").error("log file cannot be opened again: %s", error)
+    return bool(files)
+
+
+def configure(level: str, config: str | dict[str, Any] | None, files: Files) -> None:
     """Loggers: aiofastsocket, and with a config, which says where all goes, aiofastsocket.access.
 
-    config: a file's path, or what logging.config.dictConfig takes. Raises UsageError if it is none.
+    config: a file's path, or what logging.config.dictConfig takes. Raises UsageError if it is none,
+    SetupError if a file cannot be opened.
     """
-    global _standard_error
+    global _standard_error, _standard_output
     logger = logging.getLogger("aiofastsocket")
     logger.setLevel(level.upper())
     if config is None:
         # A stream that was closed when we started takes no lines.
         handler: logging.Handler = logging.NullHandler()
-        if sys.stderr is not None:
+        if files.log is not None:
+            _standard_error = files.open("--log-file", files.log)
+        elif sys.stderr is not None:
             _standard_error = Lines(2)
+        if _standard_error is not None:
             handler = LineHandler(_standard_error)
-        handler.setFormatter(logging.Formatter(FORMAT))
+        handler.setFormatter(Json() if files.json else logging.Formatter(FORMAT))
         logger.handlers = [handler]
         logger.propagate = False
-        if sys.stdout is not None:
-            standard_output()  # now: workers may have another user, who may not open it
+        if files.access is not None:
+            _standard_output = files.open("--access-log-file", files.access)
+        standard_output()  # now: workers may have another user, who may not open it
         return
     access = logging.getLogger(ACCESS)
     access.setLevel(logging.INFO)

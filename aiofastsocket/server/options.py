@@ -335,6 +335,23 @@ OPTIONS = (
     ),
     Option("access_log", YES, "HTTP", "write a line for each response", True),
     Option(
+        "access_log_format",
+        Text("FORMAT"),
+        "HTTP",
+        "what that line says, in gunicorn's words, as %(h)s, %(r)s, %(s)s, %(D)s, "
+        "%({x-request-id}i)s, or %(queue)s for the seconds that it waited in the kernel; or json",
+        unset="the Common Log Format",
+        since="0.2",
+    ),
+    Option(
+        "access_log_file",
+        Text("FILE"),
+        "HTTP",
+        "write these lines to this file, which USR1 opens again",
+        unset="standard output",
+        since="0.2",
+    ),
+    Option(
         "headers",
         Each(Field()),
         "HTTP",
@@ -389,6 +406,24 @@ OPTIONS = (
         3,
         since="0.2",
     ),
+    Option(
+        "queue_time",
+        FLAG,
+        "HTTP",
+        "tell applications how long a connection's first request waited in the kernel before the "
+        "server took it: aiofastsocket.queue_time, in the scope's extensions or WSGI's environ",
+        False,
+        since="0.2",
+    ),
+    Option(
+        "health_path",
+        Text("PATH"),
+        "HTTP",
+        "answer requests for this path without the application: 200, and 503 once the service "
+        "stops; they are not logged",
+        unset="there is none",
+        since="0.2",
+    ),
     # -- limits --
     Option(
         "limit_concurrency",
@@ -396,6 +431,14 @@ OPTIONS = (
         "limits",
         "connections, or requests under way, of one worker: more are answered 503",
         unset="no limit",
+    ),
+    Option(
+        "shed_after",
+        Seconds(),
+        "limits",
+        "a connection's first request that waited longer than this in the kernel is answered 503",
+        unset="no limit",
+        since="0.2",
     ),
     Option(
         "limit_max_requests",
@@ -500,11 +543,36 @@ OPTIONS = (
     Option("group", Text("GROUP"), "service", "run the workers as this group, after binding"),
     Option("pid_file", Text("FILE"), "service", "write the supervisor's process id to this file"),
     Option(
+        "metrics",
+        Text("ADDRESS"),
+        "service",
+        "tell Prometheus how the service does, at this address under /metrics: a port or :port of "
+        "the loopback interface, host:port, [ipv6]:port or unix:path",
+        unset="it does not",
+        since="0.2",
+    ),
+    Option(
         "log_level",
         Word(LOG_LEVELS, (("trace", "use debug"),)),
         "service",
         "least important lines of the log",
         "info",
+    ),
+    Option(
+        "log_file",
+        Text("FILE"),
+        "service",
+        "write the server's own lines to this file, which USR1 opens again",
+        unset="standard error",
+        since="0.2",
+    ),
+    Option(
+        "log_format",
+        Word(("text", "json")),
+        "service",
+        "what the server's own lines look like",
+        "text",
+        since="0.2",
     ),
     Option(
         "log_config",

@@ -7,12 +7,12 @@ from typing import Any, Protocol
 
 from ..address import common_name
 from ..errors import UsageError
-from ..table.pulse import PulsePage
 from . import target as targets
 from .bind import Listener
 from .certificates import Certificates
 from .config import Config
 from .demo import Demo
+from .pages import WorkerPage
 
 
 class Program(Protocol):
@@ -97,7 +97,7 @@ class Web:
         kind: str,
         config: Config,
         slot: int,
-        page: PulsePage,
+        page: WorkerPage,
         certificates: Certificates | None,
     ) -> None:
         # Not needed, and not loaded, for the other kinds.
@@ -109,6 +109,7 @@ class Web:
         self.unready: set[Any] | None = None
         self.not_tls: Callable[[asyncio.Transport], bytes] | None = None
         self._page = page
+        self._counts = config.metrics is not None
         self._first = slot == 0
         self._options = config.http
         self._tls = config.tls
@@ -122,6 +123,8 @@ class Web:
         """See Program."""
         loop = asyncio.get_running_loop()
         self._service = self._service_type(loop, self._app, self._options, enough)
+        if self._counts:
+            self._service.count(self._page.counters)
         mode = self._options.lifespan
         if self._kind == "wsgi":
             self._service.serve_wsgi(self._page)
@@ -167,7 +170,7 @@ class Web:
 
 
 def program(
-    config: Config, found: Any, slot: int, page: PulsePage, certificates: Certificates | None
+    config: Config, found: Any, slot: int, page: WorkerPage, certificates: Certificates | None
 ) -> Program:
     """The program that a loaded target is; without a target, the demo. UsageError if it is none,
     SetupError if what it needs is not installed. page: where the worker tells that it is busy."""

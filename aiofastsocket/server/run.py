@@ -4,20 +4,22 @@ import logging
 import os
 import signal
 import sys
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from functools import partial
 from typing import Any
 
+from ..address import address_text
 from ..channel import Channel
-from ..errors import SetupError
+from ..errors import SetupError, UsageError
 from ..loop import SelectorLoop
 from . import elsewhere, systemd, target
-from .bind import Bind, Listener, open_listeners
+from .bind import Bind, Listener, listening_alone, open_listeners
 from .config import Config
-from .logs import configure
+from .logs import Files, as_uvicorn, configure
 from .options import BY_NAME
+from .pages import Pages
 from .pidfile import written_pid_file
 from .reload import check_watcher, watching
 from .signals import ACTED_ON, UNHEEDED, unheed
@@ -32,7 +34,12 @@ def serve(config: Config, program: Any = None) -> int:
 
     program: the target itself, where config.target only names it.
     """
-    configure(config.log_level, config.log_config)
+    files = Files(
+        config.log_file, config.access_log_file, config.log_format == "json", config.ids()
+    )
+    configure(config.log_level, config.log_config, files)
+    if config.http.access_log_format is not None and config.log_config and as_uvicorn():
+        raise UsageError("--access-log-format: this --log-config is uvicorn's, and has a format")
     if unread := elsewhere.unread():
         logger.warning("%s", unread)
     binds = config.binds + tuple(Bind(fd=fd) for fd in systemd.take_listen_fds())
@@ -67,10 +74,31 @@ def serve(config: Config, program: Any = None) -> int:
             folders = list(config.reload_dirs) or [config.app_dir]
             stack.enter_context(watching(folders))
         factory = _loop_factory(config.loop, channel.backend)
+        metrics = _metrics(config, channel, listeners, stack)
         setup = Setup(config, channel, listeners, factory, certificates, preloaded)
         for line in certificates.ending() if certificates is not None else ():
             logger.warning("%s", line)
-        return Supervisor(setup).run()
+        return Supervisor(setup, metrics).run()
+
+
+def _metrics(
+    config: Config, channel: Channel, listeners: list[Listener], stack: ExitStack
+) -> Callable[[Pages], Any] | None:
+    """What answers for metrics; None: nobody asked for them."""
+    bind = config.metrics_bind
+    if bind is None:
+        return None
+    try:  # here, before anybody forks: what dropped root may not read the package
+        from .metrics.process import MetricsProcess
+    except ModuleNotFoundError as error:
+        if error.name != "prometheus_client":
+            raise
+        raise SetupError(
+            "--metrics needs prometheus-client: pip install prometheus-client"
+        ) from None
+    sock = stack.enter_context(listening_alone(bind, channel))
+    logger.info("metrics are at http://%s/metrics", address_text(sock))
+    return partial(MetricsProcess, config, sock.fileno(), channel.backend, listeners)
 
 
 def _default_bind() -> Bind:

@@ -13,7 +13,7 @@ import signal
 import threading
 from collections.abc import Callable
 
-from ..table.pulse import PulsePage
+from .pages import WorkerPage
 
 logger = logging.getLogger("aiofastsocket")
 
@@ -28,14 +28,14 @@ def show_stacks_when_asked(fd: int) -> None:
 Doing = Callable[[], list[str]]
 
 
-def watch(loop: asyncio.AbstractEventLoop, page: PulsePage, seconds: float, doing: Doing) -> None:
+def watch(loop: asyncio.AbstractEventLoop, page: WorkerPage, seconds: float, doing: Doing) -> None:
     """Start the thread that says which request holds the loop up, when it has for half of that; or
     which its pool's threads are busy with (`doing`), when all are."""
     args = loop, page, seconds, doing
     threading.Thread(target=_watch, args=args, name="stuck", daemon=True).start()
 
 
-def _watch(loop: asyncio.AbstractEventLoop, page: PulsePage, seconds: float, doing: Doing) -> None:
+def _watch(loop: asyncio.AbstractEventLoop, page: WorkerPage, seconds: float, doing: Doing) -> None:
     pause, told = threading.Event(), False
     while not loop.is_closed():
         pause.wait(seconds / 4)

@@ -13,6 +13,7 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from typing import TYPE_CHECKING
 
 from ..errors import SetupError, UsageError
 from ..proc import children
@@ -20,17 +21,25 @@ from ..table.table import ListenTable
 from . import systemd
 from .bind import Listener
 from .child import Child, State, fork
+from .late import Late
+from .logs import reopen
 from .looks import FOREVER, Look
+from .pages import Pages, Told
 from .signals import ACTED_ON, UNHEEDED, name_of
 from .stuck import SHOW_STACKS
 from .summary import start_line, steering
-from .worker import CUT_SHORT, QUICK_SECONDS, Setup
+from .worker import CUT_SHORT, QUICK_SECONDS, REOPEN, Setup
+
+if TYPE_CHECKING:
+    from .metrics.process import MetricsProcess
 
 logger = logging.getLogger("aiofastsocket")
 
 FAILED_STARTS = 5
+PAGES_BESIDE = 64
 MARGIN_SECONDS = 2.0  # what it gets over its grace time, before SIGKILL
 REVIEW_SECONDS = 1.0
+LATE_SECONDS = 2.0  # between two looks whether a worker could not keep up
 JOINED_SECONDS = 10.0  # between two looks whether a stranger listens there too
 QUIET_SECONDS = 60.0  # between two lines on a page that somebody scribbles over
 NOTICE_SECONDS = 10.0  # between two words to a service manager that has no watchdog
@@ -63,10 +72,13 @@ def _end_arrivals(listener: Listener) -> None:
 
 @dataclass
 class Supervisor:
-    """Runs until it is told to stop; `run` returns the exit code."""
+    """Runs until it is told to stop; `run` returns the exit code. metrics: makes what answers for
+    them, given the pages of all workers."""
 
     setup: Setup
+    metrics: "Callable[[Pages], MetricsProcess] | None" = None
 
+    _metrics: "MetricsProcess | None" = None
     _workers: dict[int, Child] = field(default_factory=dict)
     _slots: list[Slot] = field(default_factory=list)
     _generation: int = 1  # what new workers are
@@ -81,14 +93,22 @@ class Supervisor:
     _restored: dict[str, tuple[int, float]] = field(default_factory=dict)
     _refused: dict[str, float] = field(default_factory=dict)  # the same of what the kernel refused
 
+    def __post_init__(self) -> None:
+        # Generations may overlap, and workers take their time to end.
+        self._pages = Pages(PAGES_BESIDE + 4 * self.setup.config.slot_count)
+
     def run(self) -> int:
         self._wanted = self.setup.config.worker_count
         self._slots = [Slot() for _ in range(self.setup.config.slot_count)]
         self._watchdog = systemd.watchdog_seconds()
+        self._late = Late(self._tables, self._workers)
         self._begin_looks()
         self._before = frozenset(children(os.getpid()))
         wake_in, wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
-        self._own_fds = (wake_in, wake_out)
+        self._own_fds = [wake_in, wake_out]
+        if self.metrics is not None:
+            self._metrics = self.metrics(self._pages)
+            self._own_fds.append(self._metrics.fd)
         signal.set_wakeup_fd(wake_out, warn_on_full_buffer=False)
         for number in ACTED_ON:
             signal.signal(number, lambda *_: None)
@@ -102,6 +122,8 @@ class Supervisor:
                 with suppress(ProcessLookupError, ChildProcessError):
                     os.kill(child.pid, signal.SIGKILL)
                     os.waitpid(child.pid, 0)
+            if self._metrics is not None:
+                self._metrics.end()
             signal.set_wakeup_fd(-1)
             for number in ACTED_ON:  # what is left is cleaning up, and that is not interrupted
                 signal.signal(number, signal.SIG_IGN)
@@ -138,6 +160,17 @@ class Supervisor:
             self._complete()
         for look in self._looks:
             look.look(now)
+        self._tell()
+
+    def _tell(self) -> None:
+        """What holds now, for metrics."""
+        if self._metrics is None:
+            return
+        self._pages.tell(Told.WANTED, self._wanted)
+        certificates = self.setup.certificates
+        self._pages.tell(Told.CERTIFICATE_ENDS, 0 if certificates is None else certificates.ends())
+        others = [fd for fd in self._own_fds if fd != self._metrics.fd]
+        self._metrics.start(others, self._workers.values())
 
     def _begin_looks(self) -> None:
         config = self.setup.config
@@ -147,6 +180,7 @@ class Supervisor:
         self._looks = [
             self._reviews,
             Look(JOINED_SECONDS, self._tell_joined),
+            Look(LATE_SECONDS, self._late.tell),
             Look(told if "NOTIFY_SOCKET" in os.environ else FOREVER, self._notice),
             Look(FOREVER if stuck is None else stuck / 4, self._replace_stuck),
             Look(FOREVER if tls is None else tls, self._look_at_certificates),
@@ -182,6 +216,7 @@ class Supervisor:
         for child in self._workers.values():
             if child.state is State.SERVING and child.page.busy_seconds() >= limit:
                 child.state, child.stuck = State.LEAVING, True
+                self._pages.count(Told.STUCK)
                 logger.error(
                     "worker %d (slot %d) hangs, held up for %g s: replaced; its stacks:",
                     *(child.pid, child.slot, limit),
@@ -229,6 +264,7 @@ class Supervisor:
         else:
             systemd.notify("READY=1")
             serve = "worker serves" if self._wanted == 1 else "workers serve"
+            self._pages.count(Told.RELOADS)
             logger.info("reloaded: %d new %s", self._wanted, serve)
 
     def _pinned(self) -> bool:
@@ -286,6 +322,7 @@ class Supervisor:
                 self.setup,
                 slot,
                 self._generation,
+                pages=self._pages,
                 pin=self._pinned(),
                 close=self._own_fds,
                 others=self._workers.values(),
@@ -368,6 +405,8 @@ class Supervisor:
         due = [child.kill_at for child in self._workers.values()]
         if self._exit_code is None:
             due += [look.due for look in self._looks if look is not self._reviews]
+            if self._metrics is not None:
+                due.append(self._metrics.due)
             due += [s.not_before for s in self._slots[: self._wanted] if s.not_before > now]
             if any(t.info().wanted == "auto" and t.info().steer == "cpu" for t in self._tables):
                 due.append(self._reviews.due)
@@ -394,6 +433,13 @@ class Supervisor:
             else:
                 self._wanted -= 1
                 logger.info("TTOU: %d workers", self._wanted)
+        elif number == signal.SIGUSR1 and reopen():
+            logger.info("USR1: log files are opened again")
+            for child in self._workers.values():
+                child.tell(REOPEN)
+            if self._metrics is not None:
+                self._metrics.reopen()
+            return
         else:
             if number in UNHEEDED:
                 logger.info("%s means nothing yet: the service goes on", name_of(number))
@@ -440,6 +486,7 @@ class Supervisor:
                 self._relieve(child)
         if child.state is State.SERVING and child.said(b"enough"):
             child.state = State.LEAVING
+            self._pages.count(Told.REQUESTS)
             logger.info("worker %d (slot %d) has answered enough", child.pid, child.slot)
         if State.SERVING <= child.state < State.DRAINED and child.said(b"stopping"):
             if child.serves:
@@ -458,20 +505,27 @@ class Supervisor:
                 child.reaped = True
                 self._heard(child)  # all it wrote is there, and fits one read
                 self._gone(child, os.waitstatus_to_exitcode(status))
+        if self._metrics is not None:
+            self._metrics.reap()
         if os.getpid() == 1:
             self._reap_orphans()
+
+    @property
+    def _metrics_pid(self) -> int:
+        return 0 if self._metrics is None else self._metrics.pid
 
     def _reap_orphans(self) -> None:
         """As PID 1, of a container say: processes whose parents have ended are ours to wait for,
         but none that was there before us, which whoever started it waits for."""
         if os.readlink("/proc/self") != "1":  # another namespace's
             return
-        for pid in set(children(1)) - self._workers.keys() - self._before:
+        for pid in set(children(1)) - self._workers.keys() - {self._metrics_pid} - self._before:
             with suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
 
     def _gone(self, child: Child, code: int) -> None:
         child.close()
+        self._pages.take_back(child.page)
         self._each(ListenTable.reap)
         if self._exit_code is not None or child.stopping:
             logger.debug("worker %d stopped", child.pid)
@@ -479,6 +533,7 @@ class Supervisor:
                 self._exit_code = 1
             self._shut_down()
         elif child.ready:
+            self._pages.count(Told.CRASHES)
             how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
             logger.warning("worker %d (slot %d) %s: replaced", child.pid, child.slot, how)
         else:
@@ -488,6 +543,7 @@ class Supervisor:
         if text != self._last_complaint:
             self._last_complaint = text
             logger.error("worker cannot start: %s", text.rstrip())
+        self._pages.count(Told.FAILED_STARTS)
         slot = self._slots[number]
         slot.failures += 1
         pause = min(0.1 * 2 ** min(slot.failures, 10), RETRY_SECONDS)

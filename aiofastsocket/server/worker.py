@@ -2,7 +2,7 @@
 
 It tells its supervisor through a pipe, one line each: "ready", "enough" when it wants a successor,
 "stopping"; or why it cannot start ("usage", "setup" or "trace", and the text). The supervisor's
-pipe to it brings nothing, and ends when the supervisor is gone.
+pipe to it brings REOPEN, a byte, and ends when the supervisor is gone.
 """
 
 import asyncio
@@ -20,7 +20,6 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, cast
 
-from .._native import check, lib
 from ..channel import Channel
 from ..errors import SetupError, UsageError
 from ..loop.acceptor import Acceptor
@@ -28,18 +27,21 @@ from ..loop.transport import Connections, connections_of, over_tls
 from ..streams import flush_standard_streams
 from ..table.open import spawn
 from ..table.part import LocalListener
-from ..table.pulse import PulsePage
 from ..table.view import GLOBAL
 from . import stuck, target
 from .bind import Listener
 from .certificates import Certificates
 from .config import Config
-from .logs import standard_error_fd
+from .logs import reopen, standard_error_fd
+from .pages import WorkerPage
+from .privileges import drop
 from .program import Program, program
 from .signals import UNHEEDED, name_of, nothing
 from .systemd import VARIABLES
 
 logger = logging.getLogger("aiofastsocket")
+
+REOPEN = b"r"  # the log files: they have been renamed
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -76,7 +78,7 @@ class Assignment:
     status: int  # descriptor: what we tell
     control: int  # descriptor: what we are told
     supervisor: int  # pid
-    page: PulsePage  # where the supervisor sees whether our loop turns
+    page: WorkerPage  # where the supervisor sees whether our loop turns
 
 
 def main(job: Assignment) -> int:
@@ -85,7 +87,7 @@ def main(job: Assignment) -> int:
         _settle(job)
         if job.setup.config.timeout_worker is not None:
             stuck.show_stacks_when_asked(standard_error_fd())
-        _drop_privileges(job)
+        drop(job.setup.config, job.supervisor)
         for listener in job.setup.listeners:
             _claim(job, listener)
         served = _program(job)
@@ -160,20 +162,6 @@ def _settle(job: Assignment) -> None:
         os.sched_setaffinity(0, {job.setup.listeners[0].table.core(job.slot)})
 
 
-def _drop_privileges(job: Assignment) -> None:
-    ids = job.setup.config.ids()
-    if ids is not None and os.geteuid() == 0:
-        uid, gid = ids
-        if job.setup.config.user is not None and not job.setup.config.user.isdecimal():
-            os.initgroups(job.setup.config.user, gid)
-        else:
-            os.setgroups([gid])
-        os.setgid(gid)
-        os.setuid(uid)
-    # After the change of credentials, which would clear it: prctl(2).
-    check(lib.fs_parent_death_signal(signal.SIGTERM, job.supervisor), "supervisor is gone")
-
-
 def _claim(job: Assignment, listener: Listener) -> None:
     table = listener.table
     try:
@@ -226,8 +214,9 @@ class _Worker:
             if not own and number != stuck.SHOW_STACKS:
                 loop.add_signal_handler(number, self._unheeded, number)
                 self._heeded[number] = signal.getsignal(number)
-        loop.add_reader(self._job.control, self._orphaned)
-        loop.pulse.show(self._job.page)
+        loop.add_reader(self._job.control, self._told)
+        loop.pulse.show(self._job.page.memory)
+        loop.pump().count(self._job.page.bytes)
         limit = self._job.setup.config.timeout_worker
         if limit is not None:
             stuck.watch(loop, self._job.page, limit, self._program.doing)
@@ -333,6 +322,13 @@ class _Worker:
     def _tell(self, what: str) -> None:
         with suppress(BrokenPipeError):  # nobody is left to tell: the control pipe ends, too
             os.write(self._job.status, f"{what}\n".encode())
+
+    def _told(self) -> None:
+        words = os.read(self._job.control, 4096)
+        if REOPEN in words:
+            reopen()
+        if not words:
+            self._orphaned()
 
     def _orphaned(self) -> None:
         """The supervisor is gone, and with us the last who hold the slots: a full stop."""

@@ -16,8 +16,9 @@ from typing import Any
 
 from .. import proc
 from ..errors import SetupError, UsageError
+from ..kernel import DeviceCore, Queue, device_cores, listen_queues
+from ..table.histogram import Histogram
 from ..table.view import SlotInfo, TableInfo, TableView, pages_of
-from .kernel import DeviceCore, device_cores, listen_queues
 
 
 @dataclass(frozen=True)
@@ -31,6 +32,8 @@ class Table:
     """Connections waiting at the global listener; None where that cannot be seen."""
     queues: list[int | None]
     """The same at each slot."""
+    waits: list[Histogram]
+    """How long what each slot's owner accepted had waited."""
 
 
 @dataclass(frozen=True)
@@ -41,16 +44,22 @@ class Broken:
     page: int
 
 
-def _look(path: str, pid: int, queues: dict[int, int]) -> Table:
+def _length(queues: dict[int, Queue], cookie: int) -> int | None:
+    return queues[cookie].length if cookie in queues else None
+
+
+def _look(path: str, pid: int, queues: dict[int, Queue]) -> Table:
     with TableView.at(path) as view:
         info, slots = view.info(), view.slots()
-    return Table(pid, info, slots, queues.get(info.cookie), [queues.get(s.cookie) for s in slots])
+        waits = [view.waits(s.slot) for s in slots]
+    each = [_length(queues, s.cookie) for s in slots]
+    return Table(pid, info, slots, _length(queues, info.cookie), each, waits)
 
 
 def collect(pids: Iterable[int], broken: list[Broken] | None = None) -> list[Table]:
     """The tables that these processes hold, each once. Who may not be looked at is passed over.
     broken: gets those that make no sense."""
-    queues: dict[int, int] = {}
+    queues: dict[int, Queue] = {}
     with suppress(OSError):
         queues = listen_queues()
     found: dict[int, Table | Broken] = {}  # by the inode of the page
@@ -138,6 +147,11 @@ def _named(address: str, end: str) -> bool:
     return address.endswith(end) if end.startswith(":") else address == end
 
 
+def _rounded(seconds: float | None) -> float | None:
+    """To a microsecond."""
+    return None if seconds is None else round(seconds, 6)
+
+
 BROKEN = "its listen table makes no sense, or is another release's"
 
 
@@ -160,6 +174,11 @@ def as_json(found: Found) -> str:
             "open": s.open,
             "busy": None if s.busy is None else round(s.busy, 4),
             "late": s.late,
+            "queue_time": {
+                "count": table.waits[s.slot].count,
+                "p50": _rounded(table.waits[s.slot].quantile(0.5)),
+                "p99": _rounded(table.waits[s.slot].quantile(0.99)),
+            },
         }
 
     return json.dumps(
@@ -210,6 +229,12 @@ def _number(value: int | None) -> str:
     return "?" if value is None else str(value)
 
 
+def _time(seconds: float | None) -> str:
+    if seconds is None:
+        return "?"
+    return f"{seconds:.2f}s" if seconds >= 1 else f"{seconds * 1000:.1f}ms"
+
+
 def _aligned(rows: list[tuple[str, ...]], left: int) -> Iterable[str]:
     """Lines of a table, the column `left` flush left; none for its head alone."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
@@ -248,7 +273,7 @@ def as_text(found: Found) -> str:
         rows: list[tuple[str, ...]] = [
             (
                 *("slot", "core", "owner", "own", "stolen", "orphan", "global", "queue"),
-                *("open", "busy", "late"),
+                *("open", "busy", "late", "wait p50", "wait p99"),
             )
         ]
         for s in t.slots:
@@ -260,7 +285,8 @@ def as_text(found: Found) -> str:
             counts = (s.own, s.stolen, s.orphan, s.global_)
             busy = "?" if s.busy is None else f"{s.busy:.0%}"
             shown = (_number(t.queues[s.slot]), _number(s.open), busy, str(s.late))
-            rows.append((str(s.slot), core, owner, *map(str, counts), *shown))
+            waits = [_time(t.waits[s.slot].quantile(q)) for q in (0.5, 0.99)]
+            rows.append((str(s.slot), core, owner, *map(str, counts), *shown, *waits))
         lines += _aligned(rows, left=2)
         unused = sum(not s.used for s in t.slots)
         rest = f"{unused} slots not used yet; " if unused and not t.info.shared else ""

@@ -43,6 +43,7 @@ def open_table(
         first_is_slot=first_is_slot,
         supervised=supervised,
         all_served=True,
+        timed=True,
     )
     if device is not None:
         table.accept_through(device)

@@ -1,11 +1,8 @@
 """A thread's pulse: siblings that are woken by a connection of ours look whether we wait or work.
 
-A loop says `waits` before it polls and `runs` after it; uvloop's does so in C (`address`). A
-supervisor sees it in memory that no other worker has: what decides about a worker must not be
-another's to write.
+A loop says `waits` before it polls and `runs` after it; uvloop's does so in C (`address`).
 """
 
-import mmap
 from typing import Any
 
 from .._native import check, ffi, lib
@@ -43,35 +40,8 @@ class Pulse:
         """It has them, and works."""
         lib.fs_pulse_runs(self._pulse)
 
-    def show(self, page: "PulsePage") -> None:
-        """Tell it there too, from now on."""
+    def show(self, page: Any) -> None:
+        """Tell it there too (struct fs_worker_page *), from now on."""
         self.told += 1
         self._page = page  # kept as long as it is written
-        lib.fs_pulse_show(self._pulse, page.memory())
-
-
-class PulsePage:
-    """Memory for one thread's pulse, made before a fork: parent and child share it, and the parent
-    closes it in its other children."""
-
-    def __init__(self) -> None:
-        self._map = mmap.mmap(-1, lib.FS_PULSE_PAGE)
-        self._memory: Any = ffi.from_buffer(self._map)
-
-    def memory(self) -> Any:
-        """Its address."""
-        return self._memory
-
-    def busy_seconds(self) -> float:
-        """For so long its thread has not waited for events, or no thread of its pool has been
-        free, whichever is longer; 0: it does and there is one, or it does not tell."""
-        return lib.fs_pulse_busy(self._memory) / 1e9
-
-    def pool_busy(self, since: int) -> None:
-        """Tell since when (time.monotonic_ns()) each thread of the pool has been busy; 0: not."""
-        lib.fs_pulse_pool(self._memory, since)
-
-    def close(self) -> None:
-        """Unmap it here."""
-        ffi.release(self._memory)
-        self._map.close()
+        lib.fs_pulse_show(self._pulse, page)

@@ -54,6 +54,9 @@ class ListenTable(Readable):
         Where the kernel takes no steering program its own hash may then choose among them ("hash");
         else `sock` is shared there.
 
+    timed: connections carry the time when their first bytes came (SO_TIMESTAMPNS), and those that
+        serve the table count how long they waited, as the loops do. Else one in 32 is looked at.
+
     Where the kernel or a sandbox refuses a call that slots need, `sock` is shared too, and a
     warning is logged, once in a process.
 
@@ -74,6 +77,7 @@ class ListenTable(Readable):
         first_is_slot: bool = False,
         supervised: bool = False,
         all_served: bool = False,
+        timed: bool = False,
     ) -> None:
         check_steering(steer)
         self._hold(sock, owned=False)
@@ -86,7 +90,8 @@ class ListenTable(Readable):
                 "steer": STEERINGS.index(steer),
                 "flags": (lib.FS_FIRST_IS_SLOT if first_is_slot else 0)
                 | (lib.FS_SUPERVISED if supervised else 0)
-                | (lib.FS_HASH_WILL_DO if all_served else 0),
+                | (lib.FS_HASH_WILL_DO if all_served else 0)
+                | (lib.FS_TIMED if timed else 0),
             },
         )
         out = ffi.new("struct fs_table **")
@@ -149,6 +154,10 @@ class ListenTable(Readable):
         """A timerfd(2) that expires whenever claims change, and is never read: to be watched
         edge-triggered, by every process that wants to know."""
         return int(lib.fs_table_bell(self._open()))
+
+    def page_fd(self) -> int:
+        """Descriptor of its page; -1 where a sandbox refuses what that needs."""
+        return int(lib.fs_table_page_fd(self._open()))
 
     def __repr__(self) -> str:
         return f"<ListenTable {self.address}>"

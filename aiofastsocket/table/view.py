@@ -16,6 +16,8 @@ from .._native import Handle, check, ffi, lib, text
 from ..address import host_port, parse
 from ..choices import IN_FORCE, STEERINGS
 from ..proc import descriptors
+from . import histogram
+from .histogram import Histogram
 
 GLOBAL: int = lib.FS_GLOBAL
 """In the place of a slot number: the global listener, or a process without a slot."""
@@ -50,9 +52,10 @@ class SlotInfo:
 
     claims: times it changed hands. epoch: moves whenever its owner or `live` changes, and back.
     own, stolen, orphan, global_: accepted by this slot's owner, by where from. arrived: taken out
-    of this slot's queue, by whomever. cookie: SO_COOKIE of its socket. What its owner shows of
-    itself: open, connections that it holds (None: it does not count); busy, the share of its time
-    that it worked (None: it does not tell); late, connections that it took because a sibling was.
+    of this slot's queue, by whomever; helped, by siblings because its owner was late. cookie:
+    SO_COOKIE of its socket. What its owner shows of itself: open, connections that it holds (None:
+    it does not count); busy, the share of its time that it worked (None: it does not tell); late,
+    connections that it took because a sibling was.
     """
 
     slot: int
@@ -70,6 +73,7 @@ class SlotInfo:
     global_: int
     cookie: int
     arrived: int
+    helped: int
     open: int | None
     busy: float | None
     late: int
@@ -134,10 +138,19 @@ class Readable(Handle):
             getattr(i, "global"),
             i.cookie,
             i.arrived,
+            i.helped,
             i.open if i.open >= 0 else None,
             i.worked / i.lived if i.lived else None,
             i.late,
         )
+
+    def waits(self, slot: int) -> Histogram:
+        """How long connections that this slot's owners accepted had waited in the kernel since it
+        had their first bytes. Of a program that does not time them (one that is preloaded) one in
+        32, to a few milliseconds. Raises OSError (EINVAL) if there is no such slot."""
+        raw = histogram.new()
+        check(lib.fs_table_read_waits(self._open(), slot, raw), "read slot", slot)
+        return Histogram.read(raw)
 
     def slots(self) -> list[SlotInfo]:
         """All slots' states now, by number."""

@@ -10,6 +10,8 @@
 #define FS_FIRST_IS_SLOT ...
 #define FS_SUPERVISED ...
 #define FS_HASH_WILL_DO ...
+#define FS_TIMED ...
+#define FS_BUCKETS ...
 static char *const FS_RELEASE;
 
 typedef int... pid_t;
@@ -22,7 +24,7 @@ struct sockaddr;
 struct sockaddr_storage { ...; };
 
 uint64_t fs_socket_cookie(int fd);
-struct fs_queue { uint64_t cookie; uint32_t length; ...; };
+struct fs_queue { uint64_t cookie; uint32_t length; uint32_t limit; ...; };
 int fs_queues(struct fs_queue *out, uint32_t room);
 
 struct fs_table;
@@ -66,6 +68,7 @@ struct fs_slot_info {
     uint64_t global;
     uint64_t cookie;
     uint64_t arrived;
+    uint64_t helped;
     int64_t open;
     uint64_t late;
     uint64_t worked;
@@ -85,6 +88,10 @@ int fs_poll_exclusive(int epfd, int fd, bool edge);
 bool fs_table_refused(const struct fs_table *table);
 void fs_table_read(const struct fs_table *table, struct fs_table_info *info);
 int fs_table_read_slot(const struct fs_table *table, int slot, struct fs_slot_info *info);
+struct fs_histogram { uint64_t sum; uint64_t count[...]; ...; };
+uint64_t fs_bucket_end(uint32_t bucket);
+void fs_histogram_read(const struct fs_histogram *histogram, struct fs_histogram *out);
+int fs_table_read_waits(const struct fs_table *table, int slot, struct fs_histogram *waits);
 int fs_table_core(const struct fs_table *table, int slot);
 int fs_table_claim(struct fs_table *table, int slot, int cpu);
 int fs_table_hand_over(struct fs_table *table, int slot, pid_t pid);
@@ -137,10 +144,27 @@ int fs_pulse_open(struct fs_pulse **out);
 void fs_pulse_free(struct fs_pulse *pulse);
 int fs_pulse_join(struct fs_pulse *pulse, struct fs_part *part);
 void fs_pulse_leave(struct fs_pulse *pulse, struct fs_part *part);
-#define FS_PULSE_PAGE ...
-void fs_pulse_show(struct fs_pulse *pulse, void *page);
-uint64_t fs_pulse_busy(const void *page);
-void fs_pulse_pool(void *page, uint64_t since);
+enum fs_refusal {
+    FS_REFUSED_MALFORMED, FS_REFUSED_TOO_LARGE, FS_REFUSED_TIMEOUT, FS_REFUSED_CONCURRENCY,
+    FS_REFUSED_QUEUE_TIME, FS_REFUSED_NOT_TLS, ...
+};
+struct fs_counters {
+    uint64_t worked;
+    uint64_t bytes[2];
+    uint64_t answered[6];
+    uint64_t refused[...];
+    uint64_t websockets[2];
+    uint64_t dropped;
+    struct fs_histogram took;
+    ...;
+};
+struct fs_worker_page { struct fs_counters counters; ...; };
+void fs_pulse_show(struct fs_pulse *pulse, struct fs_worker_page *page);
+uint64_t fs_worker_busy(const struct fs_worker_page *page);
+int fs_shared_map(void **out, size_t size);
+int fs_shared_keep(void *at, size_t size, size_t from, size_t length);
+int fs_shared_read_only(void *at, size_t size);
+void fs_worker_pool(struct fs_worker_page *page, uint64_t since);
 void fs_pulse_waits(struct fs_pulse *pulse);
 void fs_pulse_runs(struct fs_pulse *pulse);
 void fs_pulse_before_poll(void *handle);

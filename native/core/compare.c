@@ -135,6 +135,7 @@ static bool is_to_take(struct fs_part *p, uint32_t slot, int64_t queue)
     if (!(late > LATE || (late > TARDY && theirs > mine) || sleeps(w, &owners)))
         return false;
     atomic_fetch_add_explicit(&p->record->late, 1, memory_order_relaxed);
+    atomic_fetch_add_explicit(&p->table->page->slot[slot].helped, 1, memory_order_relaxed);
     /* An owner without a part never turns, and would not come back. */
     if (owners.one && table_steer_away(p->table, (int)slot) && atomic_load(&owners.one->busy) == 0)
         table_ring(p->table); /* it waits, and may have looked before: nothing else may wake it */

@@ -64,7 +64,8 @@ static void add_queue(void *context, const struct inet_diag_msg *socket)
     struct queues *q = context;
     if (q->count < q->room) {
         uint64_t cookie = socket->id.idiag_cookie[0] | (uint64_t)socket->id.idiag_cookie[1] << 32;
-        q->out[q->count] = (struct fs_queue){.cookie = cookie, .length = socket->idiag_rqueue};
+        q->out[q->count] = (struct fs_queue){
+            .cookie = cookie, .length = socket->idiag_rqueue, .limit = socket->idiag_wqueue};
     }
     q->count++;
 }

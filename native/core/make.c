@@ -296,6 +296,13 @@ static int begin(struct fs_table *t, int fd, const struct fs_table_options *o)
     return rc ? rc : refused;
 }
 
+/* Connections carry their times: they inherit the option, and so do slots. Where it is refused they
+ * do not; a unix socket's are without. */
+static bool has_times(int fd)
+{
+    return fs_socket_option(fd, SOL_SOCKET, SO_TIMESTAMPNS) > 0;
+}
+
 /* Listen, with slots. */
 static int listen_with_slots(struct fs_table *t, const struct fs_table_options *o, bool listening,
                              int reuseport)
@@ -362,6 +369,9 @@ int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options
         rc = 0;
     if (!rc && !refused && unknown)
         refused = say_refused(t, option, -unknown);
+    if (!rc && tcp && o->flags & FS_TIMED)
+        setsockopt(fd, SOL_SOCKET, SO_TIMESTAMPNS, &(int){1}, sizeof(int));
+    t->timed = !rc && o->flags & FS_TIMED && has_times(fd);
     if (!rc && slots && !refused) {
         rc = listen_with_slots(t, o, kind.listening, kind.reuseport);
     } else if (!rc) {
@@ -435,6 +445,7 @@ int fs_table_adopt(struct fs_table **out, int memfd, int bell, int global, const
         t->fds[i] = slots[i];
     t->own_from = count ? place_global(t) : 0;
     t->made = count;
+    t->timed = has_times(global);
     *out = t;
     return 0;
 }

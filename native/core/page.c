@@ -31,9 +31,14 @@ static size_t parts_offset(uint32_t slots)
     return sizeof(struct page) + slots * sizeof(struct slot_record);
 }
 
-static size_t page_size(uint32_t slots, uint32_t parts)
+static size_t waits_offset(uint32_t slots, uint32_t parts)
 {
     return parts_offset(slots) + parts * sizeof(struct part_record);
+}
+
+static size_t page_size(uint32_t slots, uint32_t parts)
+{
+    return waits_offset(slots, parts) + slots * sizeof(struct fs_histogram);
 }
 
 /* In a reload both generations have parts, and there may be more workers than slots. */
@@ -45,6 +50,11 @@ static uint32_t parts_for(uint32_t slots)
 struct part_record *page_parts(const struct mapping *m)
 {
     return (struct part_record *)((char *)m->page + parts_offset(m->slots));
+}
+
+struct fs_histogram *page_waits(const struct mapping *m, uint32_t slot)
+{
+    return (struct fs_histogram *)((char *)m->page + waits_offset(m->slots, m->parts)) + slot;
 }
 
 /* ---- making and mapping ---- */

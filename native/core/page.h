@@ -46,6 +46,7 @@ struct slot_record {
     _Atomic(uint64_t) claims;
     _Atomic(uint64_t) epoch; /* moves with the owner and with `live` */
     _Atomic(uint64_t) own, stolen, orphan, global, arrived;
+    _Atomic(uint64_t) helped; /* taken by siblings because its owner was late */
     _Atomic(uint64_t) reviewed; /* `arrived` at the last review of the steering */
     _Atomic(uint64_t) cookie;   /* SO_COOKIE of the socket, by which sock_diag(7) knows it too */
     _Atomic(int32_t) fd;        /* its number, where the table was made and in the forks of that */
@@ -94,6 +95,7 @@ struct page {
     _Atomic(uint32_t) address_len;
     struct slot_record slot[];
     /* struct part_record part[]: see page_parts */
+    /* struct fs_histogram waits[], one for each slot: see page_waits */
 };
 
 /* A page in this process's memory, with its own copy of what bounds it. */
@@ -115,6 +117,7 @@ void page_head(struct page *page, uint32_t slots, uint32_t parts);
 /* Whether the header is that of a page with so many records. */
 bool page_head_is(const struct page *page, uint32_t slots, uint32_t parts);
 struct part_record *page_parts(const struct mapping *mapping);
+struct fs_histogram *page_waits(const struct mapping *mapping, uint32_t slot);
 
 /* Texts and addresses, byte by byte: anybody may be writing them. What is read of `why` is
  * printable ASCII and ends. */

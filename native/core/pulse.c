@@ -11,15 +11,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-/* A page that the thread's process and its supervisor map, and nobody else. */
-struct pulse_page {
-    char release[16];
-    _Atomic(uint64_t) busy; /* as in struct part_record */
-    _Atomic(uint64_t) pool; /* the same of a pool of threads that works for it: all are busy */
-};
-
 struct fs_pulse {
-    struct pulse_page *page; /* or NULL */
+    struct fs_worker_page *page; /* or NULL */
     size_t count, room;
     struct fs_part **parts;
     bool ended; /* freed by the last part that leaves */
@@ -65,42 +58,41 @@ void fs_pulse_leave(struct fs_pulse *p, struct fs_part *part)
         fs_pulse_free(p);
 }
 
-_Static_assert(sizeof(struct pulse_page) <= FS_PULSE_PAGE, "the page that is told of");
-
-void fs_pulse_show(struct fs_pulse *p, void *page)
+void fs_pulse_show(struct fs_pulse *p, struct fs_worker_page *page)
 {
-    struct pulse_page *shown = page;
-    if (shown)
-        snprintf(shown->release, sizeof shown->release, "%s", FS_RELEASE);
-    p->page = shown;
+    if (page)
+        snprintf(page->release, sizeof page->release, "%s", FS_RELEASE);
+    p->page = page;
 }
 
-uint64_t fs_pulse_busy(const void *page)
+uint64_t fs_worker_busy(const struct fs_worker_page *page)
 {
-    const struct pulse_page *shown = page;
-    uint64_t busy = atomic_load(&shown->busy), pool = atomic_load(&shown->pool);
+    uint64_t busy = __atomic_load_n(&page->busy, __ATOMIC_SEQ_CST);
+    uint64_t pool = __atomic_load_n(&page->pool, __ATOMIC_SEQ_CST);
     uint64_t since = !busy || (pool && pool < busy) ? pool : busy, now = clock_ns();
-    bool ours = strncmp(shown->release, FS_RELEASE, sizeof shown->release) == 0;
+    bool ours = strncmp(page->release, FS_RELEASE, sizeof page->release) == 0;
     return ours && since && since < now ? now - since : 0;
 }
 
-void fs_pulse_pool(void *page, uint64_t since)
+void fs_worker_pool(struct fs_worker_page *page, uint64_t since)
 {
-    atomic_store(&((struct pulse_page *)page)->pool, since);
+    __atomic_store_n(&page->pool, since, __ATOMIC_SEQ_CST);
 }
 
 void fs_pulse_waits(struct fs_pulse *p)
 {
-    if (p->page)
-        atomic_store_explicit(&p->page->busy, 0, memory_order_relaxed);
+    if (p->page && p->page->busy) {
+        fs_count(&p->page->counters.worked, clock_ns() - p->page->busy);
+        __atomic_store_n(&p->page->busy, 0, __ATOMIC_RELAXED);
+    }
     for (size_t i = 0; i < p->count; i++)
         fs_part_waits(p->parts[i]);
 }
 
 void fs_pulse_runs(struct fs_pulse *p)
 {
-    if (p->page && atomic_load_explicit(&p->page->busy, memory_order_relaxed) == 0)
-        atomic_store_explicit(&p->page->busy, clock_ns(), memory_order_relaxed);
+    if (p->page && p->page->busy == 0)
+        __atomic_store_n(&p->page->busy, clock_ns(), __ATOMIC_RELAXED);
     for (size_t i = 0; i < p->count; i++)
         fs_part_runs(p->parts[i]);
 }

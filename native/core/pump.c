@@ -32,6 +32,7 @@ struct registration {
     uint32_t generation;
     uint32_t events; /* 0: not registered */
     enum fs_read read;
+    bool unheard; /* nothing was received yet */
 };
 
 struct fs_pump {
@@ -43,6 +44,8 @@ struct fs_pump {
     struct fs_input inputs[FS_PUMP_BATCH];
     char *arena;
     size_t used;
+    uint64_t unseen[2]; /* bytes received and sent, where nobody asks for them */
+    uint64_t *bytes;
     unsigned silent; /* connections in a row that had said nothing when they were accepted */
 };
 
@@ -59,6 +62,7 @@ int fs_pump_open(struct fs_pump **out)
         free(p);
         return rc;
     }
+    p->bytes = p->unseen;
     *out = p;
     return 0;
 }
@@ -71,6 +75,11 @@ void fs_pump_free(struct fs_pump *p)
     free(p->watches);
     free(p->arena);
     free(p);
+}
+
+void fs_pump_count(struct fs_pump *p, uint64_t bytes[2])
+{
+    p->bytes = bytes ? bytes : p->unseen;
 }
 
 int fs_pump_fd(const struct fs_pump *p)
@@ -119,8 +128,9 @@ static void unwatch(struct fs_pump *p, int fd)
     *w = (struct registration){.generation = w->generation + 1};
 }
 
-static int watch(struct fs_pump *p, int fd, uint32_t events, enum fs_read read, void *owner)
+static int watch(struct fs_pump *p, const struct fs_output *out, uint32_t events)
 {
+    int fd = out->fd;
     if (events == 0) {
         /* Not registered for nothing: EPOLLHUP and EPOLLERR would come all the same. */
         unwatch(p, fd);
@@ -129,11 +139,13 @@ static int watch(struct fs_pump *p, int fd, uint32_t events, enum fs_read read, 
     struct registration *w = watch_of(p, fd);
     if (!w)
         return -ENOMEM;
-    if (w->owner != owner) /* the descriptor was closed behind our back: epoll has forgotten it */
+    if (w->owner !=
+        out->owner) /* the descriptor was closed behind our back: epoll has forgotten it */
         unwatch(p, fd);
     bool known = w->events != 0;
-    w->owner = owner;
-    w->read = read;
+    w->owner = out->owner;
+    w->read = out->read;
+    w->unheard = out->unheard;
     if (w->events == events)
         return 0;
     w->events = events;
@@ -168,15 +180,18 @@ int fs_pump_renew(struct fs_pump *p)
 
 /* ---- in ---- */
 
-static void receive(struct fs_pump *p, struct fs_input *in, size_t most)
+static void receive(struct fs_pump *p, struct fs_input *in, size_t most, bool first)
 {
-    size_t room = ARENA - p->used;
-    ssize_t got = recv(in->fd, p->arena + p->used, room < most ? room : most, 0);
+    size_t room = ARENA - p->used < most ? ARENA - p->used : most;
+    ssize_t got = first ? fs_receive_first(in->fd, p->arena + p->used, room, &in->waited)
+                        : recv(in->fd, p->arena + p->used, room, 0);
     in->received = true;
     in->result = got < 0 ? -errno : (int)got;
     in->data = p->arena + p->used;
-    if (got > 0)
+    if (got > 0) {
         p->used += (size_t)got;
+        fs_count(&p->bytes[0], (uint64_t)got);
+    }
 }
 
 /* Whether a connection just accepted is worth a recv(2): where they say nothing so soon, which is a
@@ -225,12 +240,12 @@ int fs_pump_accept(struct fs_pump *p, struct fs_table *table, int slot, int sour
             break;
         }
         struct fs_input *in = &p->inputs[count++];
-        *in = (struct fs_input){.fd = fd, .peer_length = length};
+        *in = (struct fs_input){.fd = fd, .waited = -1, .peer_length = length};
         memcpy(in->peer, &peer, length < sizeof in->peer ? length : sizeof in->peer);
         if (nodelay)
             setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &(int){1}, sizeof(int));
         if (may_have_spoken(p))
-            receive(p, in, FIRST_BYTES);
+            receive(p, in, FIRST_BYTES, true);
         else
             in->result = -EAGAIN;
         p->silent = in->result == -EAGAIN ? p->silent + 1 : 0;
@@ -250,19 +265,21 @@ int fs_pump_poll(struct fs_pump *p, bool *more)
     while (p->ready_next < p->ready_count && ARENA - p->used >= ROOM) {
         const struct epoll_event *event = &p->ready[p->ready_next++];
         int fd = (int)(uint32_t)event->data.u64;
-        const struct registration *w = &p->watches[fd];
+        struct registration *w = &p->watches[fd];
         if (w->events == 0 || w->generation != event->data.u64 >> 32)
             continue; /* closed since, in this very batch */
         struct fs_input *in = &p->inputs[count++];
-        *in = (struct fs_input){.owner = w->owner, .fd = fd};
+        *in = (struct fs_input){.owner = w->owner, .fd = fd, .waited = -1};
         bool broken = event->events & (EPOLLERR | EPOLLHUP);
         in->writable = w->events & EPOLLOUT && (broken || event->events & EPOLLOUT);
         if (!(w->events & EPOLLIN && (broken || event->events & EPOLLIN)))
             continue;
-        if (w->read == FS_READ_RECEIVE)
-            receive(p, in, ARENA);
-        else
+        if (w->read == FS_READ_RECEIVE) {
+            receive(p, in, ARENA, w->unheard);
+            w->unheard = w->unheard && in->result <= 0;
+        } else {
             in->readable = true;
+        }
     }
     *more = p->ready_next < p->ready_count;
     return count;
@@ -309,6 +326,7 @@ static void flush(struct fs_pump *p, struct fs_output *out)
         unwatch(p, out->fd);
         return;
     }
+    fs_count(&p->bytes[1], (uint64_t)out->result);
     bool closing = all && out->close;
     if (all && (out->end || (closing && !out->keep && out->result > 0)))
         shutdown(out->fd, SHUT_WR);
@@ -318,7 +336,7 @@ static void flush(struct fs_pump *p, struct fs_output *out)
             close(out->fd);
     } else {
         uint32_t events = (out->read == FS_READ_NOT ? 0 : EPOLLIN) | (all ? 0 : (uint32_t)EPOLLOUT);
-        int rc = watch(p, out->fd, events, out->read, out->owner);
+        int rc = watch(p, out, events);
         if (rc) {
             out->result = rc;
             unwatch(p, out->fd);

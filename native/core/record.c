@@ -65,6 +65,12 @@ void fs_part_count(struct fs_part *p, int open)
     atomic_store_explicit(&p->record->open, open, memory_order_relaxed);
 }
 
+void fs_part_waited(struct fs_part *p, uint64_t ns)
+{
+    if (p->slot != FS_GLOBAL)
+        fs_histogram_add(page_waits(&p->table->map, (uint32_t)p->slot), ns);
+}
+
 /* We are not late any more. */
 static void come_back(struct fs_part *p)
 {

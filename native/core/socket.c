@@ -6,6 +6,7 @@
 
 #include <errno.h>
 #include <string.h>
+#include <time.h>
 
 uint64_t fs_socket_cookie(int fd)
 {
@@ -40,6 +41,27 @@ bool fs_is_refused(int rc)
 bool fs_socket_listens(int fd)
 {
     return fs_socket_option(fd, SOL_SOCKET, SO_ACCEPTCONN) > 0;
+}
+
+ssize_t fs_receive_first(int fd, void *data, size_t size, int64_t *waited)
+{
+    _Alignas(struct cmsghdr) char control[CMSG_SPACE(sizeof(struct timespec))];
+    struct iovec part = {.iov_base = data, .iov_len = size};
+    struct msghdr message = {.msg_iov = &part,
+                             .msg_iovlen = 1,
+                             .msg_control = control,
+                             .msg_controllen = sizeof control};
+    *waited = -1;
+    ssize_t got = recvmsg(fd, &message, 0);
+    const struct cmsghdr *told = got > 0 ? CMSG_FIRSTHDR(&message) : NULL;
+    if (told && told->cmsg_level == SOL_SOCKET && told->cmsg_type == SCM_TIMESTAMPNS) {
+        struct timespec came, now;
+        memcpy(&came, CMSG_DATA(told), sizeof came);
+        clock_gettime(CLOCK_REALTIME, &now);
+        int64_t ns = (now.tv_sec - came.tv_sec) * INT64_C(1000000000) + now.tv_nsec - came.tv_nsec;
+        *waited = ns > 0 ? ns : 0;
+    }
+    return got;
 }
 
 int fs_socket_attach(int fd, int option, const struct sock_filter *program, size_t length)

@@ -16,6 +16,7 @@ struct fs_table {
     bool first_is_slot;
     bool refused;   /* made here, with less than was asked for: a call that it needs is refused */
     bool hashed;    /* no steering program is taken: the kernel hashes over all members */
+    bool timed;     /* who accepts tells how long it waited: FS_TIMED */
     bool read_only; /* another process's table: no descriptors */
     bool numbers; /* descriptors have the numbers that the page has: it was made here, or forked */
     struct sockaddr_storage address;

@@ -19,8 +19,7 @@ cdef size_t MOST_KEPT = 1 << 20
 
 
 cdef class Access:
-    """Lines that are still to be written. A subclass has `flush`: it is called in the loop's next
-    turn, and takes them."""
+    """Lines that are still to be written. flush: called in the loop's next turn; it takes them."""
 
     def __cinit__(self):
         lines_begin(&self.lines)
@@ -28,8 +27,9 @@ cdef class Access:
     def __dealloc__(self):
         lines_free(&self.lines)
 
-    def __init__(self, loop):
+    def __init__(self, loop, flush):
         self.loop = loop
+        self.flush = flush
         self.stamp = b""
 
     def take(self):
@@ -41,20 +41,19 @@ cdef class Access:
             lines_begin(&self.lines)
         return lines
 
-    cdef note(self, client, str method, bytes mount, bytes path, bytes query, str version, int status,
-              long long sent):
-        """A response. mount, path, query: as they were sent. sent: bytes of its body."""
-        self.begin(client)
-        self.add(method)
+    cdef note(self, Exchange exchange):
+        """A response."""
+        self.begin(exchange.address)
+        self.add(exchange.method)
         lines_add(&self.lines, b" ", 1)
-        self.add_target(mount)
-        self.add_target(path)
-        if PyBytes_GET_SIZE(query) > 0:
+        self.add_target(exchange.service.mount)
+        self.add_target(exchange.path)
+        if PyBytes_GET_SIZE(exchange.query) > 0:
             lines_add(&self.lines, b"?", 1)
-            self.add_target(query)
+            self.add_target(exchange.query)
         lines_add(&self.lines, b" HTTP/", 6)
-        self.add(version)
-        self.end(status, sent)
+        self.add(exchange.version)
+        self.end(exchange.status, exchange.sent)
 
     cpdef refused(self, client, int status):
         """What was no request."""

@@ -120,6 +120,7 @@ cdef class Connections(Server):
         transport.pump = self.pump
         transport.loop = self.pump.loop
         transport.fd = first.fd
+        transport.unheard = True
         transport.peer_length = first.peer_length
         memcpy(transport.peer, first.peer, FS_PUMP_PEER)
         context = transport.context = PyContext_Copy(self.context)
@@ -137,6 +138,10 @@ cdef class Connections(Server):
                 self.pump.fresh.append(transport)
             else:
                 transport.mark()
+
+    cdef void waited(self, long long ns) noexcept:
+        if self.part is not NULL:
+            fs_part_waited(self.part, ns)
 
     cdef left(self, SocketTransport transport):
         self.open.discard(transport)

@@ -1,7 +1,7 @@
 # What the transports use of native/include/fastsocket.
 
 from libc.stddef cimport ptrdiff_t
-from libc.stdint cimport int64_t, uint32_t
+from libc.stdint cimport int64_t, uint32_t, uint64_t
 
 cdef extern from "<stdbool.h>" nogil:
     ctypedef bint bool
@@ -39,6 +39,29 @@ cdef extern from "<fastsocket/pump.h>" nogil:
         pass
 
     void fs_part_count(fs_part *part, int open)
+    enum fs_refusal:
+        FS_REFUSED_MALFORMED
+        FS_REFUSED_TOO_LARGE
+        FS_REFUSED_TIMEOUT
+        FS_REFUSED_CONCURRENCY
+        FS_REFUSED_QUEUE_TIME
+        FS_REFUSED_NOT_TLS
+
+    struct fs_histogram:
+        pass
+
+    struct fs_counters:
+        uint64_t *bytes
+        uint64_t *answered
+        uint64_t *refused
+        uint64_t *websockets
+        uint64_t dropped
+        fs_histogram took
+
+    void fs_count(uint64_t *counter, uint64_t more)
+    void fs_histogram_add(fs_histogram *histogram, uint64_t ns)
+    void fs_part_waited(fs_part *part, uint64_t ns)
+    ssize_t fs_receive_first(int fd, void *data, size_t size, int64_t *waited)
     void fs_pulse_waits(fs_pulse *pulse)
     void fs_pulse_runs(fs_pulse *pulse)
 
@@ -57,6 +80,7 @@ cdef extern from "<fastsocket/pump.h>" nogil:
         bool writable
         bool received
         int result
+        int64_t waited
         const char *data
         socklen_t peer_length
         unsigned char *peer
@@ -67,6 +91,7 @@ cdef extern from "<fastsocket/pump.h>" nogil:
         const iovec *parts
         uint32_t count
         fs_read read
+        bool unheard
         bool more
         bool end
         bool close
@@ -77,6 +102,7 @@ cdef extern from "<fastsocket/pump.h>" nogil:
 
     int fs_pump_open(fs_pump **out)
     void fs_pump_free(fs_pump *pump)
+    void fs_pump_count(fs_pump *pump, uint64_t *bytes)
     int fs_pump_fd(const fs_pump *pump)
     int fs_pump_renew(fs_pump *pump)
     int fs_pump_accept(fs_pump *pump, fs_table *table, int slot, int source, int most,

@@ -52,6 +52,8 @@ cdef class Environs:
             environ["REMOTE_PORT"] = str(of.address[1])
         environ["wsgi.url_scheme"] = of.scheme
         environ["wsgi.input"] = body
+        if of.service.tells_queue_time and of.waited >= 0:
+            environ["aiofastsocket.queue_time"] = of.waited * 1e-9
         environ["REQUEST_METHOD"] = of.method
         environ["PATH_INFO"] = latin1(unquoted(of.path))
         environ["QUERY_STRING"] = latin1(of.query)

@@ -1,6 +1,5 @@
 # The interface of exchange.pyx: a connection is a Wire of exchanges.
 
-from aiofastsocket._native.access cimport Access
 from aiofastsocket._native.deadlines cimport Deadlines
 from aiofastsocket._native.link cimport Link
 from aiofastsocket._native.task cimport Served
@@ -44,7 +43,6 @@ cdef class Service:
     cdef public Deadlines bodies
     cdef public Deadlines idle
     cdef public Deadlines last_calls
-    cdef public Access access
     cdef public object proxies
     cdef public object wsgi  # what calls a WSGI application; None: it is none
     cdef public Clock clock
@@ -62,8 +60,13 @@ cdef class Service:
     cdef public Deadlines pings
     cdef public Deadlines pongs
     cdef public Deadlines closes
-    cdef public Py_ssize_t most_connections  # 0: no limit
-    cdef bint full(self) except -1
+    cdef bint keeps_heads  # a response's head is kept until it is over
+    cdef bint timed  # how long requests take is looked at
+    cdef public bint tells_queue_time
+    cdef bint turns_away(self, Exchange exchange) except -1
+    cdef note(self, Exchange exchange)
+    cpdef refused(self, client, int status)
+    cdef void count_websocket(self, bint is_over) noexcept
     cdef run(self, Exchange exchange, context)
 
 
@@ -112,11 +115,15 @@ cdef class Exchange(Served):
     cdef bint expects  # it waits for 100 Continue, or for the end of the response
     cdef bint silent  # what the body would be is not sent
     cdef bint has_events
+    cdef bint is_own  # the server's: no line of the log is about it
     cdef bint is_head  # the method is HEAD
     cdef bint offers_trailers
     cdef bint has_trailers
     cdef bint ignores_trailers
     cdef list trailers
+    cdef long long waited  # ns that it waited in the kernel; -1: unknown, or not the connection's first
+    cdef long long began  # CLOCK_MONOTONIC, ns, if the service times them
+    cdef bytes head  # the response's, as far as the application says it, if the service keeps it
     cdef public int status
     cdef public long long left  # of the content-length; -1: none was given
     cdef public long long sent  # bytes of the body
@@ -124,6 +131,7 @@ cdef class Exchange(Served):
     cdef list pairs(self)
     cdef names_host(self, bytes authority)
     cdef dict extensions(self)
+    cdef tell_more(self, dict offered)
     cdef tell_tls(self, dict offered)
     cdef start(self, context)
     cdef part(self, bytes data)
@@ -133,13 +141,11 @@ cdef class Exchange(Served):
     cdef bint is_full(self) noexcept
     cdef bint untouched(self) noexcept
     cdef bint streams_events(self)
-    cdef bint turned_away(self) except -1
-    cdef answer(self, int status)
+    cdef answer(self, int status, tuple headers)
     cdef int allow(self, int said, kind) except -1
     cdef object heed_rare(self, str kind, message)
     cdef begin(self, message)
     cdef respond(self, status, headers)
     cdef send_body(self, bytes body, bint more)
     cdef end(self)
-    cdef log(self)
     cdef object after(self, bint more)

@@ -84,10 +84,18 @@ cdef class Service:
     def send_rest_of_file(self, Exchange exchange, file):
         """Returns what is to be awaited: send it from where it stands; `file_is_sent` then."""
 
-    cdef bint full(self) except -1:
-        """Whether limit_concurrency is reached: then the answer is 503."""
-        cdef Py_ssize_t most = self.most_connections
-        return most > 0 and (len(self.connections) > most or len(self.tasks) >= most)
+    cdef bint turns_away(self, Exchange exchange) except -1:
+        """Whether the server has answered it by itself."""
+        return False
+
+    cdef note(self, Exchange exchange):
+        """A response is over; or its client is gone, and there was none."""
+
+    cpdef refused(self, client, int status):
+        """What came was no request; this is what it was answered."""
+
+    cdef void count_websocket(self, bint is_over) noexcept:
+        """One was opened, or is over."""
 
     cdef run(self, Exchange exchange, context):
         """The application, as a task of its own, whose name is the path."""
@@ -180,9 +188,15 @@ cdef class Exchange(Served):
             offered["http.response.early_hint"] = {}
         if self.offers_trailers:
             offered["http.response.trailers"] = {}
+        self.tell_more(offered)
+        return offered
+
+    cdef tell_more(self, dict offered):
+        """Of the connection: what WebSockets are told, too."""
+        if self.service.tells_queue_time and self.waited >= 0:
+            offered["aiofastsocket.queue_time"] = {"seconds": self.waited * 1e-9}
         if self.wire.scheme == "https":
             self.tell_tls(offered)
-        return offered
 
     cdef tell_tls(self, dict offered):
         """The extension `tls`: one for all requests of a connection."""
@@ -200,7 +214,7 @@ cdef class Exchange(Served):
 
     cdef start(self, context):
         """Run the application."""
-        if not self.turned_away():
+        if not self.service.turns_away(self):
             self.service.run(self, context)
 
     cdef part(self, bytes data):
@@ -228,7 +242,7 @@ cdef class Exchange(Served):
         """The connection is."""
         self.client = CLIENT_GONE
         if self.out in (OUT_BODY, OUT_TRAILERS):
-            self.log()
+            self.service.note(self)
         # Senders first: they end by an error, whose frames are let go of. Frameworks cancel
         # them when receive() tells, and circles of cancelled frames are the collector's.
         self.wire.wake_senders()
@@ -278,7 +292,8 @@ cdef class Exchange(Served):
 
     def refuse(self, int status):
         """The server's own answer, after which the connection ends."""
-        self.answer(status)
+        self.keep_alive = False
+        self.answer(status, ())
 
     def cut_off(self):
         """The response cannot be completed."""
@@ -480,45 +495,16 @@ cdef class Exchange(Served):
         self.out = OUT_DONE
         self.body = None
         self.buffered = 0
-        self.log()
+        self.service.note(self)
         self.wire.answered(self)
         self.wake(False)
 
-    cdef bint turned_away(self) except -1:
-        """Whether the server answers by itself: too much is under way, or it is to come by TLS."""
-        cdef bytes host = None
-        if self.service.full():
-            self.answer(503)
-            return True
-        if self.service.secure is None or self.wire.scheme != "http":
-            return False
-        for name, value in self.pairs():
-            if name == b"host":
-                host = value
-        where = self.service.secure.redirect(host, self.path, self.query)
-        if where is None:
-            return False
-        if not where:
-            self.answer(400)
-            return True
-        self.keep_alive = False
-        self.respond(308, TEXT + ((b"location", where),))
-        self.send_body(b"", False)
-        return True
-
-    cdef answer(self, int status):
-        """The server's own, after which the connection ends."""
-        self.keep_alive = False
+    cdef answer(self, int status, tuple headers):
+        """The server's own: the status in words. headers: beside the content's type."""
         self.sent = 0
         self.has_trailers = False
-        self.respond(status, TEXT)
+        self.respond(status, TEXT + headers)
         self.send_body(status_line(status)[13:-2] + b"\n", False)
-
-    cdef log(self):
-        if self.service.access is not None:
-            self.service.access.note(
-                self.address, self.method, self.service.mount, self.path, self.query, self.version,
-                self.status, self.sent)
 
     cdef object called(self):
         return self.service.app(self.scope, self.receive, self.send)

@@ -66,6 +66,8 @@ cdef class Framed(Wire):
                 line += (b"" if has_server else service.server_line) + service.fields_lines
                 lines_add(&lines, PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line))
             self.head = lines_take(&lines)
+            if service.keeps_heads:
+                exchange.head = self.head
         finally:
             lines_free(&lines)
         exchange.left = left

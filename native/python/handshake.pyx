@@ -47,8 +47,7 @@ cdef class Handshake(Exchange):
                 protocols += value.decode("latin-1").split(",")
         scope["subprotocols"] = [name.strip() for name in protocols if name.strip()]
         offered = {"websocket.http.response": {}}
-        if self.wire.scheme == "https":
-            self.tell_tls(offered)
+        self.tell_more(offered)
         scope["extensions"] = offered
         if not versions:
             self.refusal, self.reason = 400, "there is no Sec-WebSocket-Version"
@@ -171,7 +170,7 @@ cdef class Handshake(Exchange):
         made.reads = True
         self.wire.write(line)
         self.status = 101
-        self.log()
+        self.service.note(self)
         self.service.answered()
         self.socket = made
         made.room = self.wire.room

@@ -94,6 +94,8 @@ cdef class Connection(Asked):
         self.waiting = None
         running, self.running, self.incoming, self.heard = self.running, None, None, None
         if running is not None:
+            if (<Exchange>running).untouched():
+                self.service.note(running)
             (<Exchange>running).gone()
         self.wake_senders()
 
@@ -240,8 +242,7 @@ cdef class Connection(Asked):
         if running is not None:
             self.running = None
             running.gone()
-        if self.service.access is not None:
-            self.service.access.refused(self.client, status)
+        self.service.refused(self.client, status)
         self.write(plain(status, self.service.clock.lines(), text))
         self.finish(True)
 

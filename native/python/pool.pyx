@@ -62,7 +62,7 @@ cdef int QUIET = 100
 
 @cython.final
 cdef class Pool(Caller):
-    """The threads of a worker. page: a PulsePage, which is told when none is free. underscores: see
+    """The threads of a worker. page: a WorkerPage, which is told when none is free. underscores: see
     Environs."""
 
     def __cinit__(self):

@@ -1,6 +1,7 @@
 # The interface of pump.pyx: what it serves derives from Watched.
 
 from libc.errno cimport EAGAIN
+from libc.stdint cimport uint64_t
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from core cimport *
@@ -45,6 +46,7 @@ cdef class Pump:
     cdef fs_pump *pump  # NULL: it does nothing any more
     cdef fs_pump *parents  # what it was before a fork
     cdef int number
+    cdef uint64_t *bytes  # where bytes are counted, or NULL
     cdef object loop
     cdef public object tls_buffers  # see tls.pyx
     cdef fs_pulse *pulse

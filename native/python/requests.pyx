@@ -12,6 +12,7 @@ from libc.string cimport memchr, memset
 from aiofastsocket._native.exchange cimport *
 from aiofastsocket._native.framing cimport Framed
 from aiofastsocket._native.handshake cimport Handshake
+from aiofastsocket._native.pump cimport now_ns
 from aiofastsocket._native.wire cimport *
 from aiofastsocket._native.wsgi cimport Caller
 
@@ -250,6 +251,11 @@ cdef class Asked(Framed):
         exchange.is_head = self.method == "HEAD"
         exchange.version = "1.1" if request.minor > 0 else "1.0"
         exchange.address = self.client
+        exchange.waited = -1
+        if self.fast is not None:
+            exchange.waited, self.fast.waited = self.fast.waited, -1
+        if self.service.timed:
+            exchange.began = now_ns()
         exchange.scheme = self.scheme
         if request.forwarded and self.service.proxies is not None:
             exchange.address, exchange.scheme = self.service.proxies.heed(

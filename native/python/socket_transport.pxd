@@ -12,6 +12,7 @@ cdef class Server:
     cdef object kind  # family, type, protocol
     cdef object name  # the connections' own address, if they all have the same one
     cdef left(self, SocketTransport transport)
+    cdef void waited(self, long long ns) noexcept
 
 
 cdef class SocketTransport(Transport):
@@ -21,6 +22,7 @@ cdef class SocketTransport(Transport):
     cdef object failure
     cdef socklen_t peer_length
     cdef unsigned char peer[PEER]
+    cdef bint unheard  # nothing has come yet
     cdef bint blocked  # the kernel takes no more for now
     cdef bint eof_read
     cdef bint eof_written
@@ -32,6 +34,7 @@ cdef class SocketTransport(Transport):
     cdef object own_socket(self)
     cdef object closed_socket(self)
     cdef close_descriptor(self)
+    cdef void hear(self, long long waited) noexcept
     cdef start(self, const fs_input *first)
     cdef lost(self)
     cdef received(self, const fs_input *what)

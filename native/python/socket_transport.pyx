@@ -15,6 +15,7 @@ from cpython.bytes cimport (
 from cpython.contextvars cimport PyContext_Enter, PyContext_Exit
 from cpython.unicode cimport PyUnicode_DecodeASCII
 from libc.errno cimport EINTR, errno
+from libc.stdint cimport int64_t
 from libc.string cimport memcpy
 from posix.unistd cimport close as close_fd
 
@@ -31,6 +32,9 @@ cdef class Server:
 
     cdef left(self, SocketTransport transport):
         """It is over."""
+
+    cdef void waited(self, long long ns) noexcept:
+        """Its first bytes waited so long in the kernel."""
 
 
 @cython.final
@@ -242,6 +246,7 @@ cdef class SocketTransport(Transport):
         if self.closing or self.pump.pump is NULL:
             return
         if what.result > 0:
+            self.hear(what.waited)
             data = PyBytes_FromStringAndSize(what.data, what.result)
             if self.kept is not None:
                 data = self.kept + data
@@ -251,6 +256,14 @@ cdef class SocketTransport(Transport):
             self.end_of_input()
         elif what.result != -EAGAIN and what.result != -EINTR:
             self.read_error(-what.result)
+
+    cdef void hear(self, long long waited) noexcept:
+        """Something has come."""
+        if self.unheard:
+            self.unheard = False
+            if waited >= 0:
+                self.waited = waited
+                self.server.waited(waited)
 
     cdef read_error(self, int number):
         if self.reading_paused:
@@ -288,6 +301,7 @@ cdef class SocketTransport(Transport):
         cdef Py_buffer room
         cdef ssize_t got
         cdef int number
+        cdef int64_t waited = -1
         if self.closing or self.reading_paused:
             return
         if self.kept is not None:
@@ -299,10 +313,14 @@ cdef class SocketTransport(Transport):
             PyBuffer_Release(&room)
             return
         with nogil:
-            got = recv(self.fd, room.buf, room.len, 0)
+            if self.unheard:
+                got = fs_receive_first(self.fd, room.buf, room.len, &waited)
+            else:
+                got = recv(self.fd, room.buf, room.len, 0)
             number = errno
         PyBuffer_Release(&room)
         if got > 0:
+            self.hear(waited)
             self.buffer_updated(got)
         elif got == 0:
             self.end_of_input()
@@ -411,6 +429,7 @@ cdef class SocketTransport(Transport):
             out.read = FS_READ_NOT
         else:
             out.read = FS_READ_REPORT if self.buffered else FS_READ_RECEIVE
+        out.unheard = self.unheard
         out.end = self.eof_written and not self.eof_sent
         # A protocol that is told to resume may have more to say: so asyncio closes after that.
         out.close = self.closing and (self.gone or not self.writing_paused)

@@ -292,6 +292,7 @@ cdef class Layer(Secured):
         above.layer, above.below = self, self.below
         above.pump, above.loop = self.below.pump, self.below.loop
         above.context = self.below.context
+        above.waited = self.below.waited
         above.waits = True
         if self.waiter is not None:
             above.use(self.protocol)

@@ -31,6 +31,7 @@ cdef class Transport(Watched):
     cdef bint reading_paused
     cdef bint writing_paused
     cdef bint closing
+    cdef long long waited  # ns that its first bytes waited in the kernel; -1: unknown, or nobody's
     cdef bint gone  # what is left is connection_lost: nothing can be written any more
 
     cdef force_close(self, exc)

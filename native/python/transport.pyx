@@ -37,6 +37,7 @@ cdef class Transport(Watched):
 
     def __cinit__(self):
         self.fd = -1
+        self.waited = -1
         self.high, self.low = HIGH_WATER, HIGH_WATER // 4
 
     def __init__(self):

@@ -59,6 +59,7 @@ cdef class WebSocket(Link):
 
     cdef opened(self, bytes rest):
         self.service.connections.add(self)
+        self.service.count_websocket(False)
         self.wait_until(self.service.pings)
         if rest is not None:
             self.look(rest)
@@ -89,6 +90,7 @@ cdef class WebSocket(Link):
     def connection_lost(self, exc):
         """See asyncio.Protocol."""
         self.service.connections.discard(self)
+        self.service.count_websocket(True)
         self.wait_until(None)
         self.happens(GONE)
         self.waiting = None

@@ -129,7 +129,7 @@ cdef class Call(Exchange):
         self.fields += (b"host", authority)
 
     cdef start(self, context):
-        if self.turned_away():
+        if self.service.turns_away(self):
             return
         self.context = context
         self.service.tasks.add(self)

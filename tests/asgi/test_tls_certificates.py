@@ -117,7 +117,7 @@ def test_new_files(how: str, serve: Serve, tmp_path: Path) -> None:
         if how == "HUP":
             os.kill(service.pid, signal.SIGHUP)
         service.wait_log("reloaded: 2 new workers")
-        assert shown(service, "localhost")["der"] == after
+        until(lambda: shown(service, "localhost")["der"] == after, "the old ones are gone")
         assert all(client.resumed() for _ in range(10))
     path.write_text("broken")
     if how == "HUP":
@@ -145,6 +145,7 @@ def test_authorities_that_change(serve: Serve, tmp_path: Path) -> None:
     assert resuming.resumed()
     certificate(tmp_path, "authority", "Another")
     service.wait_log("reloaded: 1 new worker")
+    until(lambda: service.settled(1), "the old one is gone")
     with pytest.raises((ssl.SSLError, OSError, AssertionError)):
         resuming.resumed()
 

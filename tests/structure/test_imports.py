@@ -10,21 +10,22 @@ PACKAGE = Path(__file__).parents[2] / "aiofastsocket"
 # In each folder a module may import from ones further right only: ARCHITECTURE.md has the map.
 ORDER = {
     "": (
-        "__main__ cli stats preload server policy loop table channel address proc elf choices"
-        " private streams sockopt _native errors"
+        "__main__ cli stats preload server policy loop table channel address proc kernel elf"
+        " choices private streams sockopt _native errors"
     ),
     "loop": (
         "factory on_uvloop on_asyncio listening forks server serving acceptor watching"
         " sock_accept transport selector"
     ),
     "server": (
-        "arguments run elsewhere reload supervisor summary child worker stuck program demo"
-        " config http target tls bind options certificates kinds looks machine logs lines systemd"
-        " signals pidfile"
+        "arguments run elsewhere reload supervisor summary metrics late child worker forked stuck"
+        " program demo privileges config http pages target tls bind options certificates kinds"
+        " looks machine logs lines systemd signals pidfile"
     ),
     "server.http": ("service secure lifespan config proxies access deflate failures files"),
-    "stats": "command kernel",
-    "table": "open part pulse table registry passing view",
+    "server.metrics": "process answer collect",
+    "stats": "command",
+    "table": "open part pulse table registry passing view histogram",
 }
 
 

@@ -6,8 +6,8 @@ from pathlib import Path
 
 import pytest
 
+from aiofastsocket.kernel import DeviceCore, device_cores
 from aiofastsocket.stats import command as stats
-from aiofastsocket.stats.kernel import DeviceCore, device_cores
 
 SAYS = f"""address inode core live own global adopted queue owners
 [::1]:80 501 - - 0 4 1 2 -

@@ -24,7 +24,6 @@ from aiofastsocket.server.machine import cgroup_cpus, worker_count
 from aiofastsocket.server.supervisor import Slot, Supervisor
 from aiofastsocket.server.target import kind_of
 from aiofastsocket.server.worker import Setup
-from aiofastsocket.table.pulse import PulsePage
 
 
 @pytest.mark.parametrize(
@@ -112,7 +111,7 @@ def test_a_worker_that_ended_when_it_was_ready_is_not_sent_a_signal() -> None:
     supervisor = Supervisor(Setup(Config(), cast(Any, None), [], asyncio.new_event_loop))
     supervisor._slots = [Slot()]
     supervisor._exit_code = 0  # it stops
-    supervisor._workers[pid] = Child(pid, 0, 1, status, control, PulsePage())
+    supervisor._workers[pid] = Child(pid, 0, 1, status, control, supervisor._pages.take())
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     supervisor._reap()
     assert supervisor._workers == {}

@@ -2,8 +2,10 @@
 
 import asyncio
 import logging
+from collections.abc import Callable
 
 from ..._native.access import Access
+from ..._native.formats import Formatted
 from ..logs import as_uvicorn, standard_output
 
 Address = tuple[str, int | None] | None  # a client's, as scopes have it
@@ -11,24 +13,37 @@ Address = tuple[str, int | None] | None  # a client's, as scopes have it
 logger = logging.getLogger("aiofastsocket")
 
 
-class AccessLog(Access):
+class AccessLog:
     """Lines are written once a turn of the loop, all at once: to standard output, or each to the
-    logger of that name."""
+    logger of that name. form: of the lines, else the Common Log Format. on_drop: told how many
+    were not written."""
 
-    def __init__(self, loop: asyncio.AbstractEventLoop, logger: str | None = None) -> None:
-        super().__init__(loop)
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        logger: str | None = None,
+        form: str | None = None,
+        on_drop: Callable[[int], object] = lambda lines: None,
+    ) -> None:
+        self.lines = Formatted(loop, self.flush, form) if form else Access(loop, self.flush)
+        self._on_drop = on_drop
         self._logger = logging.getLogger(logger) if logger is not None else None
         self._as_uvicorn = logger is not None and as_uvicorn()
 
     def flush(self) -> None:
         """Write what has come."""
-        text = self.take()
+        text = self.lines.take()
         if not text:
             return
         if self._logger is None:
             out = standard_output()
+            if out is None:
+                return
             dropped = out.dropped
-            if out.write(text) and dropped:
+            written = out.write(text)
+            if out.dropped > dropped:
+                self._on_drop(out.dropped - dropped)
+            if written and dropped:
                 out.dropped = 0
                 logger.warning("%d lines of the access log were dropped: nobody read them", dropped)
             return

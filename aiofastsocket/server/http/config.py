@@ -3,6 +3,7 @@
 import os
 from dataclasses import dataclass
 
+from ..._native.formats import parsed
 from ..._native.wire import field
 from ...errors import UsageError
 from ..options import BY_NAME, check, default
@@ -23,10 +24,14 @@ class HttpConfig:
     proxy_headers: bool = default("proxy_headers")
     forwarded_allow_ips: str | None = default("forwarded_allow_ips")
     access_log: bool = default("access_log")
+    access_log_format: str | None = default("access_log_format")
     access_logger: str | None = None
     headers: tuple[tuple[bytes, bytes], ...] = default("headers")
     server_header: bool = default("server_header")
     date_header: bool = default("date_header")
+    queue_time: bool = default("queue_time")
+    shed_after: float | None = default("shed_after")
+    health_path: str | None = default("health_path")
     limit_concurrency: int | None = default("limit_concurrency")
     limit_max_requests: int | None = default("limit_max_requests")
     limit_request_line: int = default("limit_request_line")
@@ -51,6 +56,13 @@ class HttpConfig:
         Proxies(self.trusted)
         if self.root_path and not self.root_path.startswith("/"):
             raise UsageError(f"--root-path {self.root_path!r}: begin it with /")
+        if self.health_path is not None and not self.health_path.startswith("/"):
+            raise UsageError(f"--health-path {self.health_path!r}: begin it with /")
+        if self.access_log_format not in (None, "json"):
+            try:
+                parsed(self.access_log_format)
+            except ValueError as error:
+                raise UsageError(f"--access-log-format: {error}") from None
         for pair in self.headers:
             try:
                 field(*pair)

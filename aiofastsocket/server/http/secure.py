@@ -9,7 +9,7 @@ from collections.abc import Mapping
 from typing import Any
 from urllib.parse import unquote_to_bytes
 
-from ..._native.exchange import Service
+from ..._native.front import Front
 from ..certificates import Certificates
 from ..tls import TlsConfig
 
@@ -32,7 +32,7 @@ SHORT = {
 class Secure:
     """Of one service. port: of the first address that speaks TLS, where it is known."""
 
-    def __init__(self, service: Service, config: TlsConfig, certificates: Certificates) -> None:
+    def __init__(self, service: Front, config: TlsConfig, certificates: Certificates) -> None:
         self._service = service
         self._certificates = certificates
         self._except = tuple(prefix.encode() for prefix in config.redirect_http_except)
@@ -106,8 +106,7 @@ class Secure:
     def tell(self, transport: Any) -> bytes:
         """The answer to a client that speaks plain HTTP to a port of TLS."""
         peer = transport.get_extra_info("peername")
-        if self._service.access is not None:
-            self._service.access.refused(peer[:2] if isinstance(peer, tuple) else None, 400)
+        self._service.not_tls(peer[:2] if isinstance(peer, tuple) else None)
         return self._service.clock.refusal(
             400, "this is plain HTTP, and the port speaks TLS: the address begins with https://"
         )

@@ -2,19 +2,19 @@
 
 import asyncio
 import logging
-import sys
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
 from ..._native.deadlines import Deadlines
 from ..._native.exchange import Exchange
-from ..._native.exchange import Service as Compiled
+from ..._native.front import Front
 from ..._native.handshake import Handshake
 from ..._native.inline import Inline
 from ..._native.pool import Pool
 from ..._native.wire import Clock, field
-from ...table.pulse import PulsePage
 from ..certificates import Certificates
+from ..logs import standard_output
+from ..pages import WorkerPage
 from ..tls import TlsConfig
 from .access import AccessLog
 from .config import HttpConfig
@@ -44,7 +44,7 @@ class Draining(Protocol):
         """See Service.drain."""
 
 
-class Service(Compiled):
+class Service(Front):
     """One for each worker, made in its loop. on_enough: called when limit_max_requests is reached.
 
     state: what the application's lifespan put there; each request gets a copy.
@@ -72,6 +72,10 @@ class Service(Compiled):
         self.most_head = options.limit_request_head
         self.most_message = options.ws_max_size
         self.most_connections = options.limit_concurrency or 0
+        self.most_waited = int((options.shed_after or 0) * 1e9)
+        self.tells_queue_time = options.queue_time
+        self.health_path = options.health_path.encode() if options.health_path else None
+        self.healthy = True
         self.fields_lines = b"".join(field(name, value) for name, value in options.headers)
         own = {name.lower() for name, _ in options.headers}  # instead of ours
         named = options.server_header and b"server" not in own
@@ -86,12 +90,15 @@ class Service(Compiled):
         self.pings = Deadlines(loop, ping, lambda w: w.ping_due())
         self.pongs = Deadlines(loop, pong, lambda w: w.pong_expired())
         self.closes = Deadlines(loop, CLOSE_SECONDS, lambda w: w.close_expired())
-        heard = options.access_logger is not None or sys.stdout is not None
-        logs = options.access_log and heard
-        self.access = AccessLog(loop, options.access_logger) if logs else None
+        heard = options.access_logger is not None or standard_output() is not None
+        self._log = None
+        if options.access_log and heard:
+            form = options.access_log_format
+            self._log = AccessLog(loop, options.access_logger, form, self.count_dropped)
+        self.access = None if self._log is None else self._log.lines
         self.proxies = Proxies(options.trusted) if options.proxy_headers else None
 
-    def serve_wsgi(self, page: PulsePage) -> None:
+    def serve_wsgi(self, page: WorkerPage) -> None:
         """The application is one of WSGI. page: where it is told that no thread is free."""
         options = self.options
         self.websockets = False
@@ -198,5 +205,5 @@ class Service(Compiled):
         await asyncio.gather(*left, return_exceptions=True)
         if self.wsgi is not None:
             self.wsgi.close()
-        if self.access is not None:
-            self.access.flush()
+        if self._log is not None:
+            self._log.flush()

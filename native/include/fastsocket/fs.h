@@ -37,6 +37,10 @@
  * takes no steering program its own hash over all slots will do; without the flag the listener is
  * shared there. */
 #define FS_HASH_WILL_DO 0x4u
+/* Connections carry the time when the kernel received their first bytes, SO_TIMESTAMPNS, and who
+ * accepts them reads it: fs_receive_first. Without the flag fs_table_accept asks itself, now and
+ * then. */
+#define FS_TIMED 0x8u
 
 enum fs_backend { FS_BACKEND_AUTO, FS_BACKEND_DEVICE, FS_BACKEND_REUSEPORT, FS_BACKEND_OFF };
 /* HASH is never asked for: no steering program is taken, the kernel hashes over all slots. */
@@ -53,12 +57,33 @@ uint64_t fs_socket_cookie(int fd);
 /* An option whose value is an int, or -errno. */
 int fs_socket_option(int fd, int level, int name);
 bool fs_socket_listens(int fd);
+/* recv(2) of the first bytes of a connection of a table that is timed (FS_TIMED). *waited: the
+ * nanoseconds since the kernel received them (the last of them, if they came in pieces); -1: it
+ * does not tell. CLOCK_REALTIME: if that is set meanwhile, it is as much too long, or 0. */
+ssize_t fs_receive_first(int fd, void *data, size_t size, int64_t *waited);
+
+/* ---- times --------------------------------------------------------------------------------- */
+
+/* Eight to each power of two of microseconds: up to 134 s, and the last has all that is longer. */
+#define FS_BUCKETS 200
+
+struct fs_histogram {
+    uint64_t sum; /* ns */
+    uint64_t count[FS_BUCKETS];
+};
+
+/* What a bucket has is shorter than so many microseconds (the last one's may be longer). */
+uint64_t fs_bucket_end(uint32_t bucket);
+/* From any thread, of any process that has the memory. */
+void fs_histogram_add(struct fs_histogram *histogram, uint64_t ns);
+void fs_histogram_read(const struct fs_histogram *histogram, struct fs_histogram *out);
 
 /* The accept queue of each TCP listener of this network namespace, by its cookie: how many there
- * are, of which `room` are in `out`. */
+ * are, of which `room` are in `out`. limit: listen(2)'s backlog, as far as somaxconn allows. */
 struct fs_queue {
     uint64_t cookie;
     uint32_t length;
+    uint32_t limit;
 };
 int fs_queues(struct fs_queue *out, uint32_t room);
 
@@ -111,7 +136,8 @@ struct fs_slot_info {
     uint64_t orphan;  /* ... from a slot that nobody serves, */
     uint64_t global;  /* ... from the global listener */
     uint64_t cookie;  /* SO_COOKIE of its socket, by which sock_diag(7) knows it too */
-    uint64_t arrived; /* taken out of this slot's queue, by whomever */
+    uint64_t arrived; /* taken out of this slot's queue, by whomever, */
+    uint64_t helped;  /* ... by siblings because its owner was late */
     /* What the threads that accept from it first show of themselves: */
     int64_t open;    /* connections that they hold; FS_UNCOUNTED: nobody counts */
     uint64_t late;   /* connections that they took because a sibling was late */
@@ -159,6 +185,10 @@ bool fs_table_refused(const struct fs_table *table);
 /* Anybody has ever claimed a slot: until then all connections arrive at the global listener. */
 bool fs_table_claimed(const struct fs_table *table);
 int fs_table_read_slot(const struct fs_table *table, int slot, struct fs_slot_info *info);
+/* For how long connections that the owners of a slot accepted had waited in the kernel, since the
+ * table was made: from their first bytes, or of those that were not timed one in 32, from the end
+ * of the handshake if it said nothing. */
+int fs_table_read_waits(const struct fs_table *table, int slot, struct fs_histogram *waits);
 /* The core that a slot is for, of a supervised table as its maker knew it before the fork; -1. */
 int fs_table_core(const struct fs_table *table, int slot);
 
@@ -298,6 +328,8 @@ uint32_t fs_part_sources(const struct fs_part *part, int *out);
 /* What siblings compare: connections that this thread holds from the table; it is about to wait for
  * events; it runs again, or still. */
 void fs_part_count(struct fs_part *part, int open);
+/* A connection's first bytes had waited so many nanoseconds: fs_table_read_waits tells. */
+void fs_part_waited(struct fs_part *part, uint64_t ns);
 void fs_part_waits(struct fs_part *part);
 void fs_part_runs(struct fs_part *part);
 
@@ -309,16 +341,10 @@ int fs_pulse_open(struct fs_pulse **out);
 void fs_pulse_free(struct fs_pulse *pulse);
 int fs_pulse_join(struct fs_pulse *pulse, struct fs_part *part);
 void fs_pulse_leave(struct fs_pulse *pulse, struct fs_part *part);
-/* Tell it in `page` too, FS_PULSE_PAGE bytes that are 0 at first: memory that this process shares
- * with its supervisor alone. NULL: no more. fs_pulse_busy: the nanoseconds for which the thread has
- * not waited for events; 0: it does, or does not tell. */
-#define FS_PULSE_PAGE 64
-void fs_pulse_show(struct fs_pulse *pulse, void *page);
-uint64_t fs_pulse_busy(const void *page);
-
-/* Tell there since when (CLOCK_MONOTONIC, nanoseconds) every thread of a pool that works for this
- * one has been busy; 0: one is free. */
-void fs_pulse_pool(void *page, uint64_t since);
+/* Tell it in a worker's page too, memory that this process shares with its supervisor alone. NULL:
+ * no more. */
+struct fs_worker_page;
+void fs_pulse_show(struct fs_pulse *pulse, struct fs_worker_page *page);
 void fs_pulse_waits(struct fs_pulse *pulse);
 void fs_pulse_runs(struct fs_pulse *pulse);
 /* The same as callbacks of libuv's uv_prepare_t and uv_check_t, whose `data` is not ours to use:
@@ -326,6 +352,57 @@ void fs_pulse_runs(struct fs_pulse *pulse);
 #define FS_PULSE_BEFORE 2
 void fs_pulse_before_poll(void *handle);
 void fs_pulse_after_poll(void *handle);
+
+/* ---- a worker's page ------------------------------------------------------------------------- */
+
+enum fs_refusal { /* why a request was not the application's */
+                  FS_REFUSED_MALFORMED,
+                  FS_REFUSED_TOO_LARGE,
+                  FS_REFUSED_TIMEOUT,
+                  FS_REFUSED_CONCURRENCY,
+                  FS_REFUSED_QUEUE_TIME,
+                  FS_REFUSED_NOT_TLS,
+                  FS_REFUSALS
+};
+
+/* What a worker has done since it started. Written by its loop's thread alone. */
+struct fs_counters {
+    uint64_t worked;      /* ns that the loop did not wait for events, in all turns that are over */
+    uint64_t bytes[2];    /* received, sent */
+    uint64_t answered[6]; /* requests by their status's first digit; 0: the client left before */
+    uint64_t refused[FS_REFUSALS];
+    uint64_t websockets[2];   /* opened, over */
+    uint64_t dropped;         /* lines of the access log */
+    struct fs_histogram took; /* requests: from their head to the last byte of the response */
+};
+
+/* Who supervises a worker sees in it whether it works; nobody else has it. Zeros at first. */
+struct fs_worker_page {
+    char release[16];
+    uint64_t busy; /* since when its loop has not waited, CLOCK_MONOTONIC in ns; 0: it waits */
+    uint64_t pool; /* the same of a pool of threads that works for it: all are busy */
+    struct fs_counters counters;
+};
+
+static inline void fs_count(uint64_t *counter, uint64_t more)
+{
+    __atomic_store_n(counter, *counter + more, __ATOMIC_RELAXED);
+}
+
+/* The nanoseconds for which the loop has not waited for events; 0: it does, or does not tell. */
+uint64_t fs_worker_busy(const struct fs_worker_page *page);
+/* Tell since when (CLOCK_MONOTONIC, nanoseconds) every thread of a pool has been busy; 0: one is
+ * free. */
+void fs_worker_pool(struct fs_worker_page *page, uint64_t since);
+
+/* ---- memory shared with forks ---------------------------------------------------------------- */
+
+/* Zeros. */
+int fs_shared_map(void **out, size_t size);
+/* In a fork: unmap all but `length` bytes from `from` on, both whole pages. (0, 0: all of it.) */
+int fs_shared_keep(void *at, size_t size, size_t from, size_t length);
+/* In a fork: it only reads. */
+int fs_shared_read_only(void *at, size_t size);
 
 /* ---- the channel --------------------------------------------------------------------------- */
 

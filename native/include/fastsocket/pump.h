@@ -29,12 +29,13 @@ enum fs_read {
 
 /* What a call brought of one connection; `data` is good until the next call. */
 struct fs_input {
-    void *owner;   /* as it was watched; NULL: just accepted */
-    int fd;        /* non-blocking, close-on-exec; the caller's from now on */
-    bool readable; /* FS_READ_REPORT: there are bytes, the end, or an error */
-    bool writable; /* what was left of an output may go on */
-    bool received; /* recv(2) was called: */
-    int result;    /* bytes, 0 for the end, or -errno */
+    void *owner;    /* as it was watched; NULL: just accepted */
+    int fd;         /* non-blocking, close-on-exec; the caller's from now on */
+    bool readable;  /* FS_READ_REPORT: there are bytes, the end, or an error */
+    bool writable;  /* what was left of an output may go on */
+    bool received;  /* recv(2) was called: */
+    int result;     /* bytes, 0 for the end, or -errno */
+    int64_t waited; /* of its first bytes, ns: fs_receive_first; -1: of later ones, or unknown */
     const char *data;
     socklen_t peer_length; /* as accept(2) gave it, maybe more than fits */
     unsigned char peer[FS_PUMP_PEER];
@@ -47,6 +48,7 @@ struct fs_output {
     const struct iovec *parts; /* to be sent, in this order */
     uint32_t count;            /* of parts; at most FS_PUMP_PARTS are looked at */
     enum fs_read read;
+    bool unheard;   /* nothing was received yet: its first bytes tell how long they waited */
     bool more;      /* there is more to be sent than these parts */
     bool end;       /* shutdown(2) of our direction once all is sent */
     bool close;     /* it is closed once all is sent, */
@@ -59,6 +61,8 @@ struct fs_output {
 int fs_pump_open(struct fs_pump **out);
 /* Connections that are watched stay open, and the caller's. */
 void fs_pump_free(struct fs_pump *pump);
+/* Count bytes there, received and sent, from now on; NULL: no more. */
+void fs_pump_count(struct fs_pump *pump, uint64_t bytes[2]);
 /* Readable while something is to be had by fs_pump_poll. */
 int fs_pump_fd(const struct fs_pump *pump);
 /* In a forked child: an epoll set of its own behind the same descriptor, with the same watches.

@@ -13,7 +13,7 @@ from support.client import Load, OnCore, ask, connect, receive_all
 from support.service import COMMAND, Service, until
 
 import aiofastsocket
-from aiofastsocket.stats.kernel import DeviceCore, device_cores
+from aiofastsocket.kernel import DeviceCore, device_cores
 
 from .conftest import unload
 

@@ -14,8 +14,8 @@ from support.client import HTTP, Load, OnCore, outcome
 from support.programs import Program, ab
 from support.service import until
 
+from aiofastsocket.kernel import DeviceCore, device_cores
 from aiofastsocket.proc import family
-from aiofastsocket.stats.kernel import DeviceCore, device_cores
 
 from .conftest import PROGRAMS
 

@@ -27,7 +27,7 @@ def wsgi_hello(environ: Any, start_response: Any) -> Iterable[bytes]:
 
 def wsgi_environ(environ: Any, start_response: Any) -> Iterable[bytes]:
     start_response("200 OK", TEXT)
-    shown = {k: v for k, v in environ.items() if isinstance(v, str | int | bool | tuple)}
+    shown = {k: v for k, v in environ.items() if isinstance(v, str | int | float | bool | tuple)}
     return [json.dumps(shown).encode()]
 
 

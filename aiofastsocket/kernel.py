@@ -1,5 +1,6 @@
-"""Listening sockets as the kernel tells everybody: accept queues by sock_diag(7), and what the
-kernel module says in /proc/net/fastsocket (native/module/proc.c).
+"""Listening sockets as the kernel tells everybody: accept queues by sock_diag(7), what it counts of
+all of them in /proc/net/netstat, and what the kernel module says in /proc/net/fastsocket
+(native/module/proc.c).
 
 Of the network namespace that it runs in; it does not know tables.
 """
@@ -7,11 +8,19 @@ Of the network namespace that it runs in; it does not know tables.
 from dataclasses import dataclass
 from pathlib import Path
 
-from .._native import check, ffi, lib
+from ._native import check, ffi, lib
 
 
-def listen_queues() -> dict[int, int]:
-    """Connections that wait to be accepted, of each TCP listener, by its SO_COOKIE.
+@dataclass(frozen=True)
+class Queue:
+    """Of a listener: connections that wait to be accepted, and the most that may."""
+
+    length: int
+    limit: int
+
+
+def listen_queues() -> dict[int, Queue]:
+    """The queue of each TCP listener, by its SO_COOKIE.
 
     Raises OSError if the kernel has no inet_diag, or a filter refuses netlink.
     """
@@ -20,8 +29,21 @@ def listen_queues() -> dict[int, int]:
         queues = ffi.new("struct fs_queue[]", room)
         count = check(lib.fs_queues(queues, room), "sock_diag")
         if count <= room:
-            return {queues[i].cookie: queues[i].length for i in range(count)}
+            found = (queues[i] for i in range(count))
+            return {one.cookie: Queue(one.length, one.limit) for one in found}
         room = 2 * count
+
+
+def netstat(path: Path = Path("/proc/net/netstat")) -> dict[str, int]:
+    """The counters of TcpExt, proc(5). Raises OSError where there are none."""
+    names: list[str] = []
+    for line in path.read_text().splitlines():
+        kind, *words = line.split()
+        if kind == "TcpExt:" and not names:
+            names = words
+        elif kind == "TcpExt:":
+            return dict(zip(names, map(int, words), strict=False))
+    return {}
 
 
 @dataclass(frozen=True)

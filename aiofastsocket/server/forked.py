@@ -1,0 +1,38 @@
+"""Forking in the supervisor: whatever happens in a child, it never goes on as a second one."""
+
+import logging
+import os
+import signal
+from collections.abc import Callable
+
+from ..streams import flush_standard_streams
+from .signals import ACTED_ON
+
+logger = logging.getLogger("aiofastsocket")
+
+
+def forked(what: str, run: Callable[[], int]) -> int:
+    """A child that runs `run` and ends with the exit code that it returns; its process id. what:
+    the child, for the log. Raises OSError as fork(2)."""
+    flush_standard_streams()
+    # A signal that comes before the child has its own handlers must not reach ours.
+    mask = signal.pthread_sigmask(signal.SIG_BLOCK, ACTED_ON)
+    try:
+        pid = os.fork()
+        if pid == 0:
+            _run(what, run)
+    finally:
+        signal.pthread_sigmask(signal.SIG_SETMASK, mask)
+    return pid
+
+
+def _run(what: str, run: Callable[[], int]) -> None:
+    code = 1
+    try:
+        signal.set_wakeup_fd(-1)
+        code = run()
+    except BaseException:
+        logger.exception("%s failed", what)
+    finally:
+        flush_standard_streams()
+        os._exit(code)

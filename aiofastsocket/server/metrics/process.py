@@ -1,0 +1,127 @@
+"""The process that answers for metrics: a fork of the supervisor's, which holds no listener of the
+service's and cannot write what it reads.
+
+Apart from the workers, so that one that hangs cannot stop it, and all of them are in one answer;
+and from the supervisor, which never reads from the network.
+"""
+
+import asyncio
+import logging
+import os
+import signal
+import socket
+import time
+from collections.abc import Iterable, Sequence
+from contextlib import suppress
+from functools import partial
+
+from ..._native import lib, text
+from ..._native.http1 import Connection
+from ...streams import flush_standard_streams
+from ...table.view import Readable, TableView
+from ..bind import Listener
+from ..child import Child
+from ..config import Config
+from ..forked import forked
+from ..http.config import HttpConfig
+from ..http.service import Service as HttpService
+from ..logs import reopen
+from ..looks import FOREVER
+from ..pages import Pages
+from ..privileges import drop
+from .answer import Answer
+from .collect import Service
+
+logger = logging.getLogger("aiofastsocket")
+
+RETRY_SECONDS = 1.0
+HTTP = HttpConfig(access_log=False, proxy_headers=False, ws="none", limit_concurrency=64)
+
+
+class MetricsProcess:
+    """As the supervisor has it. fd: a socket that listens, which nobody else is to hold."""
+
+    def __init__(
+        self, config: Config, fd: int, backend: str, listeners: Sequence[Listener], pages: Pages
+    ) -> None:
+        self._config = config
+        self.fd = fd
+        self._listeners = listeners
+        self._pages = pages
+        self._labels = {"version": text(lib.FS_RELEASE), "backend": backend}
+        self.pid = 0  # there is none
+        self.due = 0.0  # time.monotonic: when one is to be started
+
+    def start(self, close: Iterable[int], workers: Iterable[Child]) -> None:
+        """Start it, if it is due. close: descriptors that it must not hold; workers: of whose pipes
+        it is to have nothing."""
+        if self.pid or time.monotonic() < self.due:
+            return
+        supervisor = os.getpid()
+        try:
+            self.pid = forked("metrics process", lambda: self._run(supervisor, close, workers))
+            self.due = FOREVER
+        except OSError as error:
+            self.due = time.monotonic() + RETRY_SECONDS
+            logger.error("the metrics process cannot start: %s", error)
+
+    def reap(self) -> None:
+        """See whether it has ended; then another is due."""
+        if self.pid == 0:
+            return
+        pid, status = os.waitpid(self.pid, os.WNOHANG)
+        if pid:
+            self.pid, self.due = 0, time.monotonic() + RETRY_SECONDS
+            code = os.waitstatus_to_exitcode(status)
+            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+            logger.warning("the metrics process %s: replaced", how)
+
+    def reopen(self) -> None:
+        """The log files: they have been renamed."""
+        if self.pid:
+            with suppress(ProcessLookupError):
+                os.kill(self.pid, signal.SIGUSR1)
+
+    def end(self) -> None:
+        """With the service."""
+        if self.pid:
+            with suppress(ProcessLookupError, ChildProcessError):
+                os.kill(self.pid, signal.SIGKILL)
+                os.waitpid(self.pid, 0)
+
+    # -- in the fork --
+
+    def _run(self, supervisor: int, close: Iterable[int], workers: Iterable[Child]) -> int:
+        for fd in close:
+            os.close(fd)
+        for child in workers:
+            child.close()
+        signal.signal(signal.SIGTERM, signal.SIG_DFL)
+        # A terminal's are for the supervisor.
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        drop(self._config, supervisor)
+        tables = [_only_read(listener) for listener in self._listeners]
+        self._pages.read_only()
+        loop = asyncio.new_event_loop()
+        asyncio.set_event_loop(loop)
+        loop.add_signal_handler(signal.SIGUSR1, reopen)
+        answer = Answer(Service(self._pages, tables, self._labels))
+        service = HttpService(loop, answer, HTTP)
+        factory = partial(Connection, service, "http", None)
+        loop.run_until_complete(loop.create_server(factory, sock=socket.socket(fileno=self.fd)))
+        loop.run_forever()
+        flush_standard_streams()
+        return 1
+
+
+def _only_read(listener: Listener) -> Readable:
+    """Its table, of which nothing can be written, and without its descriptors."""
+    table = listener.table
+    with suppress(OSError):  # where a sandbox refuses what that needs: as it is
+        view = TableView(table.page_fd())
+        table.close()
+        listener.sock.close()
+        return view
+    return table

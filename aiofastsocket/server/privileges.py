@@ -1,0 +1,23 @@
+"""`--user` and `--group`: what a forked child gives up."""
+
+import os
+import signal
+
+from .._native import check, lib
+from .config import Config
+
+
+def drop(config: Config, supervisor: int) -> None:
+    """Become that user, and end when the supervisor does. Raises OSError if that is refused, or the
+    supervisor has ended."""
+    ids = config.ids()
+    if ids is not None and os.geteuid() == 0:
+        uid, gid = ids
+        if config.user is not None and not config.user.isdecimal():
+            os.initgroups(config.user, gid)
+        else:
+            os.setgroups([gid])
+        os.setgid(gid)
+        os.setuid(uid)
+    # After the change of credentials, which would clear it: prctl(2).
+    check(lib.fs_parent_death_signal(signal.SIGTERM, supervisor), "supervisor is gone")

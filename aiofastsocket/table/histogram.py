@@ -1,0 +1,51 @@
+"""Times as they are counted in shared memory: how many took how long, to an eighth.
+
+Source: native/include/fastsocket/fs.h, struct fs_histogram.
+"""
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from .._native import ffi, lib
+
+ENDS: tuple[float, ...] = tuple(lib.fs_bucket_end(i) / 1e6 for i in range(lib.FS_BUCKETS))
+"""What a bucket has is shorter than so many seconds; the last one's may be longer."""
+
+
+@dataclass(frozen=True)
+class Histogram:
+    """counts: how many times were in each bucket (see ENDS). sum: of all of them, seconds."""
+
+    counts: Sequence[int] = (0,) * len(ENDS)
+    sum: float = 0.0
+
+    @classmethod
+    def read(cls, raw: Any) -> "Histogram":
+        """From a struct fs_histogram."""
+        return cls(list(raw.count), raw.sum / 1e9)
+
+    def __add__(self, other: "Histogram") -> "Histogram":
+        counts = [a + b for a, b in zip(self.counts, other.counts, strict=True)]
+        return Histogram(counts, self.sum + other.sum)
+
+    @property
+    def count(self) -> int:
+        """How many times there are."""
+        return sum(self.counts)
+
+    def quantile(self, q: float) -> float | None:
+        """Seconds that a share `q` (0 to 1) of the times did not exceed, give or take a sixteenth;
+        None: there are no times."""
+        rank, seen = q * self.count, 0
+        for bucket, count in enumerate(self.counts):
+            seen += count
+            if count and seen >= rank:
+                begin = ENDS[bucket - 1] if bucket else 0.0
+                return begin + (ENDS[bucket] - begin) * (1 - (seen - rank) / count)
+        return None
+
+
+def new() -> Any:
+    """Memory for one, to be filled in."""
+    return ffi.new("struct fs_histogram *")
