@@ -45,6 +45,7 @@ class Counted:
     worked: float
     received: int
     sent: int
+    connections: Sequence[int]  # accepted, over
     answered: Sequence[int]  # by the status's first digit; 0: the client left before
     refused: Sequence[int]  # by enum fs_refusal
     websockets: Sequence[int]  # opened, over
@@ -65,11 +66,6 @@ class WorkerPage:
     def counters(self) -> int:
         """The address of its struct fs_counters."""
         return int(ffi.cast("uintptr_t", ffi.addressof(self.memory, "counters")))
-
-    @property
-    def bytes(self) -> int:
-        """The address of what was received and sent."""
-        return int(ffi.cast("uintptr_t", self.memory.counters.bytes))
 
     def busy_seconds(self) -> float:
         """For so long its loop has not waited for events, or no thread of its pool has been free,
@@ -125,6 +121,9 @@ class Pages:
         for word in range(_WORDS):
             if done[word] < _MOST:
                 self._gone[word] += done[word]
+        gone = ffi.cast("struct fs_counters *", self._gone)
+        gone.connections[1] = gone.connections[0]  # the kernel has ended what it had
+        gone.websockets[1] = gone.websockets[0]
         self._owners[2 * page.number] = 0
         self._told[Told.SEQUENCE] += 1
 
@@ -179,6 +178,7 @@ class Pages:
             sums.worked / 1e9,
             sums.bytes[0],
             sums.bytes[1],
+            list(sums.connections),
             list(sums.answered),
             list(sums.refused),
             list(sums.websockets),

@@ -216,7 +216,7 @@ class _Worker:
                 self._heeded[number] = signal.getsignal(number)
         loop.add_reader(self._job.control, self._told)
         loop.pulse.show(self._job.page.memory)
-        loop.pump().count(self._job.page.bytes)
+        loop.pump().count(self._job.page.counters)
         limit = self._job.setup.config.timeout_worker
         if limit is not None:
             stuck.watch(loop, self._job.page, limit, self._program.doing)

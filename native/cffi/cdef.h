@@ -151,6 +151,7 @@ enum fs_refusal {
 struct fs_counters {
     uint64_t worked;
     uint64_t bytes[2];
+    uint64_t connections[2];
     uint64_t answered[6];
     uint64_t refused[...];
     uint64_t websockets[2];

@@ -74,11 +74,17 @@ cdef class Connections(Server):
     def show(self, size_t part):
         """Tell a part (its struct fs_part; 0: none any more) how many are open, from now on."""
         self.part = <fs_part *>part
-        self.count()
+        self.tell_open()
 
-    cdef void count(self):
+    cdef void tell_open(self):
         if self.part is not NULL:
             fs_part_count(self.part, <int>len(self.open))
+
+    cdef void count(self, int what):
+        """0: one was accepted, 1: it is over."""
+        if self.pump.counters is not NULL:
+            fs_count(&self.pump.counters.connections[what], 1)
+        self.tell_open()
 
     def close(self):
         """Close all, each once what is buffered is sent."""
@@ -125,7 +131,7 @@ cdef class Connections(Server):
         memcpy(transport.peer, first.peer, FS_PUMP_PEER)
         context = transport.context = PyContext_Copy(self.context)
         self.open.add(transport)
-        self.count()
+        self.count(0)
         PyContext_Enter(context)
         try:
             transport.start(first)
@@ -145,7 +151,7 @@ cdef class Connections(Server):
 
     cdef left(self, SocketTransport transport):
         self.open.discard(transport)
-        self.count()
+        self.count(1)
         if not self.open and not self.taking:
             self.leave()
 

@@ -52,6 +52,7 @@ cdef extern from "<fastsocket/pump.h>" nogil:
 
     struct fs_counters:
         uint64_t *bytes
+        uint64_t *connections
         uint64_t *answered
         uint64_t *refused
         uint64_t *websockets

@@ -1,7 +1,6 @@
 # The interface of pump.pyx: what it serves derives from Watched.
 
 from libc.errno cimport EAGAIN
-from libc.stdint cimport uint64_t
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
 
 from core cimport *
@@ -46,7 +45,7 @@ cdef class Pump:
     cdef fs_pump *pump  # NULL: it does nothing any more
     cdef fs_pump *parents  # what it was before a fork
     cdef int number
-    cdef uint64_t *bytes  # where bytes are counted, or NULL
+    cdef fs_counters *counters  # where bytes and connections are counted, or NULL
     cdef object loop
     cdef public object tls_buffers  # see tls.pyx
     cdef fs_pulse *pulse

@@ -87,16 +87,16 @@ cdef class Pump:
         alone: nobody else tells it when that is over."""
         self.pulse, self.pulse_is_ours = <fs_pulse *>pulse, alone
 
-    def count(self, size_t bytes):
-        """Count bytes, received and sent, at that address (uint64_t[2]) from now on."""
-        self.bytes = <uint64_t *>bytes
+    def count(self, size_t counters):
+        """Count bytes and connections at that address (struct fs_counters) from now on."""
+        self.counters = <fs_counters *>counters
         if self.pump is not NULL:
-            fs_pump_count(self.pump, self.bytes)
+            fs_pump_count(self.pump, self.counters.bytes)
 
     def sent_past(self, uint64_t size):
         """So many bytes were sent that did not go through here: by sendfile(2)."""
-        if self.bytes is not NULL:
-            fs_count(&self.bytes[1], size)
+        if self.counters is not NULL:
+            fs_count(&self.counters.bytes[1], size)
 
     def fileno(self):
         """Readable while connections have something to say: then call `turn`."""

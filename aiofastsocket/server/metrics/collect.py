@@ -87,14 +87,14 @@ class Service(Collector):
         """All of them, now."""
         counted, look = self._pages.read(), Look.at(self._tables)
         yield _gauge("info", "What serves; always 1.", 1, **self._labels)
-        yield from _connections(look)
+        yield from _connections(counted, look)
         yield from _queues(look)
         yield from _requests(counted)
         yield from _workers(counted)
         yield from _host()
 
 
-def _connections(look: Look) -> Iterator[Metric]:
+def _connections(counted: Counted, look: Look) -> Iterator[Metric]:
     accepted = _counters("connections_accepted", "Connections accepted, by their source.", "source")
     by_source: dict[str, Callable[[SlotInfo], int]] = {
         "own": lambda slot: slot.own,
@@ -107,9 +107,8 @@ def _connections(look: Look) -> Iterator[Metric]:
     yield accepted
     text = "Connections that siblings took because the worker that they were for was late."
     yield _counter("connections_late", text, look.total(lambda slot: slot.helped))
-    yield _gauge(
-        "connections_open", "Connections that are open.", look.total(lambda s: s.open or 0)
-    )
+    taken, over = counted.connections
+    yield _gauge("connections_open", "Connections that are open.", max(0, taken - over))
 
 
 def _queues(look: Look) -> Iterator[Metric]:

@@ -367,9 +367,10 @@ enum fs_refusal { /* why a request was not the application's */
 
 /* What a worker has done since it started. Written by its loop's thread alone. */
 struct fs_counters {
-    uint64_t worked;      /* ns that the loop did not wait for events, in all turns that are over */
-    uint64_t bytes[2];    /* received, sent */
-    uint64_t answered[6]; /* requests by their status's first digit; 0: the client left before */
+    uint64_t worked;   /* ns that the loop did not wait for events, in all turns that are over */
+    uint64_t bytes[2]; /* received, sent */
+    uint64_t connections[2]; /* accepted, over */
+    uint64_t answered[6];    /* requests by their status's first digit; 0: the client left before */
     uint64_t refused[FS_REFUSALS];
     uint64_t websockets[2];   /* opened, over */
     uint64_t dropped;         /* lines of the access log */

@@ -1,0 +1,358 @@
+"""`--metrics`: what Prometheus is told adds up to what clients sent, whatever becomes of workers,
+and of the process that tells it."""
+
+import itertools
+import os
+import signal
+import socket
+import subprocess
+import threading
+import urllib.error
+import urllib.request
+from collections.abc import Callable
+from contextlib import suppress
+from pathlib import Path
+
+import pytest
+from support.by_hand import Client, get
+from support.client import connect, receive_all
+from support.metrics import Metrics, scrape
+from support.service import ORDINARY, Service, one_line, run, stand_still, until
+
+Serve = Callable[..., Service]
+
+
+def free_port() -> int:
+    with socket.socket() as sock:
+        sock.bind(("127.0.0.1", 0))
+        return int(sock.getsockname()[1])
+
+
+def owners(service: Service) -> list[int]:
+    return [slot.pid for slot in service.slots() if slot.pid]
+
+
+def teller(service: Service) -> int:
+    """The process that answers."""
+    found: list[int] = []
+
+    def is_there() -> bool:
+        found[:] = set(service.workers()) - set(owners(service))
+        return len(found) == 1
+
+    until(is_there, "the metrics process")
+    return found[0]
+
+
+def short(service: Service, path: str) -> None:
+    with connect(service.address) as sock:
+        sock.sendall(get(path, "Connection: close"))
+        assert receive_all(sock).startswith(b"HTTP/1.1 ")
+
+
+class Sent:
+    """A load that counts what it has sent, and has answered."""
+
+    def __init__(self, service: Service) -> None:
+        self.connections = self.requests = self.not_found = 0
+        self.failed = 0
+        self._service = service
+        self._end = threading.Event()
+        self._lock = threading.Lock()
+        self._threads = [threading.Thread(target=self._run) for _ in range(4)]
+
+    def __enter__(self) -> "Sent":
+        for thread in self._threads:
+            thread.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._end.set()
+        for thread in self._threads:
+            thread.join()
+
+    def _run(self) -> None:
+        while not self._end.is_set():
+            requests = missing = failed = 0
+            try:
+                with Client(self._service.address) as client:
+                    for path in ("/hello", "/status?404", "/hello"):
+                        client.send(get(path, *(("Connection: close",) if requests == 2 else ())))
+                        answer = client.answer()
+                        requests += 1
+                        missing += answer.status == 404
+                        if answer.headers.get("connection") == "close":
+                            break
+            except (OSError, EOFError):
+                failed = 1
+            with self._lock:
+                self.connections += 1
+                self.requests += requests
+                self.not_found += missing
+                self.failed += failed
+
+    def more(self, count: int) -> None:
+        goal = self.requests + count
+        until(lambda: self.requests >= goal, f"{count} requests more")
+
+
+def settled(service: Service, workers: int) -> bool:
+    return len(owners(service)) == workers == len(service.workers()) - 1
+
+
+def never_back(before: Metrics, now: Metrics) -> None:
+    for name, value in before.items():
+        if name.partition("{")[0].endswith(("_total", "_count", "_sum", "_bucket")):
+            assert now[name] >= value, name
+
+
+def test_they_add_up(serve: Serve) -> None:
+    port = free_port()
+    service = serve("web:app", "--workers", "4", "--metrics", str(port), "--no-access-log")
+    seen = [scrape(port)]
+    with Sent(service) as sent:
+        for signals, workers in (("HUP", 4), ("TTIN", 5), ("HUP", 5), ("TTOU", 4), ("TTOU", 3)):
+            sent.more(200)
+            os.kill(service.pid, getattr(signal, f"SIG{signals}"))
+            until(lambda count=workers: settled(service, count), f"{workers} workers")  # type: ignore[misc]
+            seen.append(scrape(port))
+        sent.more(200)
+    assert sent.failed == 0
+    told = scrape(port)
+    seen.append(told)
+    assert told['requests_total{code="2xx"}'] == sent.requests - sent.not_found
+    assert told['requests_total{code="4xx"}'] == sent.not_found
+    assert told.of("requests_total") == sent.requests
+    assert told["request_seconds_count"] == sent.requests
+    assert told.of("connections_accepted_total") == sent.connections
+    assert told["queue_seconds_count"] == sent.connections
+    assert told["connections_open"] == 0
+    assert told["reloads_total"] == 2
+    assert told.of("worker_restarts_total") == 0
+    assert told["workers"] == told["workers_wanted"] == 3
+    assert told["busy_seconds_total"] > 0
+    assert all(v > 10e6 for k, v in told.items() if k.startswith("worker_resident_bytes"))
+    for before, now in itertools.pairwise(seen):
+        never_back(before, now)
+
+
+def test_a_killed_worker_takes_nothing_along(serve: Serve) -> None:
+    port = free_port()
+    service = serve("web:app", "--workers", "4", "--metrics", str(port), "--no-access-log")
+    seen = [scrape(port)]
+    with Sent(service) as sent:
+        for _ in range(4):
+            sent.more(200)
+            killed = service.kill_an_owner()
+            until(lambda pid=killed: pid not in owners(service), "it is replaced")  # type: ignore[misc]
+            until(lambda: settled(service, 4), "four again")
+            seen.append(scrape(port))
+    told = scrape(port)
+    seen.append(told)
+    # What a dead one had in hand: four clients at most, each time.
+    assert abs(told.of("requests_total") - sent.requests) <= 16
+    assert told['worker_restarts_total{reason="crash"}'] == 4
+    for before, now in itertools.pairwise(seen):
+        never_back(before, now)
+
+
+def test_it_answers_whatever_workers_do(serve: Serve) -> None:
+    port = free_port()
+    service = serve("web:app", "--workers", "2", "--metrics", str(port))
+    for _ in range(3):
+        short(service, "/hello")
+    for pid in owners(service):
+        stand_still(pid)
+    waiting = [connect(service.address) for _ in range(3)]
+    for client in waiting:
+        client.sendall(get("/hello", "Connection: close"))
+    until(lambda: scrape(port).of("queue_length") == 3, "three wait")
+    assert scrape(port).of("queue_limit") == 2 * 2048
+    assert scrape(port)['requests_total{code="2xx"}'] == 3
+    for pid in owners(service):
+        os.kill(pid, signal.SIGCONT)
+    for client in waiting:
+        assert receive_all(client).startswith(b"HTTP/1.1 200")
+        client.close()
+    assert scrape(port)['requests_total{code="2xx"}'] == 6
+
+
+def test_the_process_is_replaced_and_counters_go_on(serve: Serve) -> None:
+    port = free_port()
+    service = serve("web:app", "--workers", "2", "--metrics", str(port))
+    short(service, "/hello")
+    os.kill(service.pid, signal.SIGHUP)
+    service.wait_log("reloaded")
+    until(lambda: settled(service, 2), "the old ones are gone")
+    first = teller(service)
+    os.kill(first, signal.SIGKILL)
+    service.wait_log("the metrics process killed by SIGKILL: replaced")
+
+    def again() -> bool:
+        with suppress(OSError):
+            return scrape(port)['requests_total{code="2xx"}'] == 1
+        return False
+
+    until(again, "it answers again")
+    assert teller(service) != first
+    short(service, "/hello")
+    assert scrape(port)['requests_total{code="2xx"}'] == 2
+    assert len(owners(service)) == 2
+
+
+def test_it_holds_nothing_of_the_service(serve: Serve) -> None:
+    """No listener, so that none is open when the service ends; and it is the workers' user."""
+    port = free_port()
+    service = serve("web:app", "--workers", "2", "--metrics", str(port), "--user", "nobody")
+    scrape(port)
+    pid = teller(service)
+    inodes = {os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()}
+    listening = [line.split() for line in Path("/proc/net/tcp").read_text().splitlines()[1:]]
+    ports = {
+        int(fields[1].partition(":")[2], 16)
+        for fields in listening
+        if fields[3] == "0A" and f"socket:[{fields[9]}]" in inodes
+    }
+    assert ports == {port}
+    uid = Path(f"/proc/{pid}/status").read_text().partition("Uid:\t")[2].split()[0]
+    assert uid == str(os.stat(f"/proc/{owners(service)[0]}").st_uid) != "0"
+    maps = Path(f"/proc/{pid}/maps").read_text().splitlines()
+    shared = [line.split()[1] for line in maps if "fastsocket-table" in line or "/dev/zero" in line]
+    assert len(shared) >= 2
+    assert {rights[1] for rights in shared} == {"-"}
+
+
+def test_what_was_refused_and_how_much_went_by(serve: Serve) -> None:
+    port = free_port()
+    options = ["--workers", "1", "--limit-request-line", "100", "--timeout-request-head", "0.2"]
+    service = serve("web:app", *options, "--limit-concurrency", "2", "--metrics", str(port))
+
+    def raw(data: bytes) -> bytes:
+        with connect(service.address) as sock:
+            sock.sendall(data)
+            return receive_all(sock)
+
+    size = len(raw(b"nonsense\r\n\r\n")) + len(raw(get("/" + "x" * 200)))
+    size += len(raw(b"GET / HTTP/1.1\r\nho"))
+    with Client(service.address) as one, Client(service.address) as two:
+        for client in (one, two):
+            client.send(get("/hello"))
+            assert client.answer().status == 200
+        assert raw(get("/hello")).startswith(b"HTTP/1.1 503")
+    told = scrape(port)
+    refused = {k: v for k, v in told.items() if k.startswith("requests_refused") and v}
+    reasons = ("malformed", "too_large", "timeout", "concurrency")
+    assert refused == {f'requests_refused_total{{reason="{reason}"}}': 1 for reason in reasons}
+    assert told['requests_total{code="4xx"}'] == 3
+    assert told['requests_total{code="5xx"}'] == 1
+    assert told['requests_total{code="2xx"}'] == 2
+    assert told["received_bytes_total"] >= 12 + 200 + 18
+    assert told["sent_bytes_total"] >= size
+
+
+def test_a_client_that_leaves_and_a_websocket(serve: Serve, tmp_path: Path) -> None:
+    port = free_port()
+    service = serve("web:app", "--workers", "1", "--metrics", str(port), "--no-access-log")
+    with Client(service.address) as client:
+        client.send(get(f"/wait?{tmp_path}/told"))
+        until(lambda: sum(slot.open or 0 for slot in service.slots()) == 1, "it is served")
+    until(lambda: scrape(port)['requests_total{code="none"}'] == 1, "it has left")
+    fields = ("Upgrade: websocket", "Connection: Upgrade", "Sec-WebSocket-Version: 13")
+    with Client(service.address) as client:
+        client.send(get("/echo", *fields, "Sec-WebSocket-Key: AAAAAAAAAAAAAAAAAAAAAA=="))
+        assert client.answer().status == 101
+        told = scrape(port)
+        assert told["websockets_open"] == 1
+        assert told['requests_total{code="1xx"}'] == 1
+    until(lambda: scrape(port)["websockets_open"] == 0, "it is over")
+    assert scrape(port)["websockets_opened_total"] == 1
+
+
+def test_files_are_counted(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "file").write_bytes(bytes(1 << 20))
+    port = free_port()
+    service = serve("web:app", "--workers", "1", "--metrics", str(port))
+    with Client(service.address) as client:
+        client.send(get(f"/file?{tmp_path / 'file'}"))
+        assert len(client.answer().body) == 1 << 20
+    assert (1 << 20) <= scrape(port)["sent_bytes_total"] < (1 << 20) + 1000
+
+
+def test_other_kinds_and_places(serve: Serve, tmp_path: Path) -> None:
+    path = tmp_path / "metrics.sock"
+    service = serve("targets:Who", "--workers", "1", "--metrics", f"unix:{path}")
+    with connect(service.address) as sock:
+        sock.sendall(b"who\n")
+        assert receive_all(sock)
+    out = subprocess.run(
+        ["curl", "-s", "--unix-socket", str(path), "http://x/metrics"],
+        capture_output=True,
+        text=True,
+        check=True,
+    ).stdout
+    assert 'aiofastsocket_connections_accepted_total{source="own"} 1.0' in out
+    assert not any(
+        "requests_total{" in line and not line.endswith(" 0.0") for line in out.split("\n")
+    )
+    os.kill(service.pid, signal.SIGTERM)
+    assert service.process.wait(30) == 0
+    assert not path.exists()
+
+
+def test_openmetrics_and_other_paths(serve: Serve) -> None:
+    port = free_port()
+    serve("web:app", "--workers", "1", "--metrics", f":{port}")
+    url = f"http://127.0.0.1:{port}"
+    asked = urllib.request.Request(
+        f"{url}/metrics", headers={"Accept": "application/openmetrics-text; version=1.0.0"}
+    )
+    with urllib.request.urlopen(asked, timeout=30) as answer:
+        assert answer.headers["content-type"].startswith("application/openmetrics-text")
+        assert answer.read().endswith(b"# EOF\n")
+    with pytest.raises(urllib.error.HTTPError, match="404"):
+        urllib.request.urlopen(f"{url}/", timeout=30)
+    with socket.socket() as sock:  # of the loopback interface alone
+        sock.bind(("0.0.0.0", 0))
+        address = subprocess.run(["hostname", "-I"], capture_output=True, text=True).stdout.split()
+        for host in address[:1]:
+            with pytest.raises(ConnectionRefusedError):
+                connect((host, port))
+
+
+def test_it_is_there_until_the_service_is_gone(serve: Serve, tmp_path: Path) -> None:
+    port = free_port()
+    service = serve("web:app", "--workers", "1", "--metrics", str(port))
+    with Client(service.address) as client:
+        client.send(get(f"/wait?{tmp_path}/told"))
+        until(lambda: sum(slot.open or 0 for slot in service.slots()) == 1, "it is served")
+        os.kill(service.pid, signal.SIGTERM)
+        service.wait_log("stopping")
+        assert scrape(port)["connections_open"] == 1
+    assert service.process.wait(30) == 0
+    with pytest.raises(ConnectionRefusedError):
+        connect(("127.0.0.1", port))
+
+
+@pytest.mark.parametrize(
+    ("where", "says"),
+    [
+        ("fd://3", "use PORT, HOST:PORT"),
+        ("nowhere", "is no address"),
+        ("127.0.0.1:70000", "is no address"),
+        ("{bound}", "the application's address"),
+        ("{busy}", "is in use"),
+    ],
+)
+def test_bad_addresses(where: str, says: str, tmp_path: Path) -> None:
+    with socket.create_server(("127.0.0.1", 0)) as busy:
+        bound = f"127.0.0.1:{free_port()}"
+        text = where.format(bound=bound, busy=busy.getsockname()[1])
+        out = run("serve", "--bind", bound, "--metrics", text, cwd=tmp_path)
+        one_line(out, 1 if "in use" in says else 2, says)
+
+
+def test_without_privileges(serve: Serve) -> None:
+    port = free_port()
+    service = serve("web:app", "--workers", "1", "--metrics", str(port), wrapper=ORDINARY)
+    short(service, "/hello")
+    assert scrape(port)['requests_total{code="2xx"}'] == 1
