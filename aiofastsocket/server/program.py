@@ -169,6 +169,13 @@ class Web:
         await self._lifespan.shutdown()
 
 
+def load() -> None:
+    """Import now what a worker would import itself when it finds what kind of program it has: it
+    may not read the package any more once it is another user."""
+    from .._native import http1  # noqa: F401
+    from .http import lifespan, service  # noqa: F401
+
+
 def program(
     config: Config, found: Any, slot: int, page: WorkerPage, certificates: Certificates | None
 ) -> Program:

@@ -21,6 +21,7 @@ from .logs import Files, as_uvicorn, configure
 from .options import BY_NAME
 from .pages import Pages
 from .pidfile import written_pid_file
+from .program import load
 from .reload import check_watcher, watching
 from .signals import ACTED_ON, UNHEEDED, unheed
 from .supervisor import Supervisor
@@ -74,6 +75,8 @@ def serve(config: Config, program: Any = None) -> int:
             folders = list(config.reload_dirs) or [config.app_dir]
             stack.enter_context(watching(folders))
         factory = _loop_factory(config.loop, channel.backend)
+        if config.ids() is not None:
+            load()
         metrics = _metrics(config, channel, listeners, stack)
         setup = Setup(config, channel, listeners, factory, certificates, preloaded)
         for line in certificates.ending() if certificates is not None else ():

@@ -90,9 +90,8 @@ class Service(Front):
         self.pings = Deadlines(loop, ping, lambda w: w.ping_due())
         self.pongs = Deadlines(loop, pong, lambda w: w.pong_expired())
         self.closes = Deadlines(loop, CLOSE_SECONDS, lambda w: w.close_expired())
-        heard = options.access_logger is not None or standard_output() is not None
         self._log = None
-        if options.access_log and heard:
+        if options.access_log and (options.access_logger or standard_output() is not None):
             form = options.access_log_format
             self._log = AccessLog(loop, options.access_logger, form, self.count_dropped)
         self.access = None if self._log is None else self._log.lines
