@@ -3,9 +3,10 @@
 import logging
 import os
 import signal
+import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from enum import IntEnum
 
 from . import worker
@@ -46,6 +47,7 @@ class Child:
     page: WorkerPage
     state: State = State.STARTING
     stuck: bool = False  # its loop has not turned for --timeout-worker
+    began: float = field(default_factory=time.monotonic)
     reaped: bool = False  # its number may be another process's
     kill_at: float = FOREVER  # time.monotonic
     told: bytes = b""

@@ -12,7 +12,7 @@ _OWN_LISTENERS = "every worker has a listener of its own, and needs no option fo
 _LOGGING = "--log-config, a configuration of Python's logging"
 _HTTP_1 = "HTTP/1.1 is all that is served; a proxy in front speaks HTTP/2"
 _STRICT = "requests are read strictly, and that cannot be changed"
-_STATS = "aiofastsocket stats --json tells the counters"
+_STATS = "--metrics tells Prometheus, aiofastsocket stats --json everybody"
 
 # By option: the option to use here, or a sentence for want of one.
 OPTIONS = {
@@ -24,7 +24,7 @@ OPTIONS = {
     "--threads": "use --wsgi-threads N, for a WSGI application",
     "--worker-connections": "--limit-concurrency",
     "--max-requests": "--limit-max-requests",
-    "--max-requests-jitter": "leave it out: a worker serves on until its successor is ready",
+    "--max-requests-jitter": "--limit-max-requests-jitter",
     "-t": "--timeout-worker",
     "--timeout": "--timeout-worker",
     "--graceful-timeout": "--timeout-graceful-shutdown",
@@ -50,10 +50,9 @@ OPTIONS = {
     "-m": "set it for the command: umask 027; aiofastsocket serve",
     "--umask": "set it for the command: umask 027; aiofastsocket serve",
     "--initgroups": "leave it out: --user gives the user's groups too",
-    "--access-logfile": "--access-log; its lines go to standard output",
-    "--access-logformat": "leave it out: the format is the Common Log Format",
-    "--error-logfile": f"standard error, or {_LOGGING}",
-    "--log-file": f"standard error, or {_LOGGING}",
+    "--access-logfile": "--access-log-file; without it lines go to standard output",
+    "--access-logformat": "--access-log-format",
+    "--error-logfile": "--log-file",
     "--capture-output": "leave it out: what a program prints goes to its standard streams",
     "--logger-class": _LOGGING,
     "--log-config-json": "--log-config",
@@ -121,7 +120,6 @@ OPTIONS = {
     "--env-file": "set them for the command: env $(cat FILE) aiofastsocket serve",
     "--use-colors": "leave it out: the log has no colors",
     "--no-use-colors": "leave it out: the log has no colors",
-    "--limit-max-requests-jitter": "leave it out: a worker serves on until its successor is ready",
     "--timeout-worker-healthcheck": "--timeout-worker",
     "--h11-max-incomplete-event-size": "--limit-request-head",
     "--reset-contextvars": "leave it out: each connection has a context of its own",

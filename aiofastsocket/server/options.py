@@ -448,6 +448,31 @@ OPTIONS = (
         unset="no limit",
     ),
     Option(
+        "limit_max_requests_jitter",
+        Whole(least=0),
+        "limits",
+        "each worker answers up to so many requests more than --limit-max-requests, by chance, so "
+        "that they are not all replaced at once",
+        0,
+        since="0.2",
+    ),
+    Option(
+        "limit_worker_rss",
+        Whole(metavar="BYTES"),
+        "limits",
+        "resident memory above which a worker is replaced by a new one",
+        unset="no limit",
+        since="0.2",
+    ),
+    Option(
+        "limit_worker_lifetime",
+        Seconds(),
+        "limits",
+        "time after which a worker is replaced by a new one, one worker after the other",
+        unset="no limit",
+        since="0.2",
+    ),
+    Option(
         "limit_request_line",
         Whole(metavar="BYTES"),
         "limits",
@@ -498,6 +523,15 @@ OPTIONS = (
         60.0,
     ),
     # -- service --
+    Option(
+        "drain_delay",
+        Seconds(zero=True),
+        "service",
+        "at TERM, serve on for so long before the service stops, while --health-path is answered "
+        "503: load balancers send new requests elsewhere meanwhile",
+        0.0,
+        since="0.2",
+    ),
     Option(
         "timeout_graceful_shutdown",
         Seconds(zero=True),

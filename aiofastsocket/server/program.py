@@ -32,6 +32,10 @@ class Program(Protocol):
     def protocol(self, listener: Listener) -> targets.ProtocolFactory:
         """What makes the protocols of a listener's connections."""
 
+    def tell_unhealthy(self) -> None:
+        """The service stops soon: whoever asks for its health is told so. It may come before
+        `startup`."""
+
     def drain(self, window: float) -> None:
         """The worker stops: connections end when what is under way is done. window: seconds over
         which clients that come back are sent away."""
@@ -60,6 +64,9 @@ class Plain:
         self.protocol = protocol
 
     async def startup(self, enough: Callable[[], object]) -> None:
+        """See Program."""
+
+    def tell_unhealthy(self) -> None:
         """See Program."""
 
     def drain(self, window: float) -> None:
@@ -108,6 +115,8 @@ class Web:
         self._kind = kind
         self.unready: set[Any] | None = None
         self.not_tls: Callable[[asyncio.Transport], bytes] | None = None
+        self._service: Any = None  # once it has started
+        self._healthy = True
         self._page = page
         self._counts = config.metrics is not None
         self._first = slot == 0
@@ -123,6 +132,7 @@ class Web:
         """See Program."""
         loop = asyncio.get_running_loop()
         self._service = self._service_type(loop, self._app, self._options, enough)
+        self._service.healthy = self._healthy
         if self._counts:
             self._service.count(self._page.counters)
         mode = self._options.lifespan
@@ -145,6 +155,12 @@ class Web:
             secure = self._service.secure
             secure.port = secure.port or (server[1] if server else None)
         return partial(connection, service, scheme, server)
+
+    def tell_unhealthy(self) -> None:
+        """See Program."""
+        self._healthy = False
+        if self._service is not None:
+            self._service.healthy = False
 
     def drain(self, window: float) -> None:
         """See Program."""

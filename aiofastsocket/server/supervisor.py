@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ..errors import SetupError, UsageError
 from ..proc import children
 from ..table.table import ListenTable
-from . import systemd
+from . import systemd, worn
 from .bind import Listener
 from .child import Child, State, fork
 from .late import Late
@@ -28,7 +28,7 @@ from .pages import Pages, Told
 from .signals import ACTED_ON, UNHEEDED, name_of
 from .stuck import SHOW_STACKS
 from .summary import start_line, steering
-from .worker import CUT_SHORT, QUICK_SECONDS, REOPEN, Setup
+from .worker import CUT_SHORT, QUICK_SECONDS, REOPEN, UNHEALTHY, Setup
 
 if TYPE_CHECKING:
     from .metrics.process import MetricsProcess
@@ -85,6 +85,7 @@ class Supervisor:
     _serving: int = 0  # the last generation that was complete
     _base: int = 0  # to fall back on: that one, before there is any the first with a ready worker
     _newest: int = 1
+    _stop_at: float = FOREVER  # time.monotonic
     _exit_code: int | None = None  # not None: stopping
     _quick: bool = False
     _last_complaint: str = ""
@@ -146,6 +147,9 @@ class Supervisor:
                 logger.error("worker %d does not stop%s: killed", child.pid, why)
                 child.kill_at = FOREVER
                 os.kill(child.pid, signal.SIGKILL)
+        if now >= self._stop_at:
+            self._stop_at = FOREVER
+            self._stop(0, quick=False)
         if self._exit_code is not None:
             return
         for number in range(self._wanted):
@@ -183,6 +187,7 @@ class Supervisor:
             Look(LATE_SECONDS, self._late.tell),
             Look(told if "NOTIFY_SOCKET" in os.environ else FOREVER, self._notice),
             Look(FOREVER if stuck is None else stuck / 4, self._replace_stuck),
+            Look(worn.seconds_between_looks(config), self._replace_worn),
             Look(FOREVER if tls is None else tls, self._look_at_certificates),
         ]
         for look in self._looks:
@@ -222,6 +227,17 @@ class Supervisor:
                     *(child.pid, child.slot, limit),
                 )
                 os.kill(child.pid, SHOW_STACKS)
+
+    def _replace_worn(self) -> None:
+        """One after the other: each has its successor first."""
+        for child in self._workers.values():
+            if any(other.state is State.LEAVING for other in self._workers.values()):
+                return
+            why = worn.is_worn(child, self.setup.config) if child.state is State.SERVING else None
+            if why is not None:
+                child.state = State.LEAVING
+                self._pages.count(why[0])
+                logger.info("worker %d (slot %d) %s: replaced", child.pid, child.slot, why[1])
 
     def _notice(self) -> None:
         """Tell the service manager how it goes: that our loop turns, unless no worker's does."""
@@ -331,6 +347,8 @@ class Supervisor:
             self._failed_start(slot, self._generation, "setup", f"fork: {error}")
         else:
             self._workers[child.pid] = child
+            if self._stop_at != FOREVER:
+                child.tell(UNHEALTHY)
 
     def _retire(self, child: Child) -> None:
         """Let it finish: away from new connections, unless its slot has a successor."""
@@ -407,6 +425,7 @@ class Supervisor:
             due += [look.due for look in self._looks if look is not self._reviews]
             if self._metrics is not None:
                 due.append(self._metrics.due)
+            due.append(self._stop_at)
             due += [s.not_before for s in self._slots[: self._wanted] if s.not_before > now]
             if any(t.info().wanted == "auto" and t.info().steer == "cpu" for t in self._tables):
                 due.append(self._reviews.due)
@@ -415,7 +434,11 @@ class Supervisor:
 
     def _signalled(self, number: int) -> None:
         if number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT):
-            self._stop(0, quick=number != signal.SIGTERM)
+            delay = self.setup.config.drain_delay
+            if number == signal.SIGTERM and delay and self._serving and self._exit_code is None:
+                self._stop_later(delay)
+            else:
+                self._stop(0, quick=number != signal.SIGTERM)
         elif self._exit_code is not None:
             return
         elif number == signal.SIGHUP:
@@ -446,6 +469,16 @@ class Supervisor:
             return
         # One signal, one step: two of them must not cancel out unseen.
         self._reconcile()
+
+    def _stop_later(self, delay: float) -> None:
+        """Those that send us clients are to hear of it first."""
+        if self._stop_at != FOREVER:
+            return
+        systemd.notify("STOPPING=1")
+        logger.info("TERM: it serves on for %g s (--drain-delay), and says that it stops", delay)
+        self._stop_at = time.monotonic() + delay
+        for child in self._workers.values():
+            child.tell(UNHEALTHY)
 
     def _reload(self) -> None:
         if self.setup.preloaded is not None:

@@ -2,7 +2,7 @@
 
 It tells its supervisor through a pipe, one line each: "ready", "enough" when it wants a successor,
 "stopping"; or why it cannot start ("usage", "setup" or "trace", and the text). The supervisor's
-pipe to it brings REOPEN, a byte, and ends when the supervisor is gone.
+pipe to it brings REOPEN and UNHEALTHY, a byte each, and ends when the supervisor is gone.
 """
 
 import asyncio
@@ -42,6 +42,7 @@ from .systemd import VARIABLES
 logger = logging.getLogger("aiofastsocket")
 
 REOPEN = b"r"  # the log files: they have been renamed
+UNHEALTHY = b"u"  # the service stops soon
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
@@ -327,6 +328,8 @@ class _Worker:
         words = os.read(self._job.control, 4096)
         if REOPEN in words:
             reopen()
+        if UNHEALTHY in words:
+            self._program.tell_unhealthy()
         if not words:
             self._orphaned()
 

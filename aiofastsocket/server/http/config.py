@@ -34,6 +34,7 @@ class HttpConfig:
     health_path: str | None = default("health_path")
     limit_concurrency: int | None = default("limit_concurrency")
     limit_max_requests: int | None = default("limit_max_requests")
+    limit_max_requests_jitter: int = default("limit_max_requests_jitter")
     limit_request_line: int = default("limit_request_line")
     limit_request_fields: int = default("limit_request_fields")
     limit_request_head: int = default("limit_request_head")

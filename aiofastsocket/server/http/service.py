@@ -2,6 +2,7 @@
 
 import asyncio
 import logging
+import random
 from collections.abc import Callable, Sequence
 from typing import Any, Protocol
 
@@ -61,6 +62,8 @@ class Service(Front):
         self.options = options
         self._enough = on_enough
         self._left = options.limit_max_requests
+        if self._left is not None:
+            self._left += random.randint(0, options.limit_max_requests_jitter)
         self._deflate: DeflateOffer | None = None
         if options.ws_per_message_deflate:
             self._deflate = DeflateOffer(options.ws_deflate_window, options.ws_deflate_level)
