@@ -16,7 +16,7 @@ from .preload import LOG_LEVELS as PRELOAD_LOG_LEVELS
 from .preload import execute, preload_path
 from .server import arguments as serve_arguments
 from .server import elsewhere
-from .server.run import serve
+from .server.run import check, serve
 from .stats.command import show
 from .streams import fill_standard_streams
 
@@ -191,7 +191,11 @@ def _run(command: str, options: dict[str, Any]) -> int:
     if command == "preload-path":
         print(preload_path())
         return 0
-    return serve(serve_arguments.config(options))
+    found, config = serve_arguments.from_command_line(options)
+    if found.values["print_config"]:
+        print("\n".join(found.lines()))
+        return 0
+    return check(config) if found.values["check_config"] else serve(config)
 
 
 def main(arguments: Sequence[str] | None = None) -> int:

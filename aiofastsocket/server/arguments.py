@@ -1,4 +1,5 @@
-"""From the command line, or a call from Python, to what was asked for: by the table of options."""
+"""From the command line, or a call from Python, to what was asked for: by the table of options, and
+with what the environment and a file say."""
 
 import argparse
 from dataclasses import fields
@@ -6,12 +7,14 @@ from typing import Any
 
 from ..choices import LOOPS
 from ..errors import UsageError
+from . import sources
 from .bind import Bind
 from .config import Config
 from .http.config import HttpConfig
 from .kinds import Each, Switch
 from .logs import ACCESS
-from .options import FLAG, OPTIONS, Option, complete
+from .options import BY_NAME, FLAG, OPTIONS, Option
+from .sources import Gathered, gather
 from .tls import TlsConfig
 
 
@@ -47,10 +50,18 @@ def _how(option: Option) -> dict[str, Any]:
     return how | ({"action": "append"} if isinstance(option.kind, Each) else {})
 
 
-def config(given: dict[str, Any]) -> Config:
-    """What was asked for, from the options that were given. Raises UsageError or SetupError."""
-    target = given.pop("target", None)
-    options = complete(given)
+def from_command_line(given: dict[str, Any]) -> tuple[Gathered, Config]:
+    """What was asked for, and where each value is from. Raises UsageError or SetupError."""
+    if "env_file" in given:
+        sources.env_file(given["env_file"])
+    told, own = sources.given(given), sources.environment()
+    path = told.values.get("config", own.values.get("config"))
+    found = gather(told, own, sources.variables(), sources.file(path))
+    return found, _config(found)
+
+
+def _config(found: Gathered) -> Config:
+    options = {name: v for name, v in found.values.items() if not BY_NAME[name].start}
     binds = _binds(options)
     del options["http"]  # there is one
     if options["loop"] == "auto":
@@ -58,7 +69,7 @@ def config(given: dict[str, Any]) -> Config:
     logger = None if options["log_config"] is None else ACCESS
     http = HttpConfig(**_taken(options, HttpConfig), access_logger=logger)
     tls = TlsConfig(**_taken(options, TlsConfig))
-    return Config(target=target, binds=binds, http=http, tls=tls, **options)
+    return Config(target=found.target, binds=binds, http=http, tls=tls, **options)
 
 
 def _taken(options: dict[str, Any], of: type[HttpConfig] | type[TlsConfig]) -> dict[str, Any]:
@@ -69,13 +80,14 @@ def _taken(options: dict[str, Any], of: type[HttpConfig] | type[TlsConfig]) -> d
 def from_python(app: Any, given: dict[str, Any]) -> tuple[Config, Any]:
     """The config, and the program unless it is a name, of a call with these options. Raises
     UsageError or SetupError."""
-    unknown = given.keys() - {option.name for option in OPTIONS}
+    unknown = given.keys() - {option.name for option in OPTIONS if not option.start}
     if unknown:
         raise UsageError(f"serve() has no option {', '.join(sorted(unknown))}")
     named = app if hasattr(app, "__qualname__") else type(app)
     target = app if isinstance(app, str) else f"{named.__module__}:{named.__qualname__}"
     try:
-        wanted = config({"target": target} | given)
+        told = sources.given({"target": target} | given)
+        wanted = _config(gather(told, sources.environment(), sources.variables()))
     except (TypeError, AttributeError, ValueError) as error:  # a NUL in a name, say
         raise UsageError(f"serve(): a value of another type than the option's: {error}") from None
     if wanted.reload and not isinstance(app, str):

@@ -17,8 +17,6 @@ _STATS = "--metrics tells Prometheus, aiofastsocket stats --json everybody"
 # By option: the option to use here, or a sentence for want of one.
 OPTIONS = {
     # gunicorn
-    "-c": "options stand on the command line; for hooks see docs/gunicorn.md",
-    "--config": "options stand on the command line; for hooks see docs/gunicorn.md",
     "-k": "leave it out: the kind of program is detected, and --loop chooses the event loop",
     "--worker-class": "leave it out: the kind is detected, and --loop chooses the event loop",
     "--threads": "use --wsgi-threads N, for a WSGI application",
@@ -33,8 +31,6 @@ OPTIONS = {
     "--reload-engine": "leave it out: --reload is told by the kernel",
     "--reload-extra-file": "--reload-dir",
     "--spew": "leave it out: a tracer or profiler of Python's does that",
-    "--check-config": "leave it out: a wrong option is told before anything is bound",
-    "--print-config": "leave it out: --help tells the defaults, the first line of the log the rest",
     "--no-sendfile": "leave it out: only http.response.pathsend uses sendfile(2)",
     "--reuse-port": f"leave it out: {_OWN_LISTENERS}",
     "--chdir": "--app-dir",
@@ -117,7 +113,6 @@ OPTIONS = {
     "--reload-delay": "leave it out: --reload is told by the kernel",
     "--http2": _HTTP_1,
     "--ws-max-queue": "leave it out: a client is read only as fast as the application receives",
-    "--env-file": "set them for the command: env $(cat FILE) aiofastsocket serve",
     "--use-colors": "leave it out: the log has no colors",
     "--no-use-colors": "leave it out: the log has no colors",
     "--timeout-worker-healthcheck": "--timeout-worker",

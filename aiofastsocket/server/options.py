@@ -1,12 +1,10 @@
-"""The options of `serve`: one table, which the command line, the environment and the call from
-Python are read by, and whose defaults and checks those who use an option have (config.py,
-http/config.py, tls.py). Names are uvicorn's where they mean the same.
+"""The options of `serve`: one table, which the command line, the environment, a file and the call
+from Python are read by (sources.py), and whose defaults and checks those who use an option have
+(config.py, http/config.py, tls.py). Names are uvicorn's where they mean the same.
 
 A new option is a line here, and a field of the same name where it is used.
 """
 
-import os
-from collections.abc import Mapping
 from dataclasses import dataclass, is_dataclass
 from typing import Any
 
@@ -31,7 +29,9 @@ class Option:
     """name: in Python, and of the field that has it. default: None means what `unset` says.
     variable: of the environment, for those who do not give the option. late: it is read where the
     option is used, once the program is there, which may have set it. written: on the command line,
-    where that is another name. short: there too, gunicorn's. since: the release that brought it."""
+    where that is another name. short: there too, gunicorn's. start: it is about the start, and no
+    part of the configuration. secret: its value is not shown. since: the release that brought
+    it."""
 
     name: str
     kind: Kind
@@ -43,6 +43,8 @@ class Option:
     late: bool = False
     written: str = ""
     short: str = ""
+    start: bool = False
+    secret: bool = False
     since: str = "0.1"
 
     @property
@@ -65,6 +67,44 @@ class Option:
 
 
 OPTIONS = (
+    # -- configuration --
+    Option(
+        "config",
+        Text("FILE"),
+        "configuration",
+        "read options that are not given from this TOML file, from [tool.aiofastsocket] if it is a "
+        "pyproject.toml",
+        unset="aiofastsocket.toml or pyproject.toml of the working directory, if there is one",
+        short="-c",
+        start=True,
+        since="0.2",
+    ),
+    Option(
+        "env_file",
+        Text("FILE"),
+        "configuration",
+        "set variables of the environment that are not set, as lines NAME=VALUE of this file say",
+        start=True,
+        since="0.2",
+    ),
+    Option(
+        "print_config",
+        FLAG,
+        "configuration",
+        "print each option's value and where it is from, and end",
+        False,
+        start=True,
+        since="0.2",
+    ),
+    Option(
+        "check_config",
+        FLAG,
+        "configuration",
+        "check all options, certificates and the program, which is imported, and end",
+        False,
+        start=True,
+        since="0.2",
+    ),
     # -- program --
     Option(
         "interface",
@@ -156,7 +196,13 @@ OPTIONS = (
         (),
         unset="in the same file",
     ),
-    Option("ssl_keyfile_password", Text("TEXT"), "TLS", "password of the key, if it is encrypted"),
+    Option(
+        "ssl_keyfile_password",
+        Text("TEXT"),
+        "TLS",
+        "password of the key, if it is encrypted",
+        secret=True,
+    ),
     Option(
         "ssl_cert_reqs",
         Whole(0),
@@ -632,24 +678,3 @@ def check(config: Any) -> None:
         option = BY_NAME.get(name)
         if option is not None and value is not None and not is_dataclass(value):
             option.kind.convert(option.flag, value)
-
-
-def complete(given: Mapping[str, Any]) -> dict[str, Any]:
-    """All options: the given ones, those of the environment, defaults; from text or Python.
-
-    Raises UsageError, which names what was wrong.
-    """
-    values = {}
-    for option in OPTIONS:
-        value, origin = given.get(option.name), option.flag
-        absent = option.name not in given or (value is None and _may_be_none(option))
-        if absent and option.variable and not option.late:
-            value, origin = os.environ.get(option.variable), f"${option.variable}"
-            absent = value is None
-        values[option.name] = option.default if absent else option.kind.convert(origin, value)
-    return values
-
-
-def _may_be_none(option: Option) -> bool:
-    """From Python, None is as if it was not given, where a program may have no value of its own."""
-    return option.default in (None, ()) or option.group in ("TLS", "HTTP", "limits")

@@ -84,6 +84,18 @@ def serve(config: Config, program: Any = None) -> int:
         return Supervisor(setup, metrics).run()
 
 
+def check(config: Config) -> int:
+    """Whether all of it can be served, as far as that is told without addresses: certificates are
+    read and the program is imported. Returns 0, raises UsageError, SetupError, or what the program
+    raises."""
+    config.tls.certificates()
+    sys.path.insert(0, config.app_dir)
+    if config.target is not None:
+        target.kind_of(target.load(config.target, factory=config.factory), config.interface)
+    print("the configuration can be used")
+    return 0
+
+
 def _metrics(
     config: Config, channel: Channel, listeners: list[Listener], stack: ExitStack
 ) -> Callable[[Pages], Any] | None:

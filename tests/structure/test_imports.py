@@ -18,9 +18,9 @@ ORDER = {
         " sock_accept transport selector"
     ),
     "server": (
-        "arguments run elsewhere reload supervisor summary metrics late worn child worker forked"
-        " stuck program demo privileges config http pages target tls bind options certificates"
-        " kinds looks machine logs lines systemd signals pidfile"
+        "arguments sources run elsewhere reload supervisor summary metrics late worn child worker"
+        " forked stuck program demo privileges config http pages target tls bind options"
+        " certificates kinds looks machine logs lines systemd signals pidfile"
     ),
     "server.http": ("service secure lifespan config proxies access deflate failures files"),
     "server.metrics": "process answer collect",

@@ -1,0 +1,196 @@
+"""Where the value of an option comes from: the command line or a call from Python, the environment,
+a file, its default; what comes first in this order holds.
+"""
+
+import difflib
+import json
+import os
+import tomllib
+from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from ..errors import SetupError, UsageError
+from .kinds import Each, Field, Switch
+from .options import BY_NAME, OPTIONS, Option
+
+PREFIX = "AIOFASTSOCKET_SERVE_"
+TABLE = "aiofastsocket"  # of [tool] in a pyproject.toml
+FILES = ("aiofastsocket.toml", "pyproject.toml")
+
+_ADDRESSES = {"bind", "host", "port", "uds", "fd"}  # one way to say where holds
+_SWITCHES = {"true": "yes", "false": "no", "1": "yes", "0": "no", "on": "yes", "off": "no"}
+
+
+@dataclass(frozen=True)
+class Source:
+    """values: by the option's name, and perhaps `target`. named: how the user wrote an option
+    there. origin: for people."""
+
+    values: Mapping[str, Any]
+    named: Callable[[Option], str]
+    origin: str
+
+
+def given(values: Mapping[str, Any]) -> Source:
+    """On the command line, or from Python, where None may be as if it was not given."""
+    known = {
+        name: value
+        for name, value in values.items()
+        if name not in BY_NAME or value is not None or not _may_be_none(BY_NAME[name])
+    }
+    return Source(known, lambda option: option.flag, "command line")
+
+
+def _may_be_none(option: Option) -> bool:
+    return option.default in (None, ()) or option.group in ("TLS", "HTTP", "limits")
+
+
+def environment() -> Source:
+    """Each option's own variable. Raises UsageError for one that begins so and is none's."""
+    names = {PREFIX + option.name.upper(): option for option in OPTIONS}
+    values: dict[str, Any] = {}
+    for name, text in os.environ.items():
+        if not name.startswith(PREFIX):
+            continue
+        if name == f"{PREFIX}TARGET":
+            values["target"] = text
+        elif name in names:
+            values[names[name].name] = _from_text(names[name], text)
+        else:
+            raise UsageError(f"${name} is no option's{_nearest(name, names, '$')}")
+    return Source(values, lambda option: f"${PREFIX}{option.name.upper()}", "environment")
+
+
+def _from_text(option: Option, text: str) -> Any:
+    """Several values have commas or line ends between them; header fields, line ends."""
+    if isinstance(option.kind, Switch):
+        return _SWITCHES.get(text.lower(), text)
+    if isinstance(option.kind, Each):
+        if not isinstance(option.kind.kind, Field):
+            text = text.replace(",", "\n")
+        return [part.strip() for part in text.split("\n") if part.strip()]
+    return text
+
+
+def variables() -> Source:
+    """Variables that are others' too, as $WEB_CONCURRENCY."""
+    known = {option.name: option.variable for option in OPTIONS if not option.late}
+    values = {name: os.environ[v] for name, v in known.items() if v and v in os.environ}
+    return Source(values, lambda option: f"${option.variable}", "environment")
+
+
+def file(path: str | None) -> Source:
+    """What it says; None: one that is in the working directory, if it says anything.
+
+    Raises UsageError for what is no option, SetupError if it cannot be read.
+    """
+    if path is not None and path.endswith(".py"):  # gunicorn's
+        raise UsageError(f"--config {path}: write it as TOML; docs/gunicorn.md has each setting")
+    for name in FILES if path is None else (path,):
+        try:
+            with open(name, "rb") as stream:
+                said = tomllib.load(stream)
+        except FileNotFoundError:
+            if path is None:
+                continue
+            raise SetupError(f"--config {name}: there is no such file") from None
+        except OSError as error:
+            raise SetupError(f"--config {name}: {error.strerror}") from None
+        except ValueError as error:  # of TOML, or of UTF-8
+            raise UsageError(f"{name} is no TOML: {error}") from None
+        if Path(name).name == "pyproject.toml":
+            said = said.get("tool", {}).get(TABLE, {})
+        if said or path is not None:
+            return _said_in(name, said)
+    return Source({}, lambda option: option.name, "")
+
+
+def _said_in(path: str, said: Mapping[str, Any]) -> Source:
+    names = {option.name: option.name for option in OPTIONS if not option.start}
+    names |= {option.flag[2:].replace("-", "_"): option.name for option in OPTIONS}
+    names["target"] = "target"
+    values = {}
+    for key, value in said.items():
+        name = names.get(key.replace("-", "_"))
+        if name is None or (name in BY_NAME and BY_NAME[name].start):
+            raise UsageError(f"{path}: {key} is no option{_nearest(key, names)}")
+        if name in values:
+            raise UsageError(f"{path}: {key} stands there twice")
+        values[name] = value
+    return Source(values, lambda option: f"{path}: {option.name}", path)
+
+
+def _nearest(name: str, known: Mapping[str, object], before: str = "") -> str:
+    found = difflib.get_close_matches(name.replace("-", "_"), known, 1, 0.5)
+    return f"; did you mean {before}{found[0]}?" if found else ""
+
+
+def env_file(path: str) -> None:
+    """Put what it says into the environment, but for what is there. Raises SetupError."""
+    try:
+        import dotenv
+    except ModuleNotFoundError:
+        raise SetupError("--env-file needs python-dotenv: pip install python-dotenv") from None
+    if not Path(path).is_file():
+        raise SetupError(f"--env-file {path}: there is no such file")
+    dotenv.load_dotenv(path)
+
+
+@dataclass(frozen=True)
+class Gathered:
+    """The values of all options, and the source of each that has one."""
+
+    target: str | None
+    values: dict[str, Any]
+    origins: dict[str, str]
+
+    def lines(self) -> Iterator[str]:
+        """As a file would say it, with where it is from; secrets masked."""
+        if self.target is not None:
+            yield f"target = {json.dumps(self.target)}  # {self.origins['target']}"
+        for option in OPTIONS:
+            if option.start:
+                continue
+            value, origin = self.values[option.name], self.origins.get(option.name)
+            if origin is None and value in (None, ()):
+                yield f"# {option.name}: {option.unset or 'not given'}"
+                continue
+            shown = '"***"' if option.secret else _toml(value)
+            yield f"{option.name} = {shown}  # {origin or 'default'}"
+
+
+def _toml(value: Any) -> str:
+    if value is None:
+        return '"auto"'
+    if isinstance(value, tuple) and value and isinstance(value[0], tuple):
+        value = [b": ".join(pair).decode("latin-1") for pair in value]
+    return json.dumps(value, default=str)
+
+
+def gather(*sources: Source) -> Gathered:
+    """All options: of the first source that has it, else its default.
+
+    Raises UsageError, which names what was wrong.
+    """
+    values: dict[str, Any] = {}
+    origins: dict[str, str] = {}
+    target = None
+    for source in sources:
+        if target is None and source.values.get("target") is not None:
+            target = source.values["target"]
+            origins["target"] = source.origin
+        # Where a stronger one says an address, a weaker one's is another's.
+        has_address = bool(_ADDRESSES & values.keys())
+        for name, value in source.values.items():
+            option = BY_NAME.get(name)
+            if option is None or name in values or (has_address and name in _ADDRESSES):
+                continue
+            values[name] = option.kind.convert(source.named(option), value)
+            origins[name] = source.origin
+    if target is not None and not isinstance(target, str):
+        raise UsageError(f"target {target!r} is no text: write it as module:attribute")
+    for option in OPTIONS:
+        values.setdefault(option.name, option.default)
+    return Gathered(target, values, origins)
