@@ -1,16 +1,17 @@
 """`aiofastsocket serve`: a supervisor and one worker a core, each on a slot of its own.
 
-arguments: the command line, and the call from Python · sources: the environment, files ·
-elsewhere: other servers' options · options, kinds: the table of options, and what their values may be ·
+arguments: the command line, and the call from Python · sources: the environment, files · elsewhere:
+other servers' options · options, kinds: the table of options, and what their values may be ·
 config: what was asked for · bind: addresses and their tables · tls: what was asked for of it ·
 certificates: files and contexts · target: the program to serve · program: what a worker runs of it
 · http: HTTP and WebSocket · worker: one process that serves · pages: what each has done · child:
-how its parent has it · supervisor: that parent · forked, privileges: how its children begin · looks: what it looks at
-again and again · late: workers that could not keep up · worn: those that are too large or too old ·
-metrics: what Prometheus is told · summary: what it says · reload: who watches the program's files ·
-demo: what is served without a target · logs, lines: where lines go, and that nobody waits for it ·
-machine: cores and cgroup · systemd: its protocols · signals: which are acted on · pidfile: who
-runs · stuck: what a worker that hangs was doing · run: all of it together.
+how its parent has it · supervisor: that parent · forked, privileges: how its children begin ·
+looks: what it looks at again and again · late: workers that could not keep up · worn: those that
+are too large or too old · metrics: what Prometheus is told · summary: what it says · reload: who
+watches the program's files · demo: what is served without a target · logs, lines: where lines go,
+and that nobody waits for it · machine: cores and cgroup · systemd: its protocols · signals: which
+are acted on · pidfile: who runs · stuck: what a worker that hangs was doing · run: all of it
+together.
 """
 
 from typing import Any
