@@ -46,7 +46,7 @@ struct slot_record {
     _Atomic(uint64_t) claims;
     _Atomic(uint64_t) epoch; /* moves with the owner and with `live` */
     _Atomic(uint64_t) own, stolen, orphan, global, arrived;
-    _Atomic(uint64_t) helped; /* taken by siblings because its owner was late */
+    _Atomic(uint64_t) helped;   /* taken by siblings because its owner was late */
     _Atomic(uint64_t) reviewed; /* `arrived` at the last review of the steering */
     _Atomic(uint64_t) cookie;   /* SO_COOKIE of the socket, by which sock_diag(7) knows it too */
     _Atomic(int32_t) fd;        /* its number, where the table was made and in the forks of that */

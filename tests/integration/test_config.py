@@ -14,6 +14,12 @@ from support.service import APP, Service, one_line, run
 Serve = Callable[..., Service]
 
 
+@pytest.fixture
+def loop() -> str:
+    """One of them: it is not the loops' business."""
+    return "uvloop"
+
+
 def printed(cwd: Path, *arguments: str, env: dict[str, str] | None = None) -> dict[str, str]:
     """What --print-config says of each option: its line."""
     out = run("serve", *arguments, "--print-config", cwd=cwd, env=env)

@@ -16,6 +16,13 @@ from support.service import Service, one_line, run, until
 
 Serve = Callable[..., Service]
 
+
+@pytest.fixture
+def loop() -> str:
+    """One of them: it is not the loops' business."""
+    return "uvloop"
+
+
 FORGED = 'x" 200 "\\ \x01\x7f\xe9 {"status": 1}'
 
 

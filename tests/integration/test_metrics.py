@@ -22,6 +22,12 @@ from support.service import ORDINARY, Service, one_line, run, stand_still, until
 Serve = Callable[..., Service]
 
 
+@pytest.fixture
+def loop() -> str:
+    """One of them: it is not the loops' business."""
+    return "uvloop"
+
+
 def free_port() -> int:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
@@ -136,6 +142,7 @@ def test_they_add_up(serve: Serve) -> None:
         never_back(before, now)
 
 
+@pytest.mark.long
 def test_a_killed_worker_takes_nothing_along(serve: Serve) -> None:
     port = free_port()
     service = serve("web:app", "--workers", "4", "--metrics", str(port), "--no-access-log")

@@ -14,6 +14,15 @@ from support.service import Service, one_line, run, until
 
 Serve = Callable[..., Service]
 
+pytestmark = pytest.mark.long
+
+
+@pytest.fixture
+def loop() -> str:
+    """One of them: it is not the loops' business."""
+    return "uvloop"
+
+
 LARGE = """
 kept = []
 
