@@ -5,13 +5,13 @@ other servers' options · options, kinds: the table of options, and what their v
 config: what was asked for · bind: addresses and their tables · tls: what was asked for of it ·
 certificates: files and contexts · target: the program to serve · program: what a worker runs of it
 · http: HTTP and WebSocket · worker: one process that serves · pages: what each has done · child:
-how its parent has it · supervisor: that parent · forked, privileges: how its children begin ·
-looks: what it looks at again and again · late: workers that could not keep up · worn: those that
-are too large or too old · metrics: what Prometheus is told · summary: what it says · reload: who
-watches the program's files · demo: what is served without a target · logs, lines: where lines go,
-and that nobody waits for it · machine: cores and cgroup · systemd: its protocols · signals: which
-are acted on · pidfile: who runs · stuck: what a worker that hangs was doing · run: all of it
-together.
+how its parent has it · supervisor: that parent · hooks: the user's functions · forked, privileges:
+how its children begin · looks: what it looks at again and again · late: workers that could not keep
+up · worn: those that are too large or too old · metrics: what Prometheus is told · summary: what it
+says · reload: who watches the program's files · demo: what is served without a target · logs,
+lines: where lines go, and that nobody waits for it · machine: cores and cgroup · systemd: its
+protocols · signals: which are acted on · pidfile: who runs · stuck: what a worker that hangs was
+doing · run: all of it together.
 """
 
 from typing import Any

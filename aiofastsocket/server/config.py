@@ -43,6 +43,7 @@ class Config:
     factory: bool = default("factory")
     app_dir: str = default("app_dir")
     preload: bool = default("preload")
+    hooks: str | None = default("hooks")
     reload: bool = default("reload")
     reload_dirs: tuple[str, ...] = default("reload_dirs")
     binds: tuple[Bind, ...] = ()

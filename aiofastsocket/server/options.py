@@ -130,6 +130,15 @@ OPTIONS = (
         "import the program once, before the workers start, not in each of them",
         False,
     ),
+    Option(
+        "hooks",
+        Text("MODULE"),
+        "program",
+        "call functions of this module by their names: on_starting(), on_reload(), and in workers "
+        "post_fork(worker), worker_ready(worker), worker_exit(worker)",
+        unset="none are called",
+        since="0.2",
+    ),
     Option("reload", FLAG, "program", "renew the workers when a Python file changes", False),
     Option(
         "reload_dirs",

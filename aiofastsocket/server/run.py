@@ -14,7 +14,7 @@ from ..address import address_text
 from ..channel import Channel
 from ..errors import SetupError, UsageError
 from ..loop import SelectorLoop
-from . import elsewhere, systemd, target
+from . import elsewhere, hooks, systemd, target
 from .bind import Bind, Listener, listening_alone, open_listeners
 from .config import Config
 from .logs import Files, as_uvicorn, configure
@@ -81,6 +81,7 @@ def serve(config: Config, program: Any = None) -> int:
         setup = Setup(config, channel, listeners, factory, certificates, preloaded)
         for line in certificates.ending() if certificates is not None else ():
             logger.warning("%s", line)
+        hooks.starting(config)
         return Supervisor(setup, metrics).run()
 
 

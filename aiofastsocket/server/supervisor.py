@@ -18,7 +18,7 @@ from typing import TYPE_CHECKING
 from ..errors import SetupError, UsageError
 from ..proc import children
 from ..table.table import ListenTable
-from . import systemd, worn
+from . import hooks, systemd, worn
 from .bind import Listener
 from .child import Child, State, fork
 from .late import Late
@@ -85,6 +85,7 @@ class Supervisor:
     _serving: int = 0  # the last generation that was complete
     _base: int = 0  # to fall back on: that one, before there is any the first with a ready worker
     _newest: int = 1
+    _hooked: set[int] = field(default_factory=set)  # children that call a hook
     _stop_at: float = FOREVER  # time.monotonic
     _exit_code: int | None = None  # not None: stopping
     _quick: bool = False
@@ -125,6 +126,10 @@ class Supervisor:
                     os.waitpid(child.pid, 0)
             if self._metrics is not None:
                 self._metrics.end()
+            for pid in self._hooked:
+                with suppress(ProcessLookupError, ChildProcessError):
+                    os.kill(pid, signal.SIGKILL)
+                    os.waitpid(pid, 0)
             signal.set_wakeup_fd(-1)
             for number in ACTED_ON:  # what is left is cleaning up, and that is not interrupted
                 signal.signal(number, signal.SIG_IGN)
@@ -486,8 +491,17 @@ class Supervisor:
             logger.warning("HUP: new workers, but the code is not reloaded (%s)", why)
         else:
             logger.info("HUP: starting new workers")
+        if self.setup.config.hooks is not None:
+            self._call_hook("on_reload")
         self._read_certificates()
         self._renew()
+
+    def _call_hook(self, name: str) -> None:
+        """In a child of its own, which nobody waits for."""
+        try:
+            self._hooked.add(hooks.call_apart(self.setup.config, name))
+        except OSError as error:
+            logger.error("the hook %s is not called: %s", name, error)
 
     def _renew(self) -> None:
         """Start a new generation."""
@@ -540,6 +554,7 @@ class Supervisor:
                 self._gone(child, os.waitstatus_to_exitcode(status))
         if self._metrics is not None:
             self._metrics.reap()
+        self._hooked = {pid for pid in self._hooked if os.waitpid(pid, os.WNOHANG)[0] == 0}
         if os.getpid() == 1:
             self._reap_orphans()
 
@@ -552,7 +567,13 @@ class Supervisor:
         but none that was there before us, which whoever started it waits for."""
         if os.readlink("/proc/self") != "1":  # another namespace's
             return
-        for pid in set(children(1)) - self._workers.keys() - {self._metrics_pid} - self._before:
+        for pid in (
+            set(children(1))
+            - self._workers.keys()
+            - self._hooked
+            - {self._metrics_pid}
+            - self._before
+        ):
             with suppress(ChildProcessError):
                 os.waitpid(pid, os.WNOHANG)
 

@@ -32,6 +32,8 @@ from . import stuck, target
 from .bind import Listener
 from .certificates import Certificates
 from .config import Config
+from .hooks import Hooks
+from .hooks import Worker as Hooked
 from .logs import reopen, standard_error_fd
 from .pages import WorkerPage
 from .privileges import drop
@@ -89,6 +91,8 @@ def main(job: Assignment) -> int:
         if job.setup.config.timeout_worker is not None:
             stuck.show_stacks_when_asked(standard_error_fd())
         drop(job.setup.config, job.supervisor)
+        hooks = Hooks(job.setup.config)
+        hooks.call("post_fork", Hooked(job.slot, os.getpid()))
         for listener in job.setup.listeners:
             _claim(job, listener)
         served = _program(job)
@@ -99,13 +103,14 @@ def main(job: Assignment) -> int:
         return _failed(job, "setup", str(error))
     except BaseException as error:
         return _failed(job, "trace", _trace(error))
-    worker = _Worker(job, served)
+    worker = _Worker(job, served, hooks)
     with runner:
         code = runner.run(worker.run())
         if worker.abandons:
             # asyncio would wait for tasks and threads of the application's, maybe for ever.
             flush_standard_streams()
             os._exit(code)
+    hooks.call("worker_exit", Hooked(job.slot, os.getpid()))
     atexit._run_exitfuncs()  # the program's own, as at the end of any process
     return code
 
@@ -195,8 +200,10 @@ class _Worker:
         self,
         job: Assignment,
         served: Program,
+        hooks: Hooks,
     ) -> None:
         self._job = job
+        self._hooks = hooks
         self._program = served
         self._stop = asyncio.Event()
         self._quit = False
@@ -238,7 +245,7 @@ class _Worker:
             acceptor.start()
             self._served.append(connections)
             self._acceptors.append(acceptor)
-        loop.when_listening(lambda: self._tell("ready"))
+        loop.when_listening(self._ready)
         await self._stop.wait()
         config = self._job.setup.config
         grace = config.timeout_graceful_shutdown
@@ -259,6 +266,10 @@ class _Worker:
         self.abandons = not await self._ended()
         loop.remove_reader(self._job.control)
         return CUT_SHORT if self.abandons else 0
+
+    def _ready(self) -> None:
+        self._tell("ready")
+        self._hooks.call("worker_ready", Hooked(self._job.slot, os.getpid()))
 
     def _over_tls(self, loop: Any, factory: Any, certificates: Certificates) -> Any:
         return over_tls(

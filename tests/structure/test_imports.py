@@ -19,7 +19,7 @@ ORDER = {
     ),
     "server": (
         "arguments sources run elsewhere reload supervisor summary metrics late worn child worker"
-        " forked stuck program demo privileges config http pages target tls bind options"
+        " hooks forked stuck program demo privileges config http pages target tls bind options"
         " certificates kinds looks machine logs lines systemd signals pidfile"
     ),
     "server.http": ("service secure lifespan config proxies access deflate failures files"),

@@ -1,0 +1,97 @@
+"""`--hooks`: functions in a module of the user's, found by name, which are called at points in the
+life of the service: in workers, or in a child that lives as long as the call. They have --user's
+rights, and are never in the supervisor. An error in one is told, and ends nothing.
+"""
+
+import importlib
+import logging
+import os
+import signal
+import sys
+from contextlib import suppress
+from dataclasses import dataclass
+from types import ModuleType
+
+from ..errors import UsageError
+from .config import Config
+from .forked import forked
+from .privileges import drop
+
+logger = logging.getLogger("aiofastsocket")
+
+NO_MODULE = 2  # exit code of a child
+
+
+@dataclass(frozen=True)
+class Worker:
+    """What hooks of workers are given. slot: from 0 on; its successors have the same."""
+
+    slot: int
+    pid: int
+
+
+class Hooks:
+    """Of this process, which has given up what it is to give up."""
+
+    def __init__(self, config: Config) -> None:
+        """Raises UsageError if there is no such module; an error within it is told."""
+        self._module: ModuleType | None = None
+        if config.hooks is None:
+            return
+        sys.path.insert(0, config.app_dir)
+        try:
+            self._module = importlib.import_module(config.hooks)
+        except Exception as error:
+            missing = error.name if isinstance(error, ModuleNotFoundError) else None
+            if missing is not None and f"{config.hooks}.".startswith(f"{missing}."):
+                raise UsageError(f"--hooks {config.hooks}: there is no such module") from None
+            logger.exception("--hooks %s cannot be imported", config.hooks)
+        finally:
+            sys.path.remove(config.app_dir)
+
+    def call(self, name: str, *arguments: object) -> None:
+        """Call the function of that name, if there is one."""
+        hook = getattr(self._module, name, None)
+        if hook is None:
+            return
+        try:
+            hook(*arguments)
+        except Exception:
+            logger.exception("the hook %s failed", name)
+
+
+def call_apart(config: Config, name: str) -> int:
+    """Call one in a child of its own; the child's process id. Raises OSError as fork(2)."""
+    supervisor = os.getpid()
+
+    def run() -> int:
+        for number in (signal.SIGTERM, signal.SIGCHLD):
+            signal.signal(number, signal.SIG_DFL)
+        # A terminal's are for the supervisor.
+        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+            signal.signal(number, signal.SIG_IGN)
+        signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        drop(config, supervisor)
+        try:
+            Hooks(config).call(name)
+        except UsageError:
+            return NO_MODULE
+        return 0
+
+    return forked(f"the hook {name}", run)
+
+
+def starting(config: Config) -> None:
+    """Call `on_starting`, and wait until it is over. Raises UsageError without such a module."""
+    if config.hooks is None:
+        return
+    pid = call_apart(config, "on_starting")
+    try:
+        _, status = os.waitpid(pid, 0)
+    except BaseException:  # a signal that ends the start
+        os.kill(pid, signal.SIGKILL)
+        with suppress(ChildProcessError):  # SIGCHLD is ignored by now
+            os.waitpid(pid, 0)
+        raise
+    if os.waitstatus_to_exitcode(status) == NO_MODULE:
+        raise UsageError(f"--hooks {config.hooks}: there is no such module")
