@@ -29,7 +29,7 @@ OPTIONS = {
     "--keep-alive": "--timeout-keep-alive",
     "--limit-request-field_size": "--limit-request-head, for all fields together",
     "--reload-engine": "leave it out: --reload is told by the kernel",
-    "--reload-extra-file": "--reload-dir",
+    "--reload-extra-file": "--reload-dir and --reload-include",
     "--spew": "leave it out: a tracer or profiler of Python's does that",
     "--no-sendfile": "leave it out: only http.response.pathsend uses sendfile(2)",
     "--reuse-port": f"leave it out: {_OWN_LISTENERS}",
@@ -108,9 +108,6 @@ OPTIONS = {
     "--control-socket-mode": "signals control it; aiofastsocket stats shows it",
     "--no-control-socket": "leave it out: there is no such socket",
     # uvicorn
-    "--reload-include": "leave it out: --reload watches Python files",
-    "--reload-exclude": "leave it out: --reload watches Python files",
-    "--reload-delay": "leave it out: --reload is told by the kernel",
     "--http2": _HTTP_1,
     "--ws-max-queue": "leave it out: a client is read only as fast as the application receives",
     "--use-colors": "leave it out: the log has no colors",

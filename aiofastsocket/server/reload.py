@@ -7,8 +7,10 @@ import importlib.util
 import logging
 import os
 import signal
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager, suppress
+from dataclasses import dataclass
+from fnmatch import fnmatch
 from pathlib import Path
 
 from .._native import check, lib
@@ -24,9 +26,29 @@ def check_watcher() -> None:
         raise SetupError("--reload needs watchfiles: pip install watchfiles")
 
 
+@dataclass(frozen=True)
+class Watched:
+    """What is watched. include, exclude: patterns of names, or of paths below a folder. delay:
+    seconds without a change that make what went before one change."""
+
+    folders: Sequence[str]
+    include: Sequence[str] = ("*.py",)
+    exclude: Sequence[str] = ()
+    delay: float = 0.05
+
+    def has(self, path: str) -> bool:
+        """Whether a change of this file is one."""
+        return _matches(path, self.include) and not _matches(path, self.exclude)
+
+
+def _matches(path: str, patterns: Sequence[str]) -> bool:
+    name = Path(path).name
+    return any(fnmatch(name, one) or fnmatch(path, f"*/{one}") for one in patterns)
+
+
 @contextmanager
-def watching(folders: list[str]) -> Iterator[None]:
-    """Send ourselves SIGHUP whenever a Python file below these folders changes."""
+def watching(watched: Watched) -> Iterator[None]:
+    """Send ourselves SIGHUP whenever one of these files changes."""
     supervisor = os.getpid()
     pid = os.fork()
     if pid == 0:
@@ -35,7 +57,7 @@ def watching(folders: list[str]) -> Iterator[None]:
                 signal.signal(number, signal.SIG_DFL)
             signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's: the supervisor decides
             check(lib.fs_parent_death_signal(signal.SIGTERM, supervisor), "supervisor is gone")
-            _watch(folders, supervisor)
+            _watch(watched, supervisor)
         except BaseException:
             logger.exception("files are not watched any more")
         finally:
@@ -49,10 +71,22 @@ def watching(folders: list[str]) -> Iterator[None]:
             os.waitpid(pid, 0)
 
 
-def _watch(folders: list[str], supervisor: int) -> None:
-    from watchfiles import PythonFilter, watch
+def _watch(watched: Watched, supervisor: int) -> None:
+    from watchfiles import Change, DefaultFilter, watch
 
-    for changes in watch(*folders, watch_filter=PythonFilter(), raise_interrupt=False):
+    class Files(DefaultFilter):  # without those of version control, virtual environments, editors
+        def __call__(self, change: Change, path: str) -> bool:
+            return bool(super().__call__(change, path)) and watched.has(path)
+
+    step = max(1, int(watched.delay * 1000))
+    changed = watch(
+        *watched.folders,
+        watch_filter=Files(),
+        step=step,
+        debounce=max(1600, 10 * step),
+        raise_interrupt=False,
+    )
+    for changes in changed:
         names = sorted({Path(name).name for _, name in changes})
         more = f" and {len(names) - 3} more" if len(names) > 3 else ""
         logger.info("%s%s changed", ", ".join(names[:3]), more)

@@ -22,7 +22,7 @@ from .options import BY_NAME
 from .pages import Pages
 from .pidfile import written_pid_file
 from .program import load
-from .reload import check_watcher, watching
+from .reload import Watched, check_watcher, watching
 from .signals import ACTED_ON, UNHEEDED, unheed
 from .supervisor import Supervisor
 from .worker import LoopFactory, Setup
@@ -72,8 +72,13 @@ def serve(config: Config, program: Any = None) -> int:
             preloaded = target.load(config.target, factory=config.factory)
         if config.reload:
             check_watcher()
-            folders = list(config.reload_dirs) or [config.app_dir]
-            stack.enter_context(watching(folders))
+            watched = Watched(
+                config.reload_dirs or (config.app_dir,),
+                config.reload_include or ("*.py",),
+                config.reload_exclude,
+                config.reload_delay,
+            )
+            stack.enter_context(watching(watched))
         factory = _loop_factory(config.loop, channel.backend)
         if config.ids() is not None:
             load()

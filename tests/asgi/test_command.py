@@ -45,6 +45,27 @@ def body_of(service: Service) -> bytes:
         return client.answer().body
 
 
+@pytest.mark.parametrize("loop", ["uvloop"], indirect=True)
+def test_what_reload_watches(serve: Serve, tmp_path: Path) -> None:
+    save(tmp_path / "changing.py", APP.format(text="one"))
+    folder = tmp_path / "pages"
+    folder.mkdir()
+    options = ["--app-dir", str(tmp_path), "--workers", "1", "--reload", "--reload-delay", "0.2"]
+    options += ["--reload-include", "pages/*.html", "--reload-exclude", "old*"]
+    service = serve("changing:app", *options)
+
+    def changed() -> bool:  # the watcher may only begin to watch: a change before is none
+        for name in ("old.html", "a.txt", "b.py", "new.html"):
+            save(folder / name, "x")
+            save(tmp_path / name, "x")
+        return "changed" in service.log()
+
+    until(changed, "the change is noticed")
+    service.wait_log("reloaded: 1 new worker")
+    told = re.findall(r"INFO (.*) changed", service.log())
+    assert set(told) == {"new.html"}
+
+
 def test_reload_when_a_file_changes(serve: Serve, tmp_path: Path) -> None:
     source = tmp_path / "changing.py"
     save(source, APP.format(text="one"))
