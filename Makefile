@@ -63,8 +63,8 @@ WITH_SANITIZERS = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-
 test-sanitized: $(SANITIZED)/installed
 	$(WITH_SANITIZERS) $(SANITIZED)/bin/pytest tests/loops $(PYTEST_ARGS) \
 	  --deselect tests/loops/test_the_rest.py::test_fork_beside_a_running_loop
-	$(WITH_SANITIZERS) $(SANITIZED)/bin/pytest -k uvloop \
-	  $(addprefix tests/integration/test_,crash.py reload.py even.py hostile_worker.py)
+	$(WITH_SANITIZERS) $(SANITIZED)/bin/pytest -k "uvloop or test_logs" \
+	  $(addprefix tests/integration/test_,crash.py reload.py even.py hostile_worker.py proxy_protocol.py logs.py)
 	$(WITH_SANITIZERS) $(SANITIZED)/bin/pytest -k "(uvloop and not memory) or exchange or corpus" \
 	  $(addprefix tests/asgi/test_,exchange.py corpus.py http.py responses.py websocket.py wsgi.py faults.py limits.py tls.py tls_certificates.py)
 

@@ -413,6 +413,15 @@ OPTIONS = (
         variable="FORWARDED_ALLOW_IPS",
         late=True,
     ),
+    Option(
+        "proxy_protocol",
+        FLAG,
+        "HTTP",
+        "trusted proxies (--forwarded-allow-ips) say ahead of each connection whose it is, by the "
+        "PROXY protocol, version 1 or 2; a connection of theirs without that is cut off",
+        False,
+        since="0.2",
+    ),
     Option("access_log", YES, "HTTP", "write a line for each response", True),
     Option(
         "access_log_format",

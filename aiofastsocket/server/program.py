@@ -32,6 +32,9 @@ class Program(Protocol):
     def protocol(self, listener: Listener) -> targets.ProtocolFactory:
         """What makes the protocols of a listener's connections."""
 
+    def refused_proxy(self, client: Any) -> None:
+        """A trusted proxy did not say whose its connection is, and was cut off. client: it."""
+
     def tell_unhealthy(self) -> None:
         """The service stops soon: whoever asks for its health is told so. It may come before
         `startup`."""
@@ -64,6 +67,9 @@ class Plain:
         self.protocol = protocol
 
     async def startup(self, enough: Callable[[], object]) -> None:
+        """See Program."""
+
+    def refused_proxy(self, client: Any) -> None:
         """See Program."""
 
     def tell_unhealthy(self) -> None:
@@ -155,6 +161,10 @@ class Web:
             secure = self._service.secure
             secure.port = secure.port or (server[1] if server else None)
         return partial(connection, service, scheme, server)
+
+    def refused_proxy(self, client: Any) -> None:
+        """See Program."""
+        self._service.no_proxy()
 
     def tell_unhealthy(self) -> None:
         """See Program."""

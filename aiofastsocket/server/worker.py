@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from types import FrameType
 from typing import Any, cast
 
+from .._native.proxy import Proxied
 from ..channel import Channel
 from ..errors import SetupError, UsageError
 from ..loop.acceptor import Acceptor
@@ -34,6 +35,7 @@ from .certificates import Certificates
 from .config import Config
 from .hooks import Hooks
 from .hooks import Worker as Hooked
+from .http.proxies import Proxies
 from .logs import reopen, standard_error_fd
 from .pages import WorkerPage
 from .privileges import drop
@@ -49,6 +51,7 @@ UNHEALTHY = b"u"  # the service stops soon
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 POLL_SECONDS = 0.02
+PROXY_SECONDS = 5.0  # for a proxy to say whose connection it is
 RETURN_SECONDS = 5.0  # over which clients are sent away that come back at once, at most
 STARTING_SECONDS = 3.0  # what an application that still starts gets after TERM
 QUICK_SECONDS = 3.0  # what the worker gets after QUIT, its application's end included
@@ -207,6 +210,7 @@ class _Worker:
         self._program = served
         self._stop = asyncio.Event()
         self._quit = False
+        self._told_of_proxies = False
         self._alone = False  # the supervisor is gone
         self.abandons = False  # the application has not started, or ended, in its time
         self._heeded: dict[int, object] = {}  # signals, by the handler that we have put there
@@ -239,6 +243,8 @@ class _Worker:
             factory = self._program.protocol(listener)
             if self._job.setup.certificates is not None and not listener.redirects:
                 factory = self._over_tls(loop, factory, self._job.setup.certificates)
+            if self._job.setup.config.http.proxy_protocol:
+                factory = self._behind_proxies(loop, factory)
             connections = connections_of(loop.pump(), listener.table, factory)
             local = LocalListener(listener.table, self._job.slot)
             acceptor = Acceptor(loop, local, connections)
@@ -281,6 +287,24 @@ class _Worker:
             answer=self._program.not_tls,
             unready=self._program.unready,
         )
+
+    def _behind_proxies(self, loop: Any, factory: Any) -> Any:
+        proxies = Proxies(self._job.setup.config.http.trusted)
+
+        def trusts(peer: Any) -> bool:
+            return proxies.trusts(peer[0] if isinstance(peer, tuple) else "")
+
+        def refused(peer: Any) -> None:
+            self._program.refused_proxy(peer[:2] if isinstance(peer, tuple) else None)
+            if not self._told_of_proxies:
+                self._told_of_proxies = True
+                logger.warning(
+                    "a connection of %s was cut off: a trusted proxy begins with a header of the "
+                    "PROXY protocol (--proxy-protocol)",
+                    peer[0] if isinstance(peer, tuple) and peer else "a unix socket",
+                )
+
+        return Proxied(loop, factory, trusts, refused, PROXY_SECONDS)
 
     async def _started(self) -> bool:
         """The program has started; False: it was told to stop before that. Raises SetupError."""

@@ -146,7 +146,7 @@ int fs_pulse_join(struct fs_pulse *pulse, struct fs_part *part);
 void fs_pulse_leave(struct fs_pulse *pulse, struct fs_part *part);
 enum fs_refusal {
     FS_REFUSED_MALFORMED, FS_REFUSED_TOO_LARGE, FS_REFUSED_TIMEOUT, FS_REFUSED_CONCURRENCY,
-    FS_REFUSED_QUEUE_TIME, FS_REFUSED_NOT_TLS, ...
+    FS_REFUSED_QUEUE_TIME, FS_REFUSED_NOT_TLS, FS_REFUSED_NO_PROXY, ...
 };
 struct fs_counters {
     uint64_t worked;

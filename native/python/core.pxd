@@ -46,6 +46,7 @@ cdef extern from "<fastsocket/pump.h>" nogil:
         FS_REFUSED_CONCURRENCY
         FS_REFUSED_QUEUE_TIME
         FS_REFUSED_NOT_TLS
+        FS_REFUSED_NO_PROXY
 
     struct fs_histogram:
         pass

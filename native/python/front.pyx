@@ -114,6 +114,10 @@ cdef class Front(Service):
         if self.log is not None:
             self.log.refused(client, 400)
 
+    def no_proxy(self):
+        """A trusted proxy did not say whose its connection is, and was cut off."""
+        self.count_refusal(FS_REFUSED_NO_PROXY)
+
     cdef void count_refusal(self, int why) noexcept:
         if self.counters is not NULL:
             fs_count(&self.counters.refused[why], 1)

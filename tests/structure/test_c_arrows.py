@@ -9,7 +9,7 @@ NATIVE = Path(__file__).parents[2] / "native"
 ORDER = """
     pump channel ops_device ops_reuseport ops_off pulse joined part compare record take make live
     claims table lock steering ledger slot bell steer steer_auto page options drain diag socket
-    process poll http1 histogram shared
+    process poll http1 histogram shared proxy
 """
 
 # Each backend is a table of functions, which the channel calls; of one that accepts for a table,

@@ -64,7 +64,7 @@ def test_the_dashboard_is_one() -> None:
 
 
 def test_bounds_of_histograms() -> None:
-    """From a tenth of a millisecond to minutes; between a millisecond and seconds a quarter apart."""
+    """From a tenth of a millisecond to minutes; in between a quarter apart."""
     ends = [ENDS[bound] for bound in BOUNDS]
     assert ends == sorted(set(ends))
     assert 0.0001 <= ends[0] < 0.0002

@@ -22,6 +22,7 @@ class HttpConfig:
     lifespan: str = default("lifespan")
     root_path: str = default("root_path")
     proxy_headers: bool = default("proxy_headers")
+    proxy_protocol: bool = default("proxy_protocol")
     forwarded_allow_ips: str | None = default("forwarded_allow_ips")
     access_log: bool = default("access_log")
     access_log_format: str | None = default("access_log_format")

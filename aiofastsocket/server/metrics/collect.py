@@ -26,6 +26,7 @@ REFUSALS = {
     lib.FS_REFUSED_CONCURRENCY: "concurrency",
     lib.FS_REFUSED_QUEUE_TIME: "queue_time",
     lib.FS_REFUSED_NOT_TLS: "not_tls",
+    lib.FS_REFUSED_NO_PROXY: "no_proxy",
 }
 RESTARTS = {
     Told.CRASHES: "crash",

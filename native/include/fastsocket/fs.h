@@ -362,6 +362,7 @@ enum fs_refusal { /* why a request was not the application's */
                   FS_REFUSED_CONCURRENCY,
                   FS_REFUSED_QUEUE_TIME,
                   FS_REFUSED_NOT_TLS,
+                  FS_REFUSED_NO_PROXY,
                   FS_REFUSALS
 };
 
