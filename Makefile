@@ -81,11 +81,11 @@ bench bench-full:
 # Other people's servers, plain and with libfsocket.so: minutes, so not part of `test`.
 test-programs: $(VENV)/installed $(VENV)/tools
 	@$(call install,nginx haproxy lighttpd apache2 redis-server redis-benchmark memcached node pgbench ab wrk \
-	  uwsgi_python3 unbound h2o mosquitto valgrind promtool, \
+	  uwsgi_python3 unbound h2o mosquitto valgrind promtool fish zsh, \
 	  nginx-light haproxy lighttpd apache2 redis-server redis-tools memcached nodejs postgresql apache2-utils wrk \
-	  uwsgi-core uwsgi-plugin-python3 unbound h2o mosquitto valgrind prometheus)
+	  uwsgi-core uwsgi-plugin-python3 unbound h2o mosquitto valgrind prometheus fish zsh)
 	@$(BIN)/pip install -q --group programs
-	$(BIN)/pytest tests/programs tests/asgi tests/integration tests/conformance -m "programs or long" -raP $(PYTEST_ARGS)
+	$(BIN)/pytest tests/programs tests/unit tests/asgi tests/integration tests/conformance -m "programs or long" -raP $(PYTEST_ARGS)
 
 # HTTP once more, every service over TLS.
 test-over-tls: $(VENV)/installed $(VENV)/tools packages

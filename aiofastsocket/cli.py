@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any, NoReturn
 
 from .choices import BACKENDS, PINS, STEERINGS
+from .completion import SHELLS, script
 from .errors import FastsocketError, told
 from .preload import LOG_LEVELS as PRELOAD_LOG_LEVELS
 from .preload import execute, preload_path
@@ -77,6 +78,13 @@ def _parser() -> _Parser:
         help="print where libfsocket.so is",
         description="Print where libfsocket.so is: LD_PRELOAD=$(aiofastsocket preload-path) nginx",
     )
+    c = commands.add_parser(
+        "completion",
+        help="print what a shell needs to complete commands and options",
+        description="Print what a shell needs to complete commands and options. bash: "
+        'eval "$(aiofastsocket completion bash)"; fish: aiofastsocket completion fish | source',
+    )
+    c.add_argument("shell", choices=SHELLS, help="the shell")
     return parser
 
 
@@ -188,6 +196,9 @@ def _run(command: str, options: dict[str, Any]) -> int:
         execute(program[1:] if program[:1] == ["--"] else program, **options)
     if command == "stats":
         return show(**options)
+    if command == "completion":
+        print(script(options["shell"], _parser()), end="")
+        return 0
     if command == "preload-path":
         print(preload_path())
         return 0

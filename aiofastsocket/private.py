@@ -87,6 +87,18 @@ SSL_MODULE = {
     "_test_decode_cert": "the names and the end of a certificate in a file",
 }
 
+PARSER = {
+    "_actions": "what shells complete: the options",
+}
+
+SUBPARSERS = {
+    "_choices_actions": "... and the commands, with their help",
+}
+
+ARGPARSE = {
+    "_SubParsersAction": "the commands among the arguments",
+}
+
 UVLOOP = {
     "_get_backend_id": "libuv's epoll set, for EPOLLEXCLUSIVE",
 }

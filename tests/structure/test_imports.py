@@ -10,8 +10,8 @@ PACKAGE = Path(__file__).parents[2] / "aiofastsocket"
 # In each folder a module may import from ones further right only: ARCHITECTURE.md has the map.
 ORDER = {
     "": (
-        "__main__ cli stats preload server policy loop table channel address proc kernel elf"
-        " choices private streams sockopt _native errors"
+        "__main__ cli completion stats preload server policy loop table channel address proc kernel"
+        " elf choices private streams sockopt _native errors"
     ),
     "loop": (
         "factory on_uvloop on_asyncio listening forks server serving acceptor watching"

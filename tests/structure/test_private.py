@@ -4,6 +4,7 @@ A failure says which name is gone or changed, and what it was for: then look wha
 place, and what has to be done with older releases, too.
 """
 
+import argparse
 import ast
 import asyncio
 import atexit
@@ -122,6 +123,14 @@ def test_names_of_uvloop() -> None:
     finally:
         loop.close()
     check("uvloop.loop", uvloop.loop, private.UVLOOP_MODULE)
+
+
+def test_argparse() -> None:
+    parser = argparse.ArgumentParser()
+    commands = parser.add_subparsers()
+    check("argparse", argparse, private.ARGPARSE)
+    check("argparse.ArgumentParser", parser, private.PARSER)
+    check("its subparsers", commands, private.SUBPARSERS)
 
 
 def named(path: Path) -> tuple[set[str], set[str]]:
