@@ -1,5 +1,5 @@
-"""`aiofastsocket completion SHELL`: what a shell needs to complete commands and options, made from the
-parser that reads them.
+"""`aiofastsocket completion SHELL`: what a shell needs to complete commands and options, made from
+the parser that reads them.
 """
 
 import argparse

@@ -10,7 +10,7 @@ BACKLOG = 4096
 
 OURS = "aiofastsocket"  # the package that is installed from this repository
 ENVIRONMENTS: dict[str, tuple[str, ...]] = {
-    "ours": (OURS,),
+    "ours": (OURS, "prometheus-client"),
     "uvloop": ("uvloop",),
     "asyncio": (),
     "ours-fastapi": (OURS, "fastapi"),
@@ -230,8 +230,9 @@ def _asgi(
 ) -> Server:
     """A server with an application of apps/, on ASGI or WSGI by its name, without its access log.
 
-    peer: "ours", or "ours-now" without deferred accept, "ours-log" with the log, "ours-loop" with
-    WSGI on its loop's thread, "uvicorn", "granian", "peregrine", "h2corn", "hypercorn", "gunicorn".
+    peer: "ours", or "ours-now" without deferred accept, "ours-log" with the log,
+    "ours-format" and "ours-json" with it in another format, "ours-told" with metrics, time in the
+    queue, a health path and --shed-after, "ours-loop" with WSGI on its loop's thread, "uvicorn", "granian", "peregrine", "h2corn", "hypercorn", "gunicorn".
     """
     target, many = f"{app}:app", ("--workers", "{workers}")
     interface = "wsgi" if app.endswith("wsgi") else "asgi"
@@ -245,6 +246,18 @@ def _asgi(
         "ours-now": (*ours, *address, *many, "--backlog", "{backlog}", "--no-defer-accept"),
         "ours-loop": (*ours, *address, *many, "--backlog", "{backlog}", "--wsgi-threads", "0"),
         "ours-log": (*ours, "--access-log", *address, *many, "--backlog", "{backlog}"),
+        "ours-format": (
+            *(*ours, "--access-log", *address, *many, "--backlog", "{backlog}"),
+            *("--access-log-format", '%(h)s %(t)s "%(r)s" %(s)s %(b)s %(D)s %(queue)s "%(a)s"'),
+        ),
+        "ours-json": (
+            *(*ours, "--access-log", *address, *many, "--backlog", "{backlog}"),
+            *("--access-log-format", "json"),
+        ),
+        "ours-told": (
+            *(*ours, *address, *many, "--backlog", "{backlog}", "--metrics", "0", "--queue-time"),
+            *("--shed-after", "5", "--health-path", "/healthz"),
+        ),
         "uvicorn": (
             *("{env}/bin/uvicorn", target, "--app-dir", "{apps}", *quiet, *address, *many),
             *("--backlog", "{backlog}", "--loop", "uvloop", "--http", "httptools"),
@@ -490,6 +503,24 @@ SCENARIOS = (
             Aim(("ours",), ("granian",), 0.50),
             Aim(("ours",), ("uvicorn",), 0.75),
         ),
+    ),
+    Scenario(
+        name="told-keep",
+        title="What it costs to tell, kept connections",
+        about="Hello in plain ASGI on 64 connections that go on: with metrics and what goes with "
+        "them (`ours-told`), and with the access log, to a file, as it is (`ours-log`), in a format "
+        "of eight atoms (`ours-format`) and as JSON (`ours-json`).",
+        servers=(*map(_asgi, ("ours", "ours-told", "ours-log", "ours-format", "ours-json")),),
+        load=Wrk(64, headers=(), unit="request"),
+        against=("ours",),
+    ),
+    Scenario(
+        name="told-short",
+        title="What it costs to tell, short connections",
+        about="The same with one request a connection.",
+        servers=(*map(_asgi, ("ours", "ours-told", "ours-log", "ours-format", "ours-json")),),
+        load=Wrk(64),
+        against=("ours",),
     ),
     _tls(
         "keep",
