@@ -230,9 +230,10 @@ def _asgi(
 ) -> Server:
     """A server with an application of apps/, on ASGI or WSGI by its name, without its access log.
 
-    peer: "ours", or "ours-now" without deferred accept, "ours-log" with the log,
-    "ours-format" and "ours-json" with it in another format, "ours-told" with metrics, time in the
-    queue, a health path and --shed-after, "ours-loop" with WSGI on its loop's thread, "uvicorn", "granian", "peregrine", "h2corn", "hypercorn", "gunicorn".
+    peer: "ours", or "ours-now" without deferred accept, "ours-log" with the log, "ours-format" and
+    "ours-json" with it in another format, "ours-told" with metrics, time in the queue, a health
+    path and --shed-after, "ours-loop" with WSGI on its loop's thread, "uvicorn", "granian",
+    "peregrine", "h2corn", "hypercorn", "gunicorn".
     """
     target, many = f"{app}:app", ("--workers", "{workers}")
     interface = "wsgi" if app.endswith("wsgi") else "asgi"
@@ -508,8 +509,8 @@ SCENARIOS = (
         name="told-keep",
         title="What it costs to tell, kept connections",
         about="Hello in plain ASGI on 64 connections that go on: with metrics and what goes with "
-        "them (`ours-told`), and with the access log, to a file, as it is (`ours-log`), in a format "
-        "of eight atoms (`ours-format`) and as JSON (`ours-json`).",
+        "them (`ours-told`), and with the access log, to a file, as it is (`ours-log`), in a "
+        "format of eight atoms (`ours-format`) and as JSON (`ours-json`).",
         servers=(*map(_asgi, ("ours", "ours-told", "ours-log", "ours-format", "ours-json")),),
         load=Wrk(64, headers=(), unit="request"),
         against=("ours",),

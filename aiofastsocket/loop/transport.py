@@ -184,9 +184,10 @@ async def send_file(
         sock = transport._sock
         if sock is None:
             raise ConnectionError("Connection is closed by peer")
-        sent = int(await loop.sock_sendfile(sock, file, offset, count, fallback=fallback))
-        loop.pump().sent_past(sent)
-        return sent
+        try:
+            return int(await loop.sock_sendfile(sock, file, offset, count, fallback=fallback))
+        finally:  # asyncio leaves the file where it was read to, whatever became of it
+            loop.pump().sent_past(max(0, file.tell() - offset))
     finally:
         transport._reset_empty_waiter()
         if reading:

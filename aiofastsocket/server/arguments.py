@@ -2,6 +2,7 @@
 with what the environment and a file say."""
 
 import argparse
+import os
 from dataclasses import fields
 from typing import Any
 
@@ -52,12 +53,16 @@ def _how(option: Option) -> dict[str, Any]:
 
 def from_command_line(given: dict[str, Any]) -> tuple[Gathered, Config]:
     """What was asked for, and where each value is from. Raises UsageError or SetupError."""
-    if "env_file" in given:
-        sources.env_file(given["env_file"])
+    variables = given.get("env_file", os.environ.get(f"{sources.PREFIX}ENV_FILE"))
+    if variables is not None:
+        sources.env_file(variables)
     told, own = sources.given(given), sources.environment()
     path = told.values.get("config", own.values.get("config"))
-    found = gather(told, own, sources.variables(), sources.file(path))
-    return found, _config(found)
+    try:
+        found = gather(told, own, sources.variables(), sources.file(path))
+        return found, _config(found)
+    except ValueError as error:  # a NUL in a name, say
+        raise UsageError(f"a value of another kind than the option's: {error}") from None
 
 
 def _config(found: Gathered) -> Config:

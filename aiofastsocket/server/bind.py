@@ -87,6 +87,11 @@ class Listener:
                 os.unlink(self.path)
             self.path = None
 
+    def let_go(self) -> None:
+        """In a fork that is not to have it: close its descriptors there."""
+        self.path = None
+        self.close()
+
     def close(self) -> None:
         self.unlink()
         self.table.close()

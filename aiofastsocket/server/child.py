@@ -6,7 +6,7 @@ import signal
 import time
 from collections.abc import Iterable
 from contextlib import suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass
 from enum import IntEnum
 
 from . import worker
@@ -47,7 +47,7 @@ class Child:
     page: WorkerPage
     state: State = State.STARTING
     stuck: bool = False  # its loop has not turned for --timeout-worker
-    began: float = field(default_factory=time.monotonic)
+    began: float = FOREVER  # time.monotonic: when it was ready
     reaped: bool = False  # its number may be another process's
     kill_at: float = FOREVER  # time.monotonic
     told: bytes = b""
@@ -69,6 +69,7 @@ class Child:
 
     def begin_serving(self) -> None:
         """It is ready."""
+        self.began = time.monotonic()
         cancelled = self.state is State.CANCELLED
         self.state = State.STOPPING if cancelled else State.SERVING
 

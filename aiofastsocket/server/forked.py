@@ -6,6 +6,7 @@ import signal
 from collections.abc import Callable
 
 from ..streams import flush_standard_streams
+from . import pidfile
 from .signals import ACTED_ON
 
 logger = logging.getLogger("aiofastsocket")
@@ -30,6 +31,7 @@ def _run(what: str, run: Callable[[], int]) -> None:
     code = 1
     try:
         signal.set_wakeup_fd(-1)
+        pidfile.let_go()
         code = run()
     except BaseException:
         logger.exception("%s failed", what)

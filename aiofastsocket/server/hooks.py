@@ -4,10 +4,13 @@ rights, and are never in the supervisor. An error in one is told, and ends nothi
 """
 
 import importlib
+import importlib.util
+import inspect
 import logging
 import os
 import signal
 import sys
+from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass
 from types import ModuleType
@@ -41,7 +44,7 @@ class Hooks:
         sys.path.insert(0, config.app_dir)
         try:
             self._module = importlib.import_module(config.hooks)
-        except Exception as error:
+        except (Exception, SystemExit) as error:
             missing = error.name if isinstance(error, ModuleNotFoundError) else None
             if missing is not None and f"{config.hooks}.".startswith(f"{missing}."):
                 raise UsageError(f"--hooks {config.hooks}: there is no such module") from None
@@ -54,14 +57,18 @@ class Hooks:
         hook = getattr(self._module, name, None)
         if hook is None:
             return
+        if inspect.iscoroutinefunction(hook):
+            logger.error("the hook %s is a coroutine function: write def, not async def", name)
+            return
         try:
             hook(*arguments)
-        except Exception:
+        except (Exception, SystemExit):
             logger.exception("the hook %s failed", name)
 
 
-def call_apart(config: Config, name: str) -> int:
-    """Call one in a child of its own; the child's process id. Raises OSError as fork(2)."""
+def call_apart(config: Config, name: str, let_go: Callable[[], object]) -> int:
+    """Call one in a child of its own; the child's process id. let_go: closes there what a worker
+    would not have. Raises OSError as fork(2)."""
     supervisor = os.getpid()
 
     def run() -> int:
@@ -71,6 +78,7 @@ def call_apart(config: Config, name: str) -> int:
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
+        let_go()
         drop(config, supervisor)
         try:
             Hooks(config).call(name)
@@ -81,11 +89,31 @@ def call_apart(config: Config, name: str) -> int:
     return forked(f"the hook {name}", run)
 
 
-def starting(config: Config) -> None:
+def is_there(config: Config) -> bool:
+    """Whether there is such a module, which is not imported."""
+    name = (config.hooks or "").partition(".")[0]
+    sys.path.insert(0, config.app_dir)
+    try:
+        return importlib.util.find_spec(name) is not None
+    except (ImportError, ValueError):
+        return False
+    finally:
+        sys.path.remove(config.app_dir)
+
+
+def ended(name: str, status: int) -> None:
+    """Say it if a child that called a hook has not ended by itself."""
+    code = os.waitstatus_to_exitcode(status)
+    if code:
+        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+        logger.error("the process of the hook %s %s", name, how)
+
+
+def starting(config: Config, let_go: Callable[[], object]) -> None:
     """Call `on_starting`, and wait until it is over. Raises UsageError without such a module."""
     if config.hooks is None:
         return
-    pid = call_apart(config, "on_starting")
+    pid = call_apart(config, "on_starting", let_go)
     try:
         _, status = os.waitpid(pid, 0)
     except BaseException:  # a signal that ends the start
@@ -95,3 +123,4 @@ def starting(config: Config) -> None:
         raise
     if os.waitstatus_to_exitcode(status) == NO_MODULE:
         raise UsageError(f"--hooks {config.hooks}: there is no such module")
+    ended("on_starting", status)

@@ -35,7 +35,7 @@ class Late:
                 held = child.page.busy_seconds() if child is not None else 0.0
                 doing = f"has been held up for {held:.1f} s" if held > 0.05 else "was late"
                 logger.warning(
-                    "worker %d (slot %d) %s: others have taken %s of its at %s",
+                    "worker %d (slot %d) %s: other workers took %s that waited for it at %s",
                     *(slot.pid, slot.slot, doing, _connections(taken), table.address),
                 )
 

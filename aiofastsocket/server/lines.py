@@ -11,7 +11,8 @@ import os
 import select
 import socket
 import stat
-from contextlib import suppress
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 PIPE_BUF = 4096
 LARGEST = 1 << 20
@@ -88,24 +89,19 @@ class Lines:
 
 class FileLines(Lines):
     """The same to a file of that name, which is made if it is not there. owner: user and group that
-    it is given to then. Raises OSError."""
+    it is opened as: others may rename files in its folder, or put links there. Raises OSError."""
 
     def __init__(self, path: str, owner: tuple[int, int] | None) -> None:
-        self._path = os.path.abspath(path)
+        self.path = os.path.abspath(path)
         self._owner = owner
         fd = self._open()
         super().__init__(fd)
         os.close(fd)
 
     def _open(self) -> int:
-        flags = os.O_WRONLY | os.O_APPEND | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
-        try:
-            return os.open(self._path, flags)
-        except FileNotFoundError:
-            fd = os.open(self._path, flags | os.O_CREAT, 0o640)
-            if self._owner is not None and os.geteuid() == 0:
-                os.fchown(fd, *self._owner)
-            return fd
+        flags = os.O_WRONLY | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC | os.O_NOCTTY | os.O_NONBLOCK
+        with _as(self._owner):
+            return os.open(self.path, flags, 0o640)
 
     def reopen(self) -> None:
         """Another file may have the name now. Raises OSError; then lines go on to the old one."""
@@ -113,6 +109,24 @@ class FileLines(Lines):
         os.dup2(fd, self._fd, inheritable=False)
         os.close(fd)
         self._rest = b""
+
+
+@contextmanager
+def _as(owner: tuple[int, int] | None) -> Iterator[None]:
+    """With the rights of that user and group, and no other group's; if we may change them."""
+    if owner is None or os.geteuid() != 0:
+        yield
+        return
+    groups, gid = os.getgroups(), os.getegid()
+    os.setgroups([])
+    os.setegid(owner[1])
+    os.seteuid(owner[0])
+    try:
+        yield
+    finally:
+        os.seteuid(0)
+        os.setegid(gid)
+        os.setgroups(groups)
 
 
 class LineHandler(logging.Handler):

@@ -80,13 +80,16 @@ class Files:
 
 
 def reopen() -> bool:
-    """Files that have been renamed are made anew; whether there are any. What cannot be is told."""
+    """Files that have been renamed are made anew, and that is told; whether there are any."""
     files = [one for one in (_standard_error, _standard_output) if isinstance(one, FileLines)]
+    logger = logging.getLogger("aiofastsocket")
     for one in files:
         try:
             one.reopen()
         except OSError as error:
-            logging.getLogger("aiofastsocket").error("log file cannot be opened again: %s", error)
+            logger.error("log file %s cannot be opened again: %s", one.path, error.strerror)
+        else:
+            logger.info("log file %s is opened again", one.path)
     return bool(files)
 
 

@@ -153,16 +153,16 @@ OPTIONS = (
         "reload_include",
         Each(Text("GLOB")),
         "program",
-        "files that --reload watches, by their names or paths, as '*.html'; may be repeated",
+        "files that --reload watches beside *.py, by their names or paths, as '*.html'; may be "
+        "repeated",
         (),
-        unset="*.py",
         since="0.2",
     ),
     Option(
         "reload_exclude",
         Each(Text("GLOB")),
         "program",
-        "files that --reload does not watch, though they are included; may be repeated",
+        "files and folders that --reload does not watch, by their names or paths; may be repeated",
         (),
         since="0.2",
     ),
@@ -669,8 +669,8 @@ OPTIONS = (
         "metrics",
         Text("ADDRESS"),
         "service",
-        "tell Prometheus how the service does, at this address under /metrics: a port or :port of "
-        "the loopback interface, host:port, [ipv6]:port or unix:path",
+        "tell Prometheus how the service does, at this address under /metrics: host:port, "
+        "[ipv6]:port or unix:path; a port or :port is one of the loopback interface here",
         unset="it does not",
         since="0.2",
     ),

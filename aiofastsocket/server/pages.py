@@ -11,6 +11,7 @@ Source: native/include/fastsocket/fs.h, struct fs_worker_page.
 import mmap
 import os
 from collections.abc import Sequence
+from contextlib import suppress
 from dataclasses import dataclass
 from enum import IntEnum
 from typing import Any
@@ -19,7 +20,7 @@ from .._native import check, ffi, lib
 from ..table.histogram import Histogram
 
 _WORDS = ffi.sizeof("struct fs_counters") // 8
-_MOST = 2**60  # what a worker says it has counted beyond that is nonsense
+_MOST = 2**60  # nobody has counted so much
 _ROUNDS = 100
 
 
@@ -85,12 +86,26 @@ class Pages:
         self._head = _whole(8 * (len(Told) + _WORDS + 2 * most))
         self._size = self._head + most * self._each
         self._most = most
+        memory = _file(self._size)
+        self._readable = (
+            -1
+        )  # by which it is mapped to be read; -1: a sandbox refuses what that needs
+        try:
+            self._map(memory, writable=True)
+            if memory >= 0:
+                name = f"/proc/self/fd/{memory}"
+                with suppress(OSError):
+                    self._readable = os.open(name, os.O_RDONLY | os.O_CLOEXEC)
+        finally:
+            if memory >= 0:
+                os.close(memory)
+
+    def _map(self, fd: int, *, writable: bool) -> None:
         out = ffi.new("void **")
-        check(lib.fs_shared_map(out, self._size), "pages of workers")
+        check(lib.fs_shared_map(out, self._size, fd, writable), "pages of workers")
         self._at = out[0]
-        words = ffi.cast("uint64_t *", self._at)
-        self._told = words
-        self._gone = words + len(Told)
+        self._told = ffi.cast("uint64_t *", self._at)
+        self._gone = self._told + len(Told)
         self._owners = self._gone + _WORDS
 
     def _page(self, number: int) -> Any:
@@ -119,8 +134,7 @@ class Pages:
         done = ffi.cast("uint64_t *", ffi.addressof(page.memory, "counters"))
         self._told[Told.SEQUENCE] += 1
         for word in range(_WORDS):
-            if done[word] < _MOST:
-                self._gone[word] += done[word]
+            self._gone[word] = _sum(self._gone[word], done[word])
         gone = ffi.cast("struct fs_counters *", self._gone)
         gone.connections[1] = gone.connections[0]  # the kernel has ended what it had
         gone.websockets[1] = gone.websockets[0]
@@ -140,15 +154,28 @@ class Pages:
     def keep_only(self, page: WorkerPage) -> None:
         """In a worker: have nothing but its own."""
         start = self._head + page.number * self._each
-        check(lib.fs_shared_keep(self._at, self._size, start, self._each), "pages of workers")
+        self._keep(start, self._each)
 
     def read_only(self) -> None:
-        """In one that only reads."""
-        check(lib.fs_shared_read_only(self._at, self._size), "pages of workers")
+        """In one that only reads: nothing that it does can change that."""
+        if self._readable >= 0:
+            writable = self._at
+            self._map(self._readable, writable=False)
+            check(lib.fs_shared_keep(writable, self._size, 0, 0), "pages of workers")
+            self._close_file()
 
     def close(self) -> None:
         """Unmap them here; nothing of it is used again."""
-        check(lib.fs_shared_keep(self._at, self._size, 0, 0), "pages of workers")
+        self._keep(0, 0)
+
+    def _keep(self, start: int, size: int) -> None:
+        check(lib.fs_shared_keep(self._at, self._size, start, size), "pages of workers")
+        self._close_file()
+
+    def _close_file(self) -> None:
+        if self._readable >= 0:
+            os.close(self._readable)
+            self._readable = -1
 
     # -- reading --
 
@@ -172,8 +199,7 @@ class Pages:
                 workers.append((pid, self._owners[2 * number + 1]))
                 done = ffi.cast("uint64_t *", ffi.addressof(self._page(number), "counters"))
                 for word in range(_WORDS):
-                    if done[word] < _MOST:
-                        all_words[word] += done[word]
+                    all_words[word] = _sum(all_words[word], done[word])
         return Counted(
             sums.worked / 1e9,
             sums.bytes[0],
@@ -187,6 +213,28 @@ class Pages:
             workers,
             [self._told[word] for word in Told],
         )
+
+
+def _file(size: int) -> int:
+    """Memory as a file that its maker alone may open; -1: where a sandbox refuses it, forks have
+    the mapping as it is."""
+    try:
+        fd = os.memfd_create("aiofastsocket-workers", os.MFD_CLOEXEC)
+    except OSError:
+        return -1
+    try:
+        os.fchmod(fd, 0o400)
+        os.ftruncate(fd, size)
+    except OSError:
+        os.close(fd)
+        return -1
+    return fd
+
+
+def _sum(known: int, more: int) -> int:
+    """Of what a worker says nothing is believed that is nonsense, or would become it."""
+    both = known + more
+    return both if both < _MOST else known
 
 
 def _whole(size: int) -> int:

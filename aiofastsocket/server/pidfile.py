@@ -12,6 +12,14 @@ from contextlib import contextmanager
 
 from ..errors import SetupError
 
+_held: list[int] = []  # descriptors, which nobody else is to have
+
+
+def let_go() -> None:
+    """In a fork: what it could write there would be another process's number."""
+    while _held:
+        os.close(_held.pop())
+
 
 @contextmanager
 def written_pid_file(path: str) -> Iterator[None]:
@@ -20,6 +28,7 @@ def written_pid_file(path: str) -> Iterator[None]:
     while not _is_at(fd, path):  # whoever had it has removed it before we had the lock
         os.close(fd)
         fd = _opened(path)
+    _held.append(fd)
     try:
         os.ftruncate(fd, 0)
         os.pwrite(fd, b"%d\n" % os.getpid(), 0)
@@ -29,6 +38,7 @@ def written_pid_file(path: str) -> Iterator[None]:
             if _is_at(fd, path):
                 os.unlink(path)
     finally:
+        _held.remove(fd)
         os.close(fd)
 
 

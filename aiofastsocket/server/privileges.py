@@ -7,9 +7,9 @@ from .._native import check, lib
 from .config import Config
 
 
-def drop(config: Config, supervisor: int) -> None:
-    """Become that user, and end when the supervisor does. Raises OSError if that is refused, or the
-    supervisor has ended."""
+def drop(config: Config, supervisor: int, end: int = signal.SIGTERM) -> None:
+    """Become that user, and get the signal `end` when the supervisor ends. Raises OSError if that
+    is refused, or the supervisor has ended."""
     ids = config.ids()
     if ids is not None and os.geteuid() == 0:
         uid, gid = ids
@@ -20,4 +20,4 @@ def drop(config: Config, supervisor: int) -> None:
         os.setgid(gid)
         os.setuid(uid)
     # After the change of credentials, which would clear it: prctl(2).
-    check(lib.fs_parent_death_signal(signal.SIGTERM, supervisor), "supervisor is gone")
+    check(lib.fs_parent_death_signal(end, supervisor), "supervisor is gone")

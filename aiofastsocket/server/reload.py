@@ -19,6 +19,8 @@ from .signals import ACTED_ON
 
 logger = logging.getLogger("aiofastsocket")
 
+LONGEST_DELAY = 3600.0
+
 
 def check_watcher() -> None:
     """SetupError unless what watches is installed."""
@@ -28,7 +30,7 @@ def check_watcher() -> None:
 
 @dataclass(frozen=True)
 class Watched:
-    """What is watched. include, exclude: patterns of names, or of paths below a folder. delay:
+    """What is watched. include, exclude: patterns of names, of folders' too, or of paths. delay:
     seconds without a change that make what went before one change."""
 
     folders: Sequence[str]
@@ -42,8 +44,11 @@ class Watched:
 
 
 def _matches(path: str, patterns: Sequence[str]) -> bool:
-    name = Path(path).name
-    return any(fnmatch(name, one) or fnmatch(path, f"*/{one}") for one in patterns)
+    parts = Path(path).parts
+    return any(
+        fnmatch(path, one) or fnmatch(path, f"*/{one}") or any(fnmatch(part, one) for part in parts)
+        for one in patterns
+    )
 
 
 @contextmanager
@@ -78,7 +83,7 @@ def _watch(watched: Watched, supervisor: int) -> None:
         def __call__(self, change: Change, path: str) -> bool:
             return bool(super().__call__(change, path)) and watched.has(path)
 
-    step = max(1, int(watched.delay * 1000))
+    step = max(1, int(min(watched.delay, LONGEST_DELAY) * 1000))
     changed = watch(
         *watched.folders,
         watch_filter=Files(),

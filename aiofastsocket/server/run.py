@@ -74,7 +74,7 @@ def serve(config: Config, program: Any = None) -> int:
             check_watcher()
             watched = Watched(
                 config.reload_dirs or (config.app_dir,),
-                config.reload_include or ("*.py",),
+                ("*.py", *config.reload_include),
                 config.reload_exclude,
                 config.reload_delay,
             )
@@ -86,7 +86,12 @@ def serve(config: Config, program: Any = None) -> int:
         setup = Setup(config, channel, listeners, factory, certificates, preloaded)
         for line in certificates.ending() if certificates is not None else ():
             logger.warning("%s", line)
-        hooks.starting(config)
+
+        def let_go() -> None:
+            for listener in listeners:
+                listener.let_go()
+
+        hooks.starting(config, let_go)
         return Supervisor(setup, metrics).run()
 
 
@@ -95,11 +100,30 @@ def check(config: Config) -> int:
     read and the program is imported. Returns 0, raises UsageError, SetupError, or what the program
     raises."""
     config.tls.certificates()
+    if config.log_config is not None:
+        configure(config.log_level, config.log_config, Files())
+    if config.hooks is not None and not hooks.is_there(config):
+        raise UsageError(f"--hooks {config.hooks}: there is no such module")
+    if config.reload:
+        check_watcher()
+    if config.metrics_bind is not None:
+        _metrics_process()
     sys.path.insert(0, config.app_dir)
     if config.target is not None:
         target.kind_of(target.load(config.target, factory=config.factory), config.interface)
     print("the configuration can be used")
     return 0
+
+
+def _metrics_process() -> Any:
+    try:
+        from .metrics.process import MetricsProcess
+    except ModuleNotFoundError as error:
+        if error.name != "prometheus_client":
+            raise
+        text = "--metrics needs prometheus-client: pip install prometheus-client"
+        raise SetupError(text) from None
+    return MetricsProcess
 
 
 def _metrics(
@@ -109,17 +133,11 @@ def _metrics(
     bind = config.metrics_bind
     if bind is None:
         return None
-    try:  # here, before anybody forks: what dropped root may not read the package
-        from .metrics.process import MetricsProcess
-    except ModuleNotFoundError as error:
-        if error.name != "prometheus_client":
-            raise
-        raise SetupError(
-            "--metrics needs prometheus-client: pip install prometheus-client"
-        ) from None
+    process = _metrics_process()  # before anybody forks: what dropped root may not read the package
     sock = stack.enter_context(listening_alone(bind, channel))
-    logger.info("metrics are at http://%s/metrics", address_text(sock))
-    return partial(MetricsProcess, config, sock.fileno(), channel.backend, listeners)
+    where = address_text(sock)
+    logger.info("metrics are at %s, /metrics", where if bind.path else f"http://{where}")
+    return partial(process, config, sock.fileno(), channel.backend, listeners)
 
 
 def _default_bind() -> Bind:

@@ -19,7 +19,8 @@ PREFIX = "AIOFASTSOCKET_SERVE_"
 TABLE = "aiofastsocket"  # of [tool] in a pyproject.toml
 FILES = ("aiofastsocket.toml", "pyproject.toml")
 
-_ADDRESSES = {"bind", "host", "port", "uds", "fd"}  # one way to say where holds
+# Ways to say where: one of them holds. Host and port are one.
+_WAYS = {"bind": "bind", "host": "host", "port": "host", "uds": "uds", "fd": "fd"}
 _SWITCHES = {"true": "yes", "false": "no", "1": "yes", "0": "no", "on": "yes", "off": "no"}
 
 
@@ -56,9 +57,9 @@ def environment() -> Source:
             continue
         if name == f"{PREFIX}TARGET":
             values["target"] = text
-        elif name in names:
+        elif name in names and not (text == "" and isinstance(names[name].kind, Each)):
             values[names[name].name] = _from_text(names[name], text)
-        else:
+        elif name not in names:
             raise UsageError(f"${name} is no option's{_nearest(name, names, '$')}")
     return Source(values, lambda option: f"${PREFIX}{option.name.upper()}", "environment")
 
@@ -101,7 +102,10 @@ def file(path: str | None) -> Source:
         except ValueError as error:  # of TOML, or of UTF-8
             raise UsageError(f"{name} is no TOML: {error}") from None
         if Path(name).name == "pyproject.toml":
-            said = said.get("tool", {}).get(TABLE, {})
+            for table in ("tool", TABLE):
+                said = said.get(table, {})
+                if not isinstance(said, dict):
+                    raise UsageError(f"{name}: [tool.{TABLE}] is no table")
         if said or path is not None:
             return _said_in(name, said)
     return Source({}, lambda option: option.name, "")
@@ -114,7 +118,9 @@ def _said_in(path: str, said: Mapping[str, Any]) -> Source:
     values = {}
     for key, value in said.items():
         name = names.get(key.replace("-", "_"))
-        if name is None or (name in BY_NAME and BY_NAME[name].start):
+        if name in BY_NAME and BY_NAME[name].start:
+            raise UsageError(f"{path}: {key} is for the command line and the environment alone")
+        if name is None:
             raise UsageError(f"{path}: {key} is no option{_nearest(key, names)}")
         if name in values:
             raise UsageError(f"{path}: {key} stands there twice")
@@ -135,7 +141,12 @@ def env_file(path: str) -> None:
         raise SetupError("--env-file needs python-dotenv: pip install python-dotenv") from None
     if not Path(path).is_file():
         raise SetupError(f"--env-file {path}: there is no such file")
-    dotenv.load_dotenv(path)
+    try:
+        dotenv.load_dotenv(path)
+    except OSError as error:
+        raise SetupError(f"--env-file {path}: {error.strerror}") from None
+    except ValueError as error:
+        raise UsageError(f"--env-file {path}: {error}") from None
 
 
 @dataclass(frozen=True)
@@ -154,6 +165,8 @@ class Gathered:
             if option.start:
                 continue
             value, origin = self.values[option.name], self.origins.get(option.name)
+            if origin is None and option.late and option.variable in os.environ:
+                value, origin = os.environ[option.variable], "environment"
             if origin is None and value in (None, ()):
                 yield f"# {option.name}: {option.unset or 'not given'}"
                 continue
@@ -164,9 +177,12 @@ class Gathered:
 def _toml(value: Any) -> str:
     if value is None:
         return '"auto"'
+    if isinstance(value, float):
+        return repr(value)  # inf and nan are TOML's words, too
     if isinstance(value, tuple) and value and isinstance(value[0], tuple):
-        value = [b": ".join(pair).decode("latin-1") for pair in value]
-    return json.dumps(value, default=str)
+        value = [b": ".join(pair).decode(errors="backslashreplace") for pair in value]
+    # A JSON string is one of TOML, but for a character that JSON leaves as it is.
+    return json.dumps(value, default=str, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def gather(*sources: Source) -> Gathered:
@@ -181,11 +197,11 @@ def gather(*sources: Source) -> Gathered:
         if target is None and source.values.get("target") is not None:
             target = source.values["target"]
             origins["target"] = source.origin
-        # Where a stronger one says an address, a weaker one's is another's.
-        has_address = bool(_ADDRESSES & values.keys())
+        # Where a stronger one says an address in its way, a weaker one's is another's.
+        way = {_WAYS[name] for name in _WAYS if name in values}
         for name, value in source.values.items():
             option = BY_NAME.get(name)
-            if option is None or name in values or (has_address and name in _ADDRESSES):
+            if option is None or name in values or (way and _WAYS.get(name, *way) not in way):
                 continue
             values[name] = option.kind.convert(source.named(option), value)
             origins[name] = source.origin

@@ -444,7 +444,7 @@ class Supervisor:
                 self._stop_later(delay)
             else:
                 self._stop(0, quick=number != signal.SIGTERM)
-        elif self._exit_code is not None:
+        elif (number == signal.SIGUSR1 and self._reopen()) or self._exit_code is not None:
             return
         elif number == signal.SIGHUP:
             self._reload()
@@ -461,19 +461,22 @@ class Supervisor:
             else:
                 self._wanted -= 1
                 logger.info("TTOU: %d workers", self._wanted)
-        elif number == signal.SIGUSR1 and reopen():
-            logger.info("USR1: log files are opened again")
-            for child in self._workers.values():
-                child.tell(REOPEN)
-            if self._metrics is not None:
-                self._metrics.reopen()
-            return
         else:
             if number in UNHEEDED:
                 logger.info("%s means nothing yet: the service goes on", name_of(number))
             return
         # One signal, one step: two of them must not cancel out unseen.
         self._reconcile()
+
+    def _reopen(self) -> bool:
+        """The log files, in all processes; whether there are any."""
+        if not reopen():
+            return False
+        for child in self._workers.values():
+            child.tell(REOPEN)
+        if self._metrics is not None:
+            self._metrics.reopen()
+        return True
 
     def _stop_later(self, delay: float) -> None:
         """Those that send us clients are to hear of it first."""
@@ -496,10 +499,20 @@ class Supervisor:
         self._read_certificates()
         self._renew()
 
+    def _let_go(self) -> None:
+        """In a child that is no worker: close what is ours."""
+        for fd in self._own_fds:
+            os.close(fd)
+        for child in self._workers.values():
+            child.close()
+        for listener in self.setup.listeners:
+            listener.let_go()
+        self._pages.close()
+
     def _call_hook(self, name: str) -> None:
         """In a child of its own, which nobody waits for."""
         try:
-            self._hooked.add(hooks.call_apart(self.setup.config, name))
+            self._hooked.add(hooks.call_apart(self.setup.config, name, self._let_go))
         except OSError as error:
             logger.error("the hook %s is not called: %s", name, error)
 
@@ -554,7 +567,11 @@ class Supervisor:
                 self._gone(child, os.waitstatus_to_exitcode(status))
         if self._metrics is not None:
             self._metrics.reap()
-        self._hooked = {pid for pid in self._hooked if os.waitpid(pid, os.WNOHANG)[0] == 0}
+        for hook in list(self._hooked):
+            pid, status = os.waitpid(hook, os.WNOHANG)
+            if pid:
+                self._hooked.discard(pid)
+                hooks.ended("on_reload", status)
         if os.getpid() == 1:
             self._reap_orphans()
 

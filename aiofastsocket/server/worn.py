@@ -8,6 +8,7 @@ from .looks import FOREVER
 from .pages import Told, resident_bytes
 
 LOOK_SECONDS = 2.0
+YOUNG_SECONDS = 10.0  # so long a worker is not looked at: one that is born too large is not better
 
 
 def seconds_between_looks(config: Config) -> float:
@@ -23,7 +24,7 @@ def is_worn(child: Child, config: Config) -> tuple[Told, str] | None:
     age = time.monotonic() - child.began
     if config.limit_worker_lifetime is not None and age >= config.limit_worker_lifetime:
         return Told.LIFETIME, f"has served for {age:.0f} s (--limit-worker-lifetime)"
-    if config.limit_worker_rss is not None:
+    if config.limit_worker_rss is not None and age >= YOUNG_SECONDS:
         size = resident_bytes(child.pid)
         if size > config.limit_worker_rss:
             return Told.MEMORY, f"has {size} bytes of memory (--limit-worker-rss)"

@@ -162,9 +162,8 @@ struct fs_counters {
 struct fs_worker_page { struct fs_counters counters; ...; };
 void fs_pulse_show(struct fs_pulse *pulse, struct fs_worker_page *page);
 uint64_t fs_worker_busy(const struct fs_worker_page *page);
-int fs_shared_map(void **out, size_t size);
+int fs_shared_map(void **out, size_t size, int fd, bool writable);
 int fs_shared_keep(void *at, size_t size, size_t from, size_t length);
-int fs_shared_read_only(void *at, size_t size);
 void fs_worker_pool(struct fs_worker_page *page, uint64_t since);
 void fs_pulse_waits(struct fs_pulse *pulse);
 void fs_pulse_runs(struct fs_pulse *pulse);

@@ -68,6 +68,7 @@ static bool entry_read(struct entry *now, const struct entry *known, const struc
         .orphan = atomic_load(&s->orphan),
         .global = atomic_load(&s->global),
         .arrived = atomic_load(&s->arrived),
+        .helped = atomic_load(&s->helped),
         .cookie = known->cookie,
         .fd = known->fd,
         .cpu = known->cpu,
@@ -76,7 +77,8 @@ static bool entry_read(struct entry *now, const struct entry *known, const struc
            now->tid <= PID_MOST && now->claims >= known->claims &&
            goes_on(known->claims, now->claims) && goes_on(known->own, now->own) &&
            goes_on(known->stolen, now->stolen) && goes_on(known->orphan, now->orphan) &&
-           goes_on(known->global, now->global) && goes_on(known->arrived, now->arrived);
+           goes_on(known->global, now->global) && goes_on(known->arrived, now->arrived) &&
+           goes_on(known->helped, now->helped);
 }
 
 void ledger_begin(struct ledger *l, const struct fs_table *t)
@@ -138,6 +140,7 @@ static void restore_slot(struct page *page, struct slot_record *s, const struct 
     atomic_store(&s->orphan, known->orphan);
     atomic_store(&s->global, known->global);
     atomic_store(&s->arrived, known->arrived);
+    atomic_store(&s->helped, known->helped);
     atomic_store(&s->reviewed, known->arrived);
     atomic_store(&s->cookie, known->cookie);
     atomic_store(&s->fd, known->fd);

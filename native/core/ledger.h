@@ -20,7 +20,7 @@ struct ledger {
     struct entry {
         int32_t pid, tid, cpu;
         bool live;
-        uint64_t start, claims, own, stolen, orphan, global, arrived;
+        uint64_t start, claims, own, stolen, orphan, global, arrived, helped;
         uint64_t cookie;
         int32_t fd;
     } slot[];

@@ -1,15 +1,18 @@
 /* SPDX-License-Identifier: MIT
  *
  * Memory that a process makes for its forks: who is to have which part of it is decided by taking
- * the rest away, for a fork has no descriptor to map it again.
+ * the rest away, for a fork has no descriptor to map it again. One that is only to read maps it by
+ * a descriptor that is only open for reading: then the kernel lets nobody make it writable,
+ * mprotect(2).
  */
 #include <errno.h>
 #include <fastsocket/fs.h>
 #include <sys/mman.h>
 
-int fs_shared_map(void **out, size_t size)
+int fs_shared_map(void **out, size_t size, int fd, bool writable)
 {
-    void *at = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_SHARED | MAP_ANONYMOUS, -1, 0);
+    int access = writable ? PROT_READ | PROT_WRITE : PROT_READ;
+    void *at = mmap(NULL, size, access, MAP_SHARED | (fd < 0 ? MAP_ANONYMOUS : 0), fd, 0);
     if (at == MAP_FAILED)
         return -errno;
     *out = at;
@@ -24,9 +27,4 @@ int fs_shared_keep(void *at, size_t size, size_t from, size_t length)
     if (from + length < size && munmap(all + from + length, size - from - length) < 0)
         return -errno;
     return 0;
-}
-
-int fs_shared_read_only(void *at, size_t size)
-{
-    return mprotect(at, size, PROT_READ) < 0 ? -errno : 0;
 }

@@ -320,8 +320,9 @@ cdef class Exchange(Served):
         self.sent = sent
         self.end()
 
-    def lose(self):
-        """Its client is gone."""
+    def lose(self, long long sent):
+        """Its client is gone, and has been sent so much of a file."""
+        self.sent = sent
         self.client = CLIENT_GONE
 
     @property

@@ -181,6 +181,7 @@ cdef class Formatted(Access):
             "time": f"{stamp}.{now.tv_nsec // 1_000_000:03d}Z",
             "client": None if client is None else client[0],
             "status": status,
+            "pid": os.getpid(),
         }
         if exchange is not None:
             fields = exchange.pairs()
@@ -196,11 +197,14 @@ cdef class Formatted(Access):
                 "queue_seconds": None if exchange.waited < 0 else round(exchange.waited * 1e-9, 6),
                 "referer": text_or_none(field_of(fields, b"referer")),
                 "user_agent": text_or_none(field_of(fields, b"user-agent")),
-                "pid": os.getpid(),
             }
+        else:
+            said |= NO_REQUEST
         return dumps(said).encode()  # ASCII: other characters are escaped
 
 
+cdef dict NO_REQUEST = dict.fromkeys(
+    "method path query protocol scheme host bytes seconds queue_seconds referer user_agent".split())
 cdef dict UNITS = {SECONDS: 1_000_000_000, MILLISECONDS: 1_000_000, MICROSECONDS: 1_000}
 
 

@@ -50,14 +50,17 @@ def test_what_reload_watches(serve: Serve, tmp_path: Path) -> None:
     save(tmp_path / "changing.py", APP.format(text="one"))
     folder = tmp_path / "pages"
     folder.mkdir()
+    (tmp_path / "away" / "pages").mkdir(parents=True)
     options = ["--app-dir", str(tmp_path), "--workers", "1", "--reload", "--reload-delay", "0.2"]
     options += ["--reload-include", "pages/*.html", "--reload-exclude", "old*"]
+    options += ["--reload-exclude", "away", "--reload-exclude", "b.py"]
     service = serve("changing:app", *options)
 
     def changed() -> bool:  # the watcher may only begin to watch: a change before is none
         for name in ("old.html", "a.txt", "b.py", "new.html"):
             save(folder / name, "x")
             save(tmp_path / name, "x")
+            save(tmp_path / "away" / "pages" / name, "x")
         return "changed" in service.log()
 
     until(changed, "the change is noticed")

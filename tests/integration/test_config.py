@@ -51,8 +51,10 @@ def test_the_order(tmp_path: Path) -> None:
 
 
 def test_what_is_printed_is_a_file(tmp_path: Path) -> None:
+    odd = ("--limit-worker-lifetime", "inf", "--header", "z:\U0001f600\x7f"[:-1])
     first = run(
         "serve",
+        *odd,
         "web:app",
         "--bind",
         "[::1]:0",
@@ -85,6 +87,10 @@ def test_files_that_are_found(tmp_path: Path) -> None:
     # Another way to say where holds alone.
     said = printed(tmp_path, "--port", "9")
     assert (said["port"], said.get("bind")) == ("9  # command line", None)
+    (tmp_path / "pyproject.toml").write_text("[tool.aiofastsocket]\nhost = '::'\nport = 1\n")
+    said = printed(tmp_path, "--port", "9", env={"AIOFASTSOCKET_SERVE_BIND": ""})
+    assert said["port"] == "9  # command line"
+    assert said["host"] == '"::"  # pyproject.toml'
     (tmp_path / "aiofastsocket.toml").write_text("backlog = 6\n")
     assert printed(tmp_path)["backlog"] == "6  # aiofastsocket.toml"
 
@@ -107,6 +113,8 @@ def test_what_is_checked(tmp_path: Path) -> None:
     out = run("serve", "web:app", *where, cwd=tmp_path)
     assert (out.returncode, out.stdout) == (0, "the configuration can be used\n")
     one_line(run("serve", "web:nothing", *where, cwd=tmp_path), 2, "nothing")
+    one_line(run("serve", "--hooks", "nope", *where, cwd=tmp_path), 2, "--hooks nope: there is no")
+    one_line(run("serve", "--log-config", "x.json", *where, cwd=tmp_path), 2, "x.json")
     one_line(run("serve", "web:app", *where, "--ssl-certfile", "x", cwd=tmp_path), 1, "x")
     assert os.listdir(tmp_path) == []
 
@@ -115,12 +123,13 @@ def test_what_is_checked(tmp_path: Path) -> None:
     ("text", "code", "says"),
     [
         ("worker = 2", 2, "c.toml: worker is no option; did you mean workers?"),
-        ("check-config = true", 2, "c.toml: check-config is no option"),
+        ("check-config = true", 2, "c.toml: check-config is for the command line"),
         ("xyzzy = 2", 2, "c.toml: xyzzy is no option"),
         ("workers = 'many'", 2, "c.toml: workers is 'many'"),
         ("backlog = 0", 2, "c.toml: backlog 0: use"),
         ("target = 7", 2, "target 7 is no text"),
         ("workers = ", 2, "c.toml is no TOML"),
+        ('user = "a\\u0000b"', 2, "a value of another kind"),
         ("reload_dir = []\nreload-dirs = []", 2, "stands there twice"),
         (None, 1, "there is no such file"),
     ],
@@ -142,6 +151,24 @@ def test_bad_files(text: str | None, code: int, says: str, tmp_path: Path) -> No
 def test_a_bad_environment(name: str, value: str, says: str, tmp_path: Path) -> None:
     env = {f"AIOFASTSOCKET_SERVE_{name}": value}
     one_line(run("serve", cwd=tmp_path, env=env), 2, says)
+
+
+@pytest.mark.parametrize("text", ["tool = 3", "[tool]\naiofastsocket = 'x'"])
+def test_a_pyproject_that_is_none(text: str, tmp_path: Path) -> None:
+    (tmp_path / "pyproject.toml").write_text(text)
+    one_line(run("serve", cwd=tmp_path), 2, "[tool.aiofastsocket] is no table")
+
+
+def test_an_env_file_from_the_environment(tmp_path: Path) -> None:
+    (tmp_path / "e").write_text("AIOFASTSOCKET_SERVE_WORKERS=3\n")
+    assert (
+        printed(tmp_path, env={"AIOFASTSOCKET_SERVE_ENV_FILE": "e"})["workers"]
+        == "3  # environment"
+    )
+    (tmp_path / "e").write_bytes(b"X=\xff\n")
+    one_line(run("serve", "--env-file", "e", cwd=tmp_path), 2, "--env-file e")
+    env = {"FORWARDED_ALLOW_IPS": "*"}
+    assert printed(tmp_path, env=env)["forwarded_allow_ips"] == '"*"  # environment'
 
 
 def test_a_file_of_gunicorns(tmp_path: Path) -> None:

@@ -108,7 +108,10 @@ def test_the_statistics(tmp_path: Path) -> None:
         out = subprocess.run(command, cwd=tmp_path, capture_output=True, text=True, check=True)
     lines = out.stdout.splitlines()
     assert len(lines) == 1 + max(8, 2 * len(os.sched_getaffinity(0)))
-    assert f"0 {pid} 7 0 0 0" in lines
+    (mine,) = (line.split() for line in lines if line.startswith(f"0 {pid} "))
+    # The first may have come before connections were steered to its slot.
+    assert sum(map(int, mine[2:])) == 7
+    assert int(mine[2]) >= 6
 
 
 def test_no_example_is_left_out() -> None:

@@ -86,20 +86,70 @@ def test_when_and_by_whom(serve: Serve, env: dict[str, str], tmp_path: Path) -> 
     assert nobody != {"0"}
 
 
+@pytest.mark.parametrize("error", ["1 / 0", "raise SystemExit(3)"])
 @pytest.mark.parametrize("name", ["on_starting", "post_fork", "worker_ready", "worker_exit", ""])
-def test_errors_end_nothing(name: str, serve: Serve, tmp_path: Path) -> None:
-    text = f"def {name}(*_): 1 / 0" if name else "1 / 0"
+def test_errors_end_nothing(name: str, error: str, serve: Serve, tmp_path: Path) -> None:
+    text = f"def {name}(*_): {error}" if name else error
     (tmp_path / "bad.py").write_text(text)
     env = {"PYTHONPATH": str(tmp_path)}
     service = serve("web:app", "--workers", "1", "--hooks", "bad", env=env)
     assert ask(service, get("/hello")).status == 200
     os.kill(service.pid, signal.SIGTERM)
     assert service.process.wait(30) == 0
-    assert "ZeroDivisionError" in service.log()
+    assert ("ZeroDivisionError" if error == "1 / 0" else "SystemExit: 3") in service.log()
+    assert "replaced" not in service.log()
     assert (
         f"the hook {name} failed" if name else "--hooks bad cannot be imported"
     ) in service.log()
 
+
+def test_what_is_told_of_them(serve: Serve, tmp_path: Path) -> None:
+    (tmp_path / "odd.py").write_text(
+        "import os\ndef on_starting(): os.abort()\nasync def post_fork(worker): pass\n"
+    )
+    service = serve(
+        "web:app", "--workers", "1", "--hooks", "odd", env={"PYTHONPATH": str(tmp_path)}
+    )
+    assert "the process of the hook on_starting was killed by SIGABRT" in service.log()
+    assert "the hook post_fork is a coroutine function: write def" in service.log()
+
+
+def test_a_hook_has_nothing_of_the_service(serve: Serve, tmp_path: Path) -> None:
+    """No listener, no pipe, no page of anybody's, not the file with the process id."""
+    (tmp_path / "held.py").write_text(HELD)
+    env = {"PYTHONPATH": str(tmp_path), "HELD": str(tmp_path / "held")}
+    options = ["--workers", "1", "--hooks", "held", "--pid-file", str(tmp_path / "pid")]
+    service = serve("web:app", *options, env=env)
+    os.kill(service.pid, signal.SIGHUP)
+    held = tmp_path / "held"
+    until(lambda: held.exists() and held.read_text().count("end") == 2, "both were called")
+    lines = {line for line in held.read_text().split("\n") if line not in ("", "end")}
+    assert not {line for line in lines if "/pid" in line}
+    assert not {line for line in lines if line.startswith(("socket:", "pipe:", "rw-s"))}
+    worker = service.owners()[0]
+    pid_file = str(tmp_path / "pid")
+    links = [os.readlink(path) for path in Path(f"/proc/{worker}/fd").iterdir()]
+    assert pid_file not in links
+
+
+HELD = """
+import os
+
+def note():
+    lines = []
+    for fd in range(3, 100):
+        try:
+            lines.append(os.readlink(f"/proc/self/fd/{fd}"))
+        except OSError:
+            pass
+    lines += [line for line in open("/proc/self/maps").read().split("\\n") if "fastsocket-" in line]
+    lines = [line.split()[1] if "-" in line.split()[0] else line for line in lines]
+    with open(os.environ["HELD"], "a") as file:
+        print(*lines, "end", sep="\\n", file=file)
+
+def on_starting(): note()
+def on_reload(): note()
+"""
 
 TRACED = """
 import threading

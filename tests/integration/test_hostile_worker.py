@@ -1,6 +1,7 @@
 """A worker cannot break the service: whatever it writes into the page that all processes share."""
 
 import os
+import resource
 import signal
 import subprocess
 import time
@@ -106,10 +107,16 @@ def test_what_the_listeners_and_the_bell_allow(service: Service, what: str) -> N
     assert {len(ask(service.address)) > 0 for _ in range(20)} == {True}
 
 
-def shared_memory(pid: int) -> set[str]:
-    """Inodes of the anonymous memory that it shares: proc(5), maps."""
+def shared_memory(pid: int) -> list[tuple[int, int]]:
+    """What it has mapped of the pages of all workers, from where to where: proc(5), maps."""
     lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
-    return {line.split()[4] for line in lines if "/dev/zero" in line}
+    found = []
+    for line in lines:
+        if "aiofastsocket-work" in line:
+            begin, end = (int(number, 16) for number in line.split()[0].split("-"))
+            offset = int(line.split()[2], 16)
+            found.append((offset, offset + end - begin))
+    return found
 
 
 def test_a_workers_pulse_is_nobody_elses_to_write(service: Service) -> None:
@@ -120,11 +127,16 @@ def test_a_workers_pulse_is_nobody_elses_to_write(service: Service) -> None:
             os.kill(victim, signal.SIGKILL)
             until(partial(is_gone, service, victim), "the supervisor noticed")
             until(lambda: service.settled(3), "it was replaced")
-        pages = shared_memory(service.pid)
-        assert len(pages) == 3
-        assert {frozenset(shared_memory(pid)) for pid in service.workers()} == {
-            frozenset({page}) for page in pages
-        }
+        ((_, end),) = shared_memory(service.pid)
+        own = [shared_memory(pid) for pid in service.workers()]
+        assert [len(pages) for pages in own] == [1, 1, 1]
+        assert len({begin for ((begin, _),) in own}) == 3
+        for ((first, last),) in own:
+            assert 0 < first < last <= end
+            assert last - first == resource.getpagesize()
+        for pid in service.workers():  # and no descriptor, by which it could map more
+            links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
+            assert not [link for link in links if "aiofastsocket-work" in link]
 
 
 def test_dying_with_the_lock(service: Service) -> None:

@@ -95,7 +95,7 @@ def test_siblings_help_and_the_log_says_whom(serve: Serve) -> None:
     assert set(load.statuses) == {200}
     assert quantile(load.told, 0.99) < 0.1
     service.wait_log(
-        f"worker {late} (slot {service.slot_of(late).slot}) was late: others have taken"
+        f"worker {late} (slot {service.slot_of(late).slot}) was late: other workers took"
     )
     assert service.slot_of(late).helped >= 1
 

@@ -209,6 +209,7 @@ def test_exec_and_stats(server: tuple[int, int], tmp_path: Path) -> None:
         "open",
         "busy",
         "late",
+        *("wait", "p50", "wait", "p99"),
     ]
     assert len(text) == 6
     assert text[-1].startswith("  2 slots not used yet; 0 accepted without a slot; 0 waiting")

@@ -60,6 +60,8 @@ class HttpConfig:
             raise UsageError(f"--root-path {self.root_path!r}: begin it with /")
         if self.health_path is not None and not self.health_path.startswith("/"):
             raise UsageError(f"--health-path {self.health_path!r}: begin it with /")
+        if self.health_path is not None and not self.health_path.isascii():
+            raise UsageError(f"--health-path {self.health_path!r}: write it as clients do, with %")
         if self.access_log_format not in (None, "json"):
             try:
                 parsed(self.access_log_format)

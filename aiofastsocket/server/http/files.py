@@ -45,7 +45,7 @@ async def _send(request: Exchange, file: BinaryIO, offset: int, size: int) -> No
         try:
             sent = await request.service.loop.sendfile(transport, file, offset, count)
         except OSError as error:
-            request.lose()
+            request.lose(max(0, file.tell() - offset))
             transport.abort()
             raise ClientDisconnected(f"the client is gone: {error}") from error
         if sent < count:

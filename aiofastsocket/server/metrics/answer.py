@@ -23,7 +23,10 @@ class Answer:
         status, kind, body = 404, "text/plain; charset=utf-8", b"metrics are at /metrics\n"
         if scope["path"] == "/metrics":
             accept = b",".join(value for name, value in scope["headers"] if name == b"accept")
-            encode, kind = choose_encoder(accept.decode("latin-1"))
+            try:
+                encode, kind = choose_encoder(accept.decode("latin-1"))
+            except (ValueError, TypeError):  # a version that is none
+                encode, kind = choose_encoder("")
             status, body = 200, encode(self._registry)
         await send(
             {

@@ -113,10 +113,13 @@ def _connections(counted: Counted, look: Look) -> Iterator[Metric]:
 
 
 def _queues(look: Look) -> Iterator[Metric]:
+    waits = sum((waits for _, _, waits in look.slots), Histogram())
+    text = "Time from a connection's first bytes until the server took them."
+    yield _histogram("queue_seconds", text, waits)
     queues: dict[int, Queue] = {}
     try:
         queues = listen_queues()
-    except OSError:  # a sandbox: then nobody knows
+    except OSError:  # a sandbox: then nobody knows how long they are
         return
     length = GaugeMetricFamily(
         "aiofastsocket_queue_length",
@@ -133,9 +136,6 @@ def _queues(look: Look) -> Iterator[Metric]:
                 limit.add_metric([address, str(slot.slot)], queue.limit)
     yield length
     yield limit
-    waits = sum((waits for _, _, waits in look.slots), Histogram())
-    text = "Time from a connection's first bytes until the server took them."
-    yield _histogram("queue_seconds", text, waits)
 
 
 def _requests(counted: Counted) -> Iterator[Metric]:

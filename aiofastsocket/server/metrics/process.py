@@ -73,8 +73,10 @@ class MetricsProcess:
         if pid:
             self.pid, self.due = 0, time.monotonic() + RETRY_SECONDS
             code = os.waitstatus_to_exitcode(status)
-            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-            logger.warning("the metrics process %s: replaced", how)
+            how = (
+                f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+            )
+            logger.warning("the metrics process %s: another is started", how)
 
     def reopen(self) -> None:
         """The log files: they have been renamed."""
@@ -96,12 +98,11 @@ class MetricsProcess:
             os.close(fd)
         for child in workers:
             child.close()
-        signal.signal(signal.SIGTERM, signal.SIG_DFL)
-        # A terminal's are for the supervisor.
-        for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
+        # It ends with the supervisor, which a signal to all of a group is for.
+        for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
-        drop(self._config, supervisor)
+        drop(self._config, supervisor, signal.SIGKILL)
         tables = [_only_read(listener) for listener in self._listeners]
         self._pages.read_only()
         loop = asyncio.new_event_loop()
@@ -120,8 +121,7 @@ def _only_read(listener: Listener) -> Readable:
     """Its table, of which nothing can be written, and without its descriptors."""
     table = listener.table
     with suppress(OSError):  # where a sandbox refuses what that needs: as it is
-        view = TableView(table.page_fd())
-        table.close()
-        listener.sock.close()
+        view = TableView.at(f"/proc/self/fd/{table.page_fd()}")
+        listener.let_go()
         return view
     return table

@@ -399,12 +399,10 @@ void fs_worker_pool(struct fs_worker_page *page, uint64_t since);
 
 /* ---- memory shared with forks ---------------------------------------------------------------- */
 
-/* Zeros. */
-int fs_shared_map(void **out, size_t size);
+/* Zeros, or what `fd` has (-1: no file). */
+int fs_shared_map(void **out, size_t size, int fd, bool writable);
 /* In a fork: unmap all but `length` bytes from `from` on, both whole pages. (0, 0: all of it.) */
 int fs_shared_keep(void *at, size_t size, size_t from, size_t length);
-/* In a fork: it only reads. */
-int fs_shared_read_only(void *at, size_t size);
 
 /* ---- the channel --------------------------------------------------------------------------- */
 
