@@ -63,8 +63,8 @@ WITH_SANITIZERS = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-
 test-sanitized: $(SANITIZED)/installed
 	$(WITH_SANITIZERS) $(SANITIZED)/bin/pytest tests/loops $(PYTEST_ARGS) \
 	  --deselect tests/loops/test_the_rest.py::test_fork_beside_a_running_loop
-	$(WITH_SANITIZERS) $(SANITIZED)/bin/pytest -k "uvloop or test_logs" \
-	  $(addprefix tests/integration/test_,crash.py reload.py even.py hostile_worker.py proxy_protocol.py logs.py)
+	$(WITH_SANITIZERS) $(SANITIZED)/bin/pytest -k uvloop \
+	  $(addprefix tests/integration/test_,crash.py reload.py even.py hostile_worker.py proxy_protocol.py)
 	$(WITH_SANITIZERS) $(SANITIZED)/bin/pytest -k "(uvloop and not memory) or exchange or corpus" \
 	  $(addprefix tests/asgi/test_,exchange.py corpus.py http.py responses.py websocket.py wsgi.py faults.py limits.py tls.py tls_certificates.py)
 
@@ -89,7 +89,7 @@ test-programs: $(VENV)/installed $(VENV)/tools
 
 # HTTP once more, every service over TLS.
 test-over-tls: $(VENV)/installed $(VENV)/tools packages
-	TEST_OVER_TLS=1 $(BIN)/pytest tests/asgi -k "not uvicorn and not test_tls" $(PYTEST_ARGS)
+	TEST_OVER_TLS=1 $(BIN)/pytest tests/asgi -k "not asyncio and not uvicorn and not test_tls" $(PYTEST_ARGS)
 
 # A wheel for every CPython, machine and libc, and the sdist, into dist/: some four minutes.
 WHEELS = $(VENV)-wheels

@@ -20,6 +20,13 @@ from aiofastsocket.proc import children
 
 pytestmark = [pytest.mark.programs, pytest.mark.timeout(900)]
 
+
+@pytest.fixture
+def loop() -> str:
+    """One of them: minutes each, and what is soaked is below both."""
+    return "uvloop"
+
+
 Serve = Callable[..., Service]
 
 CONNECTIONS = int(os.environ.get("SOAK_CONNECTIONS", "20000"))
