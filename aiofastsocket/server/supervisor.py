@@ -130,6 +130,7 @@ class Supervisor:
                 with suppress(ProcessLookupError, ChildProcessError):
                     os.kill(pid, signal.SIGKILL)
                     os.waitpid(pid, 0)
+            self._pages.close()
             signal.set_wakeup_fd(-1)
             for number in ACTED_ON:  # what is left is cleaning up, and that is not interrupted
                 signal.signal(number, signal.SIG_IGN)

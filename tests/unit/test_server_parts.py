@@ -115,6 +115,7 @@ def test_a_worker_that_ended_when_it_was_ready_is_not_sent_a_signal() -> None:
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     supervisor._reap()
     assert supervisor._workers == {}
+    supervisor._pages.close()
     os.close(held)
 
 
