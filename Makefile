@@ -66,7 +66,7 @@ test-sanitized: $(SANITIZED)/installed
 	$(WITH_SANITIZERS) $(SANITIZED)/bin/pytest -k uvloop \
 	  $(addprefix tests/integration/test_,crash.py reload.py even.py hostile_worker.py proxy_protocol.py)
 	$(WITH_SANITIZERS) $(SANITIZED)/bin/pytest -k "(uvloop and not memory) or exchange or corpus" \
-	  $(addprefix tests/asgi/test_,exchange.py corpus.py http.py responses.py websocket.py wsgi.py faults.py limits.py tls.py tls_certificates.py)
+	  $(addprefix tests/asgi/test_,exchange.py corpus.py http.py responses.py websocket.py wsgi.py faults.py tls.py)
 
 $(SANITIZED)/installed: $(VENV)/installed
 	@$(MAKE) --no-print-directory VENV=$(SANITIZED) $(SANITIZED)/tools
