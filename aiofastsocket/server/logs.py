@@ -79,8 +79,9 @@ class Files:
             raise SetupError(f"{option} {path}: {error.strerror}") from None
 
 
-def reopen() -> bool:
-    """Files that have been renamed are made anew, and that is told; whether there are any."""
+def reopen(*, tells: bool = False) -> bool:
+    """Files that have been renamed are made anew; whether there are any. tells: say so, which one
+    of the processes does; all of them say what cannot be."""
     files = [one for one in (_standard_error, _standard_output) if isinstance(one, FileLines)]
     logger = logging.getLogger("aiofastsocket")
     for one in files:
@@ -89,7 +90,8 @@ def reopen() -> bool:
         except OSError as error:
             logger.error("log file %s cannot be opened again: %s", one.path, error.strerror)
         else:
-            logger.info("log file %s is opened again", one.path)
+            level = logging.INFO if tells else logging.DEBUG
+            logger.log(level, "log file %s is opened again", one.path)
     return bool(files)
 
 

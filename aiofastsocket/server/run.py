@@ -136,7 +136,7 @@ def _metrics(
     process = _metrics_process()  # before anybody forks: what dropped root may not read the package
     sock = stack.enter_context(listening_alone(bind, channel))
     where = address_text(sock)
-    logger.info("metrics are at %s, /metrics", where if bind.path else f"http://{where}")
+    logger.info("metrics are at %s/metrics", f"{where} under " if bind.path else f"http://{where}")
     return partial(process, config, sock.fileno(), channel.backend, listeners)
 
 

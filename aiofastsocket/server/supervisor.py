@@ -471,7 +471,7 @@ class Supervisor:
 
     def _reopen(self) -> bool:
         """The log files, in all processes; whether there are any."""
-        if not reopen():
+        if not reopen(tells=True):
             return False
         for child in self._workers.values():
             child.tell(REOPEN)
