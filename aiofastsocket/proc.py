@@ -88,3 +88,12 @@ def holder_of(inode: int) -> int | None:
             if inode in sockets(pid):
                 return pid
     return None
+
+
+def resident_bytes(pid: int) -> int:
+    """Memory of a process, proc(5) statm; 0: it is gone."""
+    try:
+        with open(f"/proc/{pid}/statm") as file:
+            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
+    except (OSError, IndexError, ValueError):
+        return 0

@@ -27,6 +27,11 @@ def forked(what: str, run: Callable[[], int]) -> int:
     return pid
 
 
+def how_it_ended(code: int) -> str:
+    """A process, by its exit code as os.waitstatus_to_exitcode has it."""
+    return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+
+
 def _run(what: str, run: Callable[[], int]) -> None:
     code = 1
     try:

@@ -17,7 +17,7 @@ from types import ModuleType
 
 from ..errors import UsageError
 from .config import Config
-from .forked import forked
+from .forked import forked, how_it_ended
 from .privileges import drop
 
 logger = logging.getLogger("aiofastsocket")
@@ -105,8 +105,7 @@ def ended(name: str, status: int) -> None:
     """Say it if a child that called a hook has not ended by itself."""
     code = os.waitstatus_to_exitcode(status)
     if code:
-        how = f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-        logger.error("the process of the hook %s %s", name, how)
+        logger.error("the process of the hook %s: %s", name, how_it_ended(code))
 
 
 def starting(config: Config, let_go: Callable[[], object]) -> None:

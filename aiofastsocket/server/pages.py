@@ -87,9 +87,8 @@ class Pages:
         self._size = self._head + most * self._each
         self._most = most
         memory = _file(self._size)
-        self._readable = (
-            -1
-        )  # by which it is mapped to be read; -1: a sandbox refuses what that needs
+        # By which it is mapped to be read; -1: a sandbox refuses what that needs.
+        self._readable = -1
         try:
             self._map(memory, writable=True)
             if memory >= 0:
@@ -240,12 +239,3 @@ def _sum(known: int, more: int) -> int:
 def _whole(size: int) -> int:
     """In whole pages of the kernel's."""
     return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE
-
-
-def resident_bytes(pid: int) -> int:
-    """Memory of a process, proc(5) statm; 0: it is gone."""
-    try:
-        with open(f"/proc/{pid}/statm") as file:
-            return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")
-    except (OSError, IndexError, ValueError):
-        return 0

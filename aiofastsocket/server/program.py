@@ -36,7 +36,7 @@ class Program(Protocol):
         """A trusted proxy did not say whose its connection is, and was cut off. client: it."""
 
     def tell_unhealthy(self) -> None:
-        """The service stops soon: whoever asks for its health is told so. It may come before
+        """The service stops soon: requests for its health are answered so. It may come before
         `startup`."""
 
     def drain(self, window: float) -> None:

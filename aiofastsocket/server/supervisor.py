@@ -21,6 +21,7 @@ from ..table.table import ListenTable
 from . import hooks, systemd, worn
 from .bind import Listener
 from .child import Child, State, fork
+from .forked import how_it_ended
 from .late import Late
 from .logs import reopen
 from .looks import FOREVER, Look
@@ -606,7 +607,7 @@ class Supervisor:
             self._shut_down()
         elif child.ready:
             self._pages.count(Told.CRASHES)
-            how = f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
+            how = how_it_ended(code)
             logger.warning("worker %d (slot %d) %s: replaced", child.pid, child.slot, how)
         else:
             self._failed_start(child.slot, child.generation, *child.complaint(code))

@@ -2,10 +2,11 @@
 
 import time
 
+from ..proc import resident_bytes
 from .child import Child
 from .config import Config
 from .looks import FOREVER
-from .pages import Told, resident_bytes
+from .pages import Told
 
 LOOK_SECONDS = 2.0
 YOUNG_SECONDS = 10.0  # so long a worker is not looked at: one that is born too large is not better

@@ -1,4 +1,5 @@
-"""`--hooks`: who calls which function, when, as whom; and that its errors end nothing."""
+"""`--hooks`: each function is called when it should be, in the right process and by the right user;
+its errors end nothing."""
 
 import gzip
 import os
@@ -110,7 +111,7 @@ def test_what_is_told_of_them(serve: Serve, tmp_path: Path) -> None:
     service = serve(
         "web:app", "--workers", "1", "--hooks", "odd", env={"PYTHONPATH": str(tmp_path)}
     )
-    assert "the process of the hook on_starting was killed by SIGABRT" in service.log()
+    assert "the process of the hook on_starting: killed by SIGABRT" in service.log()
     assert "the hook post_fork is a coroutine function: write def" in service.log()
 
 

@@ -197,7 +197,7 @@ def test_files_are_opened_again(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_nobody_has_root_write_elsewhere(serve: Serve, tmp_path: Path) -> None:
-    """Who has the folder may put links there: they are followed with that user's rights."""
+    """The folder's user may put links there: they are followed with that user's rights."""
     folder, secret = tmp_path / "logs", tmp_path / "secret"
     folder.mkdir()
     opened_to_all(tmp_path)

@@ -6,7 +6,6 @@ import os
 import signal
 import socket
 import subprocess
-import threading
 import urllib.error
 import urllib.request
 from collections.abc import Callable
@@ -15,8 +14,9 @@ from pathlib import Path
 
 import pytest
 from support.by_hand import Client, get
-from support.client import connect, receive_all
+from support.client import Load, connect, receive_all
 from support.metrics import Metrics, scrape
+from support.programs import free_port
 from support.service import APP, ORDINARY, Service, one_line, run, stand_still, until
 
 Serve = Callable[..., Service]
@@ -26,12 +26,6 @@ Serve = Callable[..., Service]
 def loop() -> str:
     """One of them: it is not the loops' business."""
     return "uvloop"
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def owners(service: Service) -> list[int]:
@@ -56,32 +50,22 @@ def short(service: Service, path: str) -> None:
         assert receive_all(sock).startswith(b"HTTP/1.1 ")
 
 
-class Sent:
+class Sent(Load):
     """A load that counts what it has sent, and has answered."""
 
     def __init__(self, service: Service) -> None:
-        self.connections = self.requests = self.not_found = 0
-        self.failed = 0
-        self._service = service
-        self._end = threading.Event()
-        self._lock = threading.Lock()
-        self._threads = [threading.Thread(target=self._run) for _ in range(4)]
+        super().__init__(service.address, threads=4)
+        self.connections = self.requests = self.not_found = self.failed = 0
 
     def __enter__(self) -> "Sent":
-        for thread in self._threads:
-            thread.start()
+        super().__enter__()
         return self
-
-    def __exit__(self, *_: object) -> None:
-        self._end.set()
-        for thread in self._threads:
-            thread.join()
 
     def _run(self) -> None:
         while not self._end.is_set():
             requests = missing = failed = 0
             try:
-                with Client(self._service.address) as client:
+                with Client(self._address) as client:
                     for path in ("/hello", "/status?404", "/hello"):
                         client.send(get(path, *(("Connection: close",) if requests == 2 else ())))
                         answer = client.answer()
@@ -193,7 +177,7 @@ def test_the_process_is_replaced_and_counters_go_on(serve: Serve) -> None:
     until(lambda: settled(service, 2), "the old ones are gone")
     first = teller(service)
     os.kill(first, signal.SIGKILL)
-    service.wait_log("the metrics process was killed by SIGKILL: another is started")
+    service.wait_log("metrics process killed by SIGKILL: another is started")
 
     def again() -> bool:
         with suppress(OSError):

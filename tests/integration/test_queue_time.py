@@ -4,7 +4,6 @@ metrics and the log, and what may be done about it."""
 import json
 import os
 import signal
-import socket
 import subprocess
 import sys
 import time
@@ -16,6 +15,7 @@ import pytest
 from support.by_hand import Client, ask, get, scope_of
 from support.client import connect, receive_all
 from support.metrics import Steady, quantile, scrape
+from support.programs import free_port
 from support.service import COMMAND, Service, stand_still, until
 
 from aiofastsocket import tables_of
@@ -24,12 +24,6 @@ from aiofastsocket.table.histogram import Histogram
 
 Serve = Callable[..., Service]
 STOPPED = 0.3  # seconds
-
-
-def free_port() -> int:
-    with socket.socket() as sock:
-        sock.bind(("127.0.0.1", 0))
-        return int(sock.getsockname()[1])
 
 
 def waits_of(pid: int) -> Histogram:

@@ -13,9 +13,10 @@ from prometheus_client.registry import Collector
 
 from ..._native import lib
 from ...kernel import Queue, listen_queues, netstat
+from ...proc import resident_bytes
 from ...table.histogram import ENDS, Histogram
 from ...table.view import Readable, SlotInfo
-from ..pages import Counted, Pages, Told, resident_bytes
+from ..pages import Counted, Pages, Told
 
 SOURCES = ("own", "stolen", "orphan", "global")
 CLASSES = ("none", "1xx", "2xx", "3xx", "4xx", "5xx")

@@ -22,7 +22,7 @@ from ...table.view import Readable, TableView
 from ..bind import Listener
 from ..child import Child
 from ..config import Config
-from ..forked import forked
+from ..forked import forked, how_it_ended
 from ..http.config import HttpConfig
 from ..http.service import Service as HttpService
 from ..logs import reopen
@@ -72,11 +72,8 @@ class MetricsProcess:
         pid, status = os.waitpid(self.pid, os.WNOHANG)
         if pid:
             self.pid, self.due = 0, time.monotonic() + RETRY_SECONDS
-            code = os.waitstatus_to_exitcode(status)
-            how = (
-                f"was killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
-            )
-            logger.warning("the metrics process %s: another is started", how)
+            how = how_it_ended(os.waitstatus_to_exitcode(status))
+            logger.warning("metrics process %s: another is started", how)
 
     def reopen(self) -> None:
         """The log files: they have been renamed."""
