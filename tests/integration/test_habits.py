@@ -5,6 +5,7 @@ import grp
 import os
 import pwd
 import re
+import shlex
 import socket
 import subprocess
 import sys
@@ -118,7 +119,7 @@ def test_each_option_of_the_others_is_known() -> None:
 @pytest.mark.programs  # a service a line: `make test-programs`
 @pytest.mark.parametrize("line", LINES, ids=[line[0] for line in LINES])
 def test_a_line_of_the_page(line: tuple[str, str], folder: Path) -> None:
-    theirs, here = line[0].split(), line[1]
+    theirs, here = shlex.split(line[0]), line[1]
     parsed = Config().parser().parse_args(theirs)
     assert vars(parsed)["args"] or parsed.wsgi_app
     if not here.startswith("`"):
@@ -129,18 +130,21 @@ def test_a_line_of_the_page(line: tuple[str, str], folder: Path) -> None:
     user, group = pwd.getpwuid(os.getuid()).pw_name, grp.getgrgid(os.getgid()).gr_name
     ours = ours.replace("nobody", user).replace("nogroup", group)
     if line[0] != here.strip("`"):
-        flags = [word for word in ours.split() if word[0] == "-" and word not in theirs]
+        flags = [word for word in shlex.split(ours) if word[0] == "-" and word not in theirs]
         one_line(run("serve", *theirs, cwd=folder), 2, "--factory" if "()" in here else "", *flags)
     # As the shell has it, but that the shell is not there any more.
     shell = prefix.replace(";", "; exec") if ";" in prefix else f"exec {prefix}"
     service = Service(
-        *ours.split(),
+        *shlex.split(ours),
         *("-b", "unix:it.sock", "--app-dir", str(folder))[: 2 if "--app-dir" in ours else 4],
         cwd=folder,
         wait=False,
         wrapper=("sh", "-c", f'{shell} "$@"', "sh") if prefix else (),
     )
     try:
+        if "--check-config" in theirs:
+            assert service.process.wait(30) == 0
+            return
         until(lambda: listens(folder / "it.sock"), "it listens")
         scheme = "https" if "ssl" in ours else "http"
         assert get(folder / "it.sock", scheme).text in ("wsgi", "http")
