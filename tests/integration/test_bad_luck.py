@@ -18,7 +18,7 @@ from pathlib import Path
 
 import pytest
 import websockets.sync.client
-from support.client import HTTP, Load, ask, connect, outcome, receive_all
+from support.client import HTTP, Load, ask, connect, free_port, outcome, receive_all
 from support.service import (
     APP,
     COMMAND,
@@ -41,13 +41,6 @@ ON_ONE_LOOP = pytest.mark.parametrize("loop", ["uvloop"], indirect=True)
 
 HELLO = b"GET /hello HTTP/1.0\r\n\r\n", HTTP[1]
 CLOSED = 'exec 0<&- 1>&- 2>&-; exec "$@"'
-
-
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind(("127.0.0.1", 0))
-        port: int = probe.getsockname()[1]
-        return port
 
 
 def standard_streams(pid: int) -> set[str]:

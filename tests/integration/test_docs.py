@@ -12,7 +12,7 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.client import ask
+from support.client import ask, free_port
 from support.service import session_members, until
 
 from aiofastsocket import SlotInfo, tables_of
@@ -22,12 +22,6 @@ EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
 # In the order of the page: how many processes serve.
 SERVERS = {0: 1, 1: 1, 2: 1, 3: 4, 4: 4, 5: 4, 7: 2}
 WORKER, STATISTICS = 6, 8
-
-
-def free_port() -> int:
-    with socket.create_server(("127.0.0.1", 0)) as sock:
-        port: int = sock.getsockname()[1]
-        return port
 
 
 @contextmanager

@@ -13,7 +13,7 @@ from pathlib import Path
 
 import pytest
 from support.by_hand import ask, get
-from support.service import APP, Service, one_line, run, until
+from support.service import APP, Service, let_everybody_in, one_line, run, until
 
 Serve = Callable[..., Service]
 PAGE = Path(__file__).parents[2] / "docs" / "operations.md"
@@ -45,10 +45,7 @@ def env(tmp_path: Path) -> dict[str, str]:
     log = tmp_path / "log"
     log.touch()
     log.chmod(0o666)
-    tmp_path.chmod(0o755)
-    for path in tmp_path.parents:  # another user may enter
-        if path.stat().st_uid == os.getuid() and path != Path("/"):
-            path.chmod(path.stat().st_mode | 0o011)
+    let_everybody_in(tmp_path)
     (tmp_path / "myhooks.py").write_text(HOOKS.format(log=str(log)))
     return {"PYTHONPATH": str(tmp_path)}
 

@@ -15,9 +15,8 @@ from typing import Any
 import pytest
 from support.by_hand import Client, get
 from support.certificates import certificate
-from support.client import connect, receive_all
+from support.client import connect, free_port, receive_all
 from support.metrics import scrape
-from support.programs import free_port
 from support.service import Service, until
 
 Serve = Callable[..., Service]

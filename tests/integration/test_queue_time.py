@@ -13,9 +13,8 @@ from typing import Any
 
 import pytest
 from support.by_hand import Client, ask, get, scope_of
-from support.client import connect, receive_all
+from support.client import connect, free_port, receive_all
 from support.metrics import Steady, quantile, scrape
-from support.programs import free_port
 from support.service import COMMAND, Service, stand_still, until
 
 from aiofastsocket import tables_of

@@ -14,9 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.client import OnCore, ask
-from support.programs import free_port
-from support.service import COMMAND, Service, run, until
+from support.client import OnCore, ask, free_port
+from support.service import COMMAND, Service, let_everybody_in, run, until
 from support.workers import fork
 
 from aiofastsocket import SlotInfo
@@ -406,8 +405,7 @@ def test_exec_says_what_cannot_be_helped(tmp_path: Path) -> None:
         with pytest.raises(SetupError, match="has file capabilities: ld"):
             check_program(str(tmp_path / "dynamic"))
 
-    for folder in [tmp_path, *tmp_path.parents[:2]]:
-        folder.chmod(0o755)
+    let_everybody_in(tmp_path)
     assert os.waitpid(fork(as_nobody), 0)[1] == 0
     for arguments, said in (
         ([], "which program?"),

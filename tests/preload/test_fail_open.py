@@ -6,6 +6,7 @@ from pathlib import Path
 
 import pytest
 from support.sandbox import refusing
+from support.service import let_everybody_in
 
 from aiofastsocket.preload import preload_path
 
@@ -108,8 +109,7 @@ def test_forbidden_device(programs: Path) -> None:
         ' && exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"'
     )
     assert os.geteuid() == 0, "needs root"
-    for folder in [programs, *programs.parents[:2]]:
-        folder.chmod(0o755)
+    let_everybody_in(programs)
     plain = run(command, preload="")
     namespace = ["unshare", "--mount", "sh", "-c", inside, "sh", "env"]
     from aiofastsocket.preload import preload_path
@@ -182,8 +182,7 @@ def test_a_process_that_has_gained_privileges(programs: Path, tmp_path: Path) ->
     library.chmod(0o755)
     secret = tmp_path / "secret"
     secret.mkdir(0o700)
-    for folder in [tmp_path, *tmp_path.parents[:2]]:
-        folder.chmod(0o755)
+    let_everybody_in(tmp_path)
     namespace = """
         mkdir "$1/etc" && cp -a /etc/. "$1/etc" && mount --bind "$1/etc" /etc &&
         echo "$1/libfsocket.so" >/etc/ld.so.preload && shift && exec setpriv --reuid 65534 -- "$@"

@@ -4,7 +4,9 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from support.programs import Program, free_port
+from support.client import free_port
+from support.programs import Program
+from support.service import let_everybody_in
 
 Start = Callable[..., Program]
 
@@ -13,8 +15,7 @@ Start = Callable[..., Program]
 def start(tmp_path: Path) -> Iterator[Start]:
     """`start(make, preloaded, **options)`: a server by one of `servers`' functions."""
     started: list[Program] = []
-    for folder in [tmp_path, *tmp_path.parents[:2]]:
-        folder.chmod(0o755)  # workers may have another user
+    let_everybody_in(tmp_path)  # workers may have another user
 
     def begin(make: Callable[..., Program], preloaded: bool, **options: object) -> Program:
         program = make(tmp_path, free_port(), preloaded, **options)

@@ -13,7 +13,7 @@ from functools import partial
 from pathlib import Path
 
 import pytest
-from support.client import HTTP, Load, listen_counters, outcome
+from support.client import HTTP, Load, listen_drops, outcome
 from support.programs import Program, alive
 from support.service import until
 
@@ -49,7 +49,7 @@ def test_every_reset_of_nginx_is_accounted_for(start: Start) -> None:
     kills = 20
     program = start(nginx, True, workers=4)
     until(lambda: len(program.owners()) == 4, "every worker has a slot")
-    counters = listen_counters()
+    dropped = listen_drops(program.address[1])
     before = program.accepted()
     with Load(program.address, kind=HTTP) as load:
         for i in range(kills):
@@ -63,7 +63,7 @@ def test_every_reset_of_nginx_is_accounted_for(start: Start) -> None:
     print("outcomes", load.outcomes, "accepted", accepted)
     assert load.outcomes.keys() <= {"answered", "reset"}, load.outcomes
     assert total <= accepted <= total + kills
-    assert listen_counters() == counters
+    assert listen_drops(program.address[1]) == dropped
     assert program.stop(signal.SIGQUIT) == 0
 
 

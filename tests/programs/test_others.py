@@ -12,8 +12,8 @@ import time
 from pathlib import Path
 
 import pytest
-from support.client import HTTP, Load
-from support.programs import HOST, Program, ab, accepts, alive, free_port, which
+from support.client import HTTP, Load, free_port
+from support.programs import HOST, Program, ab, accepts, alive, which
 from support.service import until
 
 from . import others

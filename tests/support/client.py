@@ -1,17 +1,22 @@
 """Clients: one short connection, many of them, and what became of each."""
 
+import itertools
 import os
 import re
 import socket
+import subprocess
 import threading
 import time
 from collections import Counter
+from contextlib import suppress
 
 from .over_tls import secured
 
 Address = tuple[str, int]
 
 TIMEOUT = float(os.environ.get("TEST_WAIT_SECONDS", "20"))
+
+_ports = itertools.count()
 
 
 def connect(address: Address | str, seconds: float = TIMEOUT) -> socket.socket:
@@ -121,9 +126,24 @@ class OnCore:
         os.sched_setaffinity(0, self._before)
 
 
-def listen_counters() -> dict[str, int]:
-    """ListenOverflows and ListenDrops of this network namespace, /proc/net/netstat."""
-    with open("/proc/net/netstat") as file:
-        names, values = (line.split() for line in file if line.startswith("TcpExt:"))
-    table = dict(zip(names, values, strict=True))
-    return {name: int(table[name]) for name in ("ListenOverflows", "ListenDrops")}
+def listen_drops(port: int) -> int:
+    """Connections that the kernel dropped at a port's listeners: what ListenDrops counts, but
+    theirs alone (net/ipv4 tcp_listendrop). ss(8), skmem: d.
+    """
+    command = ["ss", "-Hltnm", f"sport = :{port}"]
+    told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
+    drops = re.findall(r"skmem:\(.*,d(\d+)\)", told)
+    assert drops, told
+    return sum(map(int, drops))
+
+
+def free_port() -> int:
+    """A port of 127.0.0.1 without a socket. The kernel gives none of this range out by itself
+    (ip_local_port_range), and each of pytest's processes has its own part.
+    """
+    process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])
+    while True:
+        port = 12000 + process % 8 * 2000 + next(_ports) % 2000
+        with socket.socket() as probe, suppress(OSError):
+            probe.bind(("127.0.0.1", port))
+            return port

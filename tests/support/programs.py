@@ -27,12 +27,6 @@ def which(name: str) -> str:
     return path
 
 
-def free_port() -> int:
-    with socket.socket() as probe:
-        probe.bind((HOST, 0))
-        return int(probe.getsockname()[1])
-
-
 def alive(pid: int) -> bool:
     with suppress(OSError):
         return state_of(pid) not in "ZX"

@@ -62,9 +62,14 @@ def program(text: str) -> str:
     return done.stdout.strip()
 
 
+def stat_of(pid: int) -> list[bytes]:
+    """proc(5), stat, from field 3 on: the name before them may be any bytes."""
+    return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
+
+
 def state_of(pid: int) -> str:
-    """proc(5), stat: running, sleeping, stopped (T), a zombie ..."""
-    return Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0]
+    """Running, sleeping, stopped (T), a zombie ..."""
+    return stat_of(pid)[0].decode()
 
 
 def stand_still(pid: int) -> None:
@@ -73,18 +78,24 @@ def stand_still(pid: int) -> None:
     until(lambda: state_of(pid) == "T", f"{pid} stops")
 
 
+def let_everybody_in(folder: Path) -> None:
+    """Users without rights of their own may use a folder of pytest's, and all of those above it."""
+    for each in (folder, *folder.parents):
+        if each == Path(tempfile.gettempdir()):
+            return
+        each.chmod(0o755)
+
+
 def session_members(session: int) -> list[int]:
     """Processes, zombies not counted, of a session: proc(5) stat, fields 3 and 6."""
     found = []
     for entry in os.listdir("/proc"):
         if entry.isdigit():
             try:
-                state, _, _, sid = (
-                    Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[:4]
-                )
+                state, _, _, sid = stat_of(int(entry))[:4]
             except OSError:
                 continue
-            if int(sid) == session and state not in "ZX":
+            if int(sid) == session and state not in b"ZX":
                 found.append(int(entry))
     return found
 
