@@ -66,6 +66,7 @@ cdef class Service:
     cdef bint turns_away(self, Exchange exchange) except -1
     cdef note(self, Exchange exchange)
     cpdef refused(self, client, int status)
+    cdef void count_malformed(self) noexcept
     cdef void count_websocket(self, bint is_over) noexcept
     cdef run(self, Exchange exchange, context)
 

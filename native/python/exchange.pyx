@@ -94,6 +94,9 @@ cdef class Service:
     cpdef refused(self, client, int status):
         """What came was no request; this is what it was answered."""
 
+    cdef void count_malformed(self) noexcept:
+        """The server itself answers an exchange, because of what its request says."""
+
     cdef void count_websocket(self, bint is_over) noexcept:
         """One was opened, or is over."""
 

@@ -69,6 +69,7 @@ cdef class Front(Service):
         if where:
             exchange.answer(308, ((b"location", where),))
         else:
+            self.count_malformed()
             exchange.answer(400, ())
         return True
 
@@ -121,6 +122,9 @@ cdef class Front(Service):
     cdef void count_refusal(self, int why) noexcept:
         if self.counters is not NULL:
             fs_count(&self.counters.refused[why], 1)
+
+    cdef void count_malformed(self) noexcept:
+        self.count_refusal(FS_REFUSED_MALFORMED)
 
     cdef void count_websocket(self, bint is_over) noexcept:
         if self.counters is not NULL:

@@ -61,6 +61,7 @@ cdef class Handshake(Exchange):
     cdef start(self, context):
         self.keep_alive = False
         if self.refusal:
+            self.service.count_malformed()
             self.refuse(self.refusal)
         else:
             Exchange.start(self, context)

@@ -245,6 +245,23 @@ def test_what_was_refused_and_how_much_went_by(serve: Serve) -> None:
     assert told["sent_bytes_total"] >= size
 
 
+def test_handshakes_that_the_server_refuses(serve: Serve) -> None:
+    port = free_port()
+    service = serve("web:app", "--workers", "1", "--metrics", str(port))
+    upgrade = ("Connection: upgrade", "Upgrade: websocket")
+    key = "Sec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ=="
+    for fields, status in (
+        ((*upgrade, "Sec-WebSocket-Version: 13"), 400),
+        ((*upgrade, key, "Sec-WebSocket-Version: 12"), 426),
+    ):
+        with Client(service.address) as client:
+            client.send(get("/ws", *fields))
+            assert client.answer().status == status
+    told = scrape(port)
+    assert told['requests_refused_total{reason="malformed"}'] == 2
+    assert told['requests_total{code="4xx"}'] == 2
+
+
 def test_a_client_that_leaves_and_a_websocket(serve: Serve, tmp_path: Path) -> None:
     port = free_port()
     service = serve("web:app", "--workers", "1", "--metrics", str(port), "--no-access-log")
