@@ -46,7 +46,7 @@ class Text:
         if self.commas and isinstance(value, list | tuple):
             value = ",".join(map(str, value))
         if not isinstance(value, str):
-            raise _wrong(what, value, "text")
+            raise _wrong(what, value, "text, in quotes")
         return value
 
 
@@ -128,7 +128,7 @@ class Switch:
 
     def convert(self, what: str, value: Any) -> bool:
         if value not in (True, False, "yes", "no"):  # 1 and 0 are equal to these
-            raise _wrong(what, value, "yes or no, True or False from Python")
+            raise _wrong(what, value, "true or false")
         return bool(value) and value != "no"
 
 

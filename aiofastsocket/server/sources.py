@@ -60,7 +60,7 @@ def environment() -> Source:
         elif name in names and not (text == "" and isinstance(names[name].kind, Each)):
             values[names[name].name] = _from_text(names[name], text)
         elif name not in names:
-            raise UsageError(f"${name} is no option's{_nearest(name, names, '$')}")
+            raise UsageError(f"${name} is not an option's variable{_nearest(name, names, '$')}")
     return Source(values, lambda option: f"${PREFIX}{option.name.upper()}", "environment")
 
 
@@ -100,12 +100,12 @@ def file(path: str | None) -> Source:
         except OSError as error:
             raise SetupError(f"--config {name}: {error.strerror}") from None
         except ValueError as error:  # of TOML, or of UTF-8
-            raise UsageError(f"{name} is no TOML: {error}") from None
+            raise UsageError(f"{name} is not valid TOML: {error}") from None
         if Path(name).name == "pyproject.toml":
             for table in ("tool", TABLE):
                 said = said.get(table, {})
                 if not isinstance(said, dict):
-                    raise UsageError(f"{name}: [tool.{TABLE}] is no table")
+                    raise UsageError(f"{name}: [tool.{TABLE}] is not a table")
         if said or path is not None:
             return _said_in(name, said)
     return Source({}, lambda option: option.name, "")
@@ -117,13 +117,15 @@ def _said_in(path: str, said: Mapping[str, Any]) -> Source:
     names["target"] = "target"
     values = {}
     for key, value in said.items():
+        if isinstance(value, dict) and key not in names:
+            raise UsageError(f"{path}: [{key}] is a table; options stand at the top, without one")
         name = names.get(key.replace("-", "_"))
         if name in BY_NAME and BY_NAME[name].start:
             raise UsageError(f"{path}: {key} is for the command line and the environment alone")
         if name is None:
-            raise UsageError(f"{path}: {key} is no option{_nearest(key, names)}")
+            raise UsageError(f"{path}: {key} is not an option{_nearest(key, names)}")
         if name in values:
-            raise UsageError(f"{path}: {key} stands there twice")
+            raise UsageError(f"{path}: {key} is given twice")
         values[name] = value
     return Source(values, lambda option: f"{path}: {option.name}", path)
 
@@ -206,7 +208,7 @@ def gather(*sources: Source) -> Gathered:
             values[name] = option.kind.convert(source.named(option), value)
             origins[name] = source.origin
     if target is not None and not isinstance(target, str):
-        raise UsageError(f"target {target!r} is no text: write it as module:attribute")
+        raise UsageError(f"target {target!r} is not text: write it as module:attribute")
     for option in OPTIONS:
         values.setdefault(option.name, option.default)
     return Gathered(target, values, origins)

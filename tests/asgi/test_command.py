@@ -308,7 +308,7 @@ def test_none_from_python_is_not_given() -> None:
         ({"timeout_keep_alive": "soon"}, "--timeout-keep-alive soon: use more than 0 seconds"),
         ({"user": "a\0b"}, "another type"),
         ({"host": ["a", "b"]}, "--host ['a', 'b'] is of another type: use text"),
-        ({"access_log": "maybe"}, "--access-log maybe: use yes or no"),
+        ({"access_log": "maybe"}, "--access-log maybe: use true or false"),
         ({"headers": ["X"]}, "write it as NAME:VALUE"),
         ({"headers": [5]}, "a pair, name and value"),
         ({"backlog": 2**31}, "--backlog 2147483648: use 1 to 2147483647"),

@@ -122,15 +122,17 @@ def test_what_is_checked(tmp_path: Path) -> None:
 @pytest.mark.parametrize(
     ("text", "code", "says"),
     [
-        ("worker = 2", 2, "c.toml: worker is no option; did you mean workers?"),
+        ("worker = 2", 2, "c.toml: worker is not an option; did you mean workers?"),
         ("check-config = true", 2, "c.toml: check-config is for the command line"),
-        ("xyzzy = 2", 2, "c.toml: xyzzy is no option"),
+        ("xyzzy = 2", 2, "c.toml: xyzzy is not an option"),
         ("workers = 'many'", 2, "c.toml: workers is 'many'"),
         ("backlog = 0", 2, "c.toml: backlog 0: use"),
-        ("target = 7", 2, "target 7 is no text"),
-        ("workers = ", 2, "c.toml is no TOML"),
+        ("[serve]\nworkers = 2", 2, "c.toml: [serve] is a table; options stand at the top"),
+        ("metrics = 9100", 2, "c.toml: metrics 9100: use text, in quotes"),
+        ("target = 7", 2, "target 7 is not text"),
+        ("workers = ", 2, "c.toml is not valid TOML"),
         ('user = "a\\u0000b"', 2, "a value of another kind"),
-        ("reload_dir = []\nreload-dirs = []", 2, "stands there twice"),
+        ("reload_dir = []\nreload-dirs = []", 2, "is given twice"),
         (None, 1, "there is no such file"),
     ],
 )
@@ -143,9 +145,9 @@ def test_bad_files(text: str | None, code: int, says: str, tmp_path: Path) -> No
 @pytest.mark.parametrize(
     ("name", "value", "says"),
     [
-        ("WORKER", "1", "is no option's; did you mean $AIOFASTSOCKET_SERVE_WORKERS?"),
+        ("WORKER", "1", "is not an option's variable; did you mean $AIOFASTSOCKET_SERVE_WORKERS?"),
         ("WORKERS", "some", "$AIOFASTSOCKET_SERVE_WORKERS is 'some'"),
-        ("ACCESS_LOG", "perhaps", "$AIOFASTSOCKET_SERVE_ACCESS_LOG perhaps: use yes or no"),
+        ("ACCESS_LOG", "perhaps", "$AIOFASTSOCKET_SERVE_ACCESS_LOG perhaps: use true or false"),
     ],
 )
 def test_a_bad_environment(name: str, value: str, says: str, tmp_path: Path) -> None:
@@ -156,7 +158,7 @@ def test_a_bad_environment(name: str, value: str, says: str, tmp_path: Path) -> 
 @pytest.mark.parametrize("text", ["tool = 3", "[tool]\naiofastsocket = 'x'"])
 def test_a_pyproject_that_is_none(text: str, tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(text)
-    one_line(run("serve", cwd=tmp_path), 2, "[tool.aiofastsocket] is no table")
+    one_line(run("serve", cwd=tmp_path), 2, "[tool.aiofastsocket] is not a table")
 
 
 def test_an_env_file_from_the_environment(tmp_path: Path) -> None:
