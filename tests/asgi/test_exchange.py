@@ -139,7 +139,7 @@ async def test_they_are_generators_to_who_asks() -> None:
 
 async def test_a_message_is_taken_by_who_awaits_it() -> None:
     """Never awaited, or cancelled before it was there: the next one gets it."""
-    seen = []
+    seen, ready = [], asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         receive()
@@ -149,12 +149,13 @@ async def test_a_message_is_taken_by_who_awaits_it() -> None:
         await asyncio.sleep(0)
         waiting[0].cancel()
         waiting[2].cancel()
+        ready.set()
         seen.append((await waiting[1])["body"])
         await whole(send)
 
     peer = Peer(app)
     await peer.say(POST)
-    await asyncio.sleep(0.01)
+    await ready.wait()
     assert (await peer.say(b"abc")).endswith(b"ok")
     assert seen == [b"abc"]
     await peer.leave()
