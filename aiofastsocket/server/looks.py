@@ -4,14 +4,16 @@ from collections.abc import Callable
 from dataclasses import dataclass
 
 FOREVER = float("inf")
+SOON_SECONDS = 0.1
 
 
 @dataclass
 class Look:
-    """do: called once `seconds` have gone by, and again after as many. FOREVER: never."""
+    """do: called once `seconds` have gone by, and again after as many, or soon if it returns True.
+    FOREVER: never."""
 
     seconds: float
-    do: Callable[[], object]
+    do: Callable[[], bool | None]
     due: float = FOREVER  # time.monotonic
 
     def begin(self, now: float) -> None:
@@ -22,4 +24,5 @@ class Look:
         """If it is due."""
         if now >= self.due:
             self.begin(now)
-            self.do()
+            if self.do():
+                self.due = now + min(SOON_SECONDS, self.seconds)

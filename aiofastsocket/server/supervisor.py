@@ -220,11 +220,12 @@ class Supervisor:
             logger.warning("%s", line)
         return True
 
-    def _replace_stuck(self) -> None:
-        """Workers that hang get a successor; what they are doing is told first."""
+    def _replace_stuck(self) -> bool:
+        """A worker that hangs gets a successor, after its stacks are in the log. True: there may be
+        another; two that write at the same time would mix their lines."""
         limit = self.setup.config.timeout_worker
         if limit is None:
-            return
+            return False
         for child in self._workers.values():
             if child.state is State.SERVING and child.page.busy_seconds() >= limit:
                 child.state, child.stuck = State.LEAVING, True
@@ -234,6 +235,8 @@ class Supervisor:
                     *(child.pid, child.slot, limit),
                 )
                 os.kill(child.pid, SHOW_STACKS)
+                return True
+        return False
 
     def _replace_worn(self) -> None:
         """One after the other: each has its successor first."""
