@@ -14,16 +14,25 @@ from .errors import SetupError
 
 
 class Channel(Handle):
-    """An open channel; a context manager that closes it.
+    """An open channel to the kernel; a context manager that closes it.
 
-    backend: "auto", "device", "reuseport" or "off"; None takes AIOFASTSOCKET_BACKEND.
-    slots: local listeners behind each listening socket (reuseport); None: two a core, at least
-        eight.
-    device: path of the device.
+    Under the reuseport backend listen() makes the socket non-blocking; accept() still blocks if the
+    socket was a blocking one.
 
-    Raises UsageError for an unknown backend, SetupError if the backend asked for cannot be had.
-    Under the reuseport backend listen() makes the socket non-blocking; accept() still blocks if it
-    was a blocking one.
+    Args:
+        backend: "auto", "device", "reuseport" or "off"; None takes AIOFASTSOCKET_BACKEND.
+        slots: local listeners behind each listening socket (reuseport). None: two for each core, at
+            least eight.
+        steer: "auto", "cpu" or "spread".
+        device: path of the device.
+
+    Attributes:
+        backend: the backend in use.
+        why: why it is in use; one line.
+
+    Raises:
+        UsageError: an unknown word, or a wrong number of slots.
+        SetupError: the backend is not available.
     """
 
     def __init__(
@@ -46,7 +55,7 @@ class Channel(Handle):
         out = ffi.new("struct fs_channel **")
         why = ffi.new("char[]", lib.FS_WHY_MAX)
         if lib.fs_channel_open(out, BACKENDS.index(wanted), options, why) < 0:
-            raise SetupError(f"backend {wanted} cannot be had: {text(why)}")
+            raise SetupError(f"backend {wanted} is not available: {text(why)}")
         self._channel = out[0]
         self.backend = BACKENDS[lib.fs_channel_backend(self._channel)]
         self.why = text(why)
@@ -81,7 +90,7 @@ class Channel(Handle):
         check(rc, "spawn_listen", address_text(sock))
 
     def spawn_all_listen(self) -> None:
-        """The same for every listener of this channel, as a forked worker does once."""
+        """Give this process a local listener behind every listener of this channel."""
         check(lib.fs_channel_spawn_all_listen(self._open()), "spawn_all_listen")
 
     def accept(self, sock: bsd.socket, flags: int = bsd.SOCK_CLOEXEC) -> bsd.socket:
@@ -96,7 +105,7 @@ class Channel(Handle):
         check(rc, "shutdown_listen", address_text(sock))
 
     def close_listen(self, sock: bsd.socket) -> None:
-        """close(2): this process's hold on the listener and its local ones."""
+        """close(2) of the listener and its local ones, for this process."""
         about = address_text(sock)
         check(lib.fs_channel_close(self._open(), sock.detach()), "close", about)
 

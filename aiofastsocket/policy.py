@@ -28,7 +28,7 @@ else:
 if _Base is not None:
 
     class FastsocketPolicy(_Base):
-        """asyncio's default policy, whose loops are ours. Arguments: see new_event_loop."""
+        """asyncio's default policy, whose loops are `new_event_loop`'s, with the same arguments."""
 
         def __init__(self, loop: str = "uvloop", **options: Any) -> None:
             super().__init__()
@@ -49,7 +49,7 @@ else:
 
 
 def install(loop: str = "uvloop", **options: Any) -> None:
-    """Set a FastsocketPolicy for this process. Arguments: see new_event_loop.
+    """Set a FastsocketPolicy for this process, with the arguments of `new_event_loop`.
 
     Raises SetupError where asyncio has no policies (Python 3.16).
     """

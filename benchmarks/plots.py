@@ -1,8 +1,9 @@
-"""Results to plots: one SVG a scenario. Run in the `report` environment, which has matplotlib:
+"""Results to plots: one SVG for each scenario, and README's picture. Run in the `report` environment,
+which has matplotlib:
 
     python plots.py FOLDER
 
-Left, what is compared: bars are medians, dots the single measurements. Right, latency.
+Left, the metric that is compared: bars are medians, dots the single measurements. Right, latency.
 """
 
 import json
@@ -69,6 +70,30 @@ def _draw(scenario: Scenario, rows: list[dict[str, Any]], file: Path) -> None:
     plt.close(figure)
 
 
+_PICTURED = ("ours", "peregrine", "h2corn", "granian", "uvicorn", "gunicorn")
+_PICTURE = {"asgi-keep": "a request on a kept connection", "asgi-short": "... on one of its own"}
+
+
+def _picture(results: dict[str, list[dict[str, Any]]], file: Path) -> None:
+    """CPU time of a small ASGI request, ours first, then the peers by what they cost."""
+    figure, axes = plt.subplots(1, 2, figsize=(8, 2.1), layout="constrained")
+    for side, (name, title) in zip(axes, _PICTURE.items(), strict=True):
+        values: dict[str, float] = {}
+        for server in _PICTURED:
+            if own := [row["cpu_us"] for row in results[name] if row["server"] == server]:
+                values["aiofastsocket" if server == "ours" else server] = statistics.median(own)
+        names = sorted(values, key=lambda server: (server != "aiofastsocket", values[server]))
+        colors = [_OURS if server == "aiofastsocket" else _PEER for server in names]
+        bars = side.barh(names, [values[server] for server in names], height=0.7, color=colors)
+        side.bar_label(bars, fmt="%.1f", padding=2)
+        side.invert_yaxis()
+        side.set_xlim(right=1.15 * max(values.values()))
+        side.set_title(f"CPU µs of {title}" if name == "asgi-keep" else title, fontsize=9)
+        side.spines[["top", "right"]].set_visible(False)
+    figure.savefig(file, metadata={"Date": None}, facecolor="white")
+    plt.close(figure)
+
+
 def main() -> None:
     folder = Path(sys.argv[1])
     # Text as text: small files. A fixed salt: the same results make the same file.
@@ -78,6 +103,8 @@ def main() -> None:
     for scenario in SCENARIOS:
         if results.get(scenario.name):
             _draw(scenario, results[scenario.name], folder / f"{scenario.name}.svg")
+    if all(results.get(name) for name in _PICTURE):
+        _picture(results, folder / "readme.svg")
 
 
 if __name__ == "__main__":

@@ -17,15 +17,19 @@ def new_event_loop(
     steer: str = "auto",
     slots: int | None = None,
 ) -> asyncio.AbstractEventLoop:
-    """A new loop whose TCP servers have a local listener in every process that serves them.
+    """A new event loop whose TCP servers have a local listener in every process that serves them.
 
-    loop: "uvloop", or "asyncio" for asyncio.SelectorEventLoop on FastsocketSelector.
-    backend: "auto", "device", "reuseport" or "off"; None takes AIOFASTSOCKET_BACKEND.
-    steer: "auto", "cpu" or "spread". slots: local listeners of each address; None: two a core, at
-        least eight.
+    Without arguments it is a loop factory: `asyncio.Runner(loop_factory=new_event_loop)`.
 
-    Raises UsageError for a wrong name, SetupError if the backend asked for cannot be had.
-    Without arguments it is a loop factory: asyncio.Runner(loop_factory=new_event_loop).
+    Args:
+        loop: "uvloop", or "asyncio" for asyncio.SelectorEventLoop on FastsocketSelector.
+        backend: "auto", "device", "reuseport" or "off"; None takes AIOFASTSOCKET_BACKEND.
+        steer: "auto", "cpu" or "spread".
+        slots: local listeners of each address. None: two for each core, at least eight.
+
+    Raises:
+        UsageError: a wrong word or number.
+        SetupError: the backend is not available.
     """
     options: dict[str, Any] = {"backend": backend, "steer": steer, "slots": slots}
     check_word("loop", loop, LOOPS)
@@ -47,7 +51,7 @@ def run(
     steer: str = "auto",
     slots: int | None = None,
 ) -> T:
-    """As asyncio.run, on a `new_event_loop` with these options."""
+    """Run a coroutine as asyncio.run does, on a `new_event_loop` with these options."""
     try:
         asyncio.get_running_loop()
     except RuntimeError:

@@ -21,13 +21,19 @@ from ..streams import fill_standard_streams
 
 
 def serve(app: Any, **options: Any) -> None:
-    """Serve an application until told to stop.
+    """Serve an application until a signal stops the service.
 
-    app: "module:attribute", or the application itself. options: as on the command line, in
-    Python's spelling: serve(app, port=8000, workers=2); lists are bind=, headers= (pairs) and
-    reload_dirs=; log_config= may be a dict. Call it where the program starts, before threads:
-    workers are forked. Raises SystemExit with the command's exit code, after a line on
-    standard error, if it cannot serve.
+    Call it where the program starts, before it starts threads: workers are forked.
+
+    Args:
+        app: "module:attribute", or the application itself.
+        options: those of the command line, by their long names with `_` for `-`:
+            `serve(app, port=8000, workers=2)`. Options that may be repeated take a list
+            (`bind=`, `reload_dirs=`, and `headers=`, of pairs); `log_config=` may be a dict.
+
+    Raises:
+        SystemExit: the service cannot start; a line on standard error says why. The exit code is
+            the command's.
     """
     from . import arguments, run
 

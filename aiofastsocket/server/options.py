@@ -53,16 +53,19 @@ class Option:
         return f"--{self.written or self.name.replace('_', '-')}"
 
     @property
-    def says(self) -> str:
-        """The help text, with what holds if it is not given."""
+    def holds(self) -> str:
+        """The default, in words; empty if there is none."""
         value = self.default
         if value is None or value == () or self.kind == FLAG:
-            holds = self.unset
-        elif isinstance(value, bool):
-            holds = "yes" if value else "no"
-        else:
-            holds = f"{value:g}" if isinstance(value, float) else str(value)
-        known = [text for text in (self.variable and f"${self.variable}", holds) if text]
+            return self.unset
+        if isinstance(value, bool):
+            return "yes" if value else "no"
+        return f"{value:g}" if isinstance(value, float) else str(value)
+
+    @property
+    def says(self) -> str:
+        """The help text, with the default."""
+        known = [text for text in (self.variable and f"${self.variable}", self.holds) if text]
         return f"{self.help} ({', '.join(known)})" if known else self.help
 
 

@@ -15,10 +15,12 @@ ENDS: tuple[float, ...] = tuple(lib.fs_bucket_end(i) / 1e6 for i in range(lib.FS
 
 @dataclass(frozen=True)
 class Histogram:
-    """counts: how many times were in each bucket (see ENDS). sum: of all of them, seconds."""
+    """Times, counted by buckets."""
 
     counts: Sequence[int] = (0,) * len(ENDS)
+    """Number of times in each bucket; ENDS has where the buckets end."""
     sum: float = 0.0
+    """Sum of all times, in seconds."""
 
     @classmethod
     def read(cls, raw: Any) -> "Histogram":
@@ -31,12 +33,12 @@ class Histogram:
 
     @property
     def count(self) -> int:
-        """How many times there are."""
+        """Number of times."""
         return sum(self.counts)
 
     def quantile(self, q: float) -> float | None:
-        """Seconds that a share `q` (0 to 1) of the times did not exceed, give or take a sixteenth;
-        None: there are no times."""
+        """Seconds that a share `q` (0 to 1) of the times did not exceed, to a sixteenth. None if
+        there are no times."""
         rank, seen = q * self.count, 0
         for bucket, count in enumerate(self.counts):
             seen += count

@@ -74,17 +74,27 @@ def _never() -> int:
 
 
 class LocalListener:
-    """Accepts from `table` for the calling thread, which is to be the only one to use it.
+    """Accepts from a table, for the calling thread alone.
 
-    slot: the caller claims, activates and releases this one. Without it, a free one is claimed
-        while this watches.
-    may_take(source, most): how many of those that wait at a source may be taken now: `most`, 1, or
-        0, which leaves them to the sibling.
-    look_due(): after how many milliseconds to `look` at what was left; -1: nothing was.
-    show: is called with the address of the C part, and with 0 before that ends. It is for the
-        object that counts open connections (fs_part_count).
-    on_close: called when the table is about to be closed while this is watched; may raise. Without
-        it, watching ends and the slot is given up.
+    Used by itself, it accepts from the global listener and from slots without an owner. A selector
+    or a loop calls `watch`: it then claims a slot, and accepts from that one too.
+
+    Args:
+        table: the table.
+        slot: a slot that the caller claims, activates and releases itself. GLOBAL: a free one is
+            claimed while this watches.
+        on_close: called when the table is about to be closed while this is watched; it may raise.
+            Without it, watching ends and the slot is given up.
+
+    Attributes:
+        table: the table.
+        peer: address of the client that was accepted last.
+        may_take: how many of the connections that wait at a source may be taken now; called with
+            the source and the most that are wanted. 0 leaves them to the sibling.
+        look_due: after how many milliseconds to `look` at what was left to siblings; -1: nothing
+            was left.
+        show: called with the address of the C structure, and with 0 before that ends; for the
+            object that counts open connections (fs_part_count).
     """
 
     def __init__(
@@ -126,18 +136,18 @@ class LocalListener:
 
     @property
     def slot(self) -> int:
-        """Ours, or GLOBAL while there is none."""
+        """Number of the slot; GLOBAL: none is claimed."""
         return self._assigned if self._part is None else int(lib.fs_part_slot(self._part))
 
     def fileno(self) -> int:
-        """Descriptor of the global listener; what is to be polled is `watch`'s business."""
+        """Descriptor of the global listener. `watch` says what is to be polled."""
         return self.table.fileno(GLOBAL)
 
     # -- what is to be polled --
 
     @property
     def watching(self) -> bool:
-        """Between watch and unwatch."""
+        """Whether it is between watch and unwatch."""
         return self._part is not None
 
     def watch(self, add: Add, remove: Remove, pulse: Pulse, epoll: int) -> bool:
@@ -173,8 +183,8 @@ class LocalListener:
                 self._poller.claims.close()
 
     def unwatch(self) -> None:
-        """Stop: `remove(fd)` everything, and give the slot up: connections go elsewhere, siblings
-        serve those that are there."""
+        """Stop: `remove(fd)` everything, and give the slot up. New connections go elsewhere, and
+        siblings serve those that wait."""
         if self._part is None:
             return
         part, self._part = self._part, None
@@ -183,7 +193,7 @@ class LocalListener:
         self._end(part)
 
     def unwatch_here(self) -> None:
-        """The same; RuntimeError in another thread than the one that watches."""
+        """As unwatch; raises RuntimeError in any thread but the one that watches."""
         if threading.get_ident() != self._thread:
             raise RuntimeError(f"{self.table.address} is used in another thread: end that first")
         self.unwatch()
@@ -249,7 +259,7 @@ class LocalListener:
         return list(self._room[0:count]) if count else []
 
     def part(self) -> int:
-        """Address of the C structure, for who is compiled; 0 while not watching."""
+        """Address of the C structure, for compiled callers; 0 while not watching."""
         return 0 if self._part is None else int(ffi.cast("uintptr_t", self._part))
 
     def accept(self) -> tuple[socket.socket, Address]:

@@ -41,29 +41,35 @@ class _Watcher(Protocol):
 
 
 class ListenTable(Readable):
-    """Listen on a bound socket, with `slots` local listeners beside it.
+    """Listen on a bound socket, with local listeners (slots) beside it.
 
-    sock: a bound stream socket. One that listens already is converted if the kernel allows it and
-        served shared otherwise, and so is one that is not TCP; `info()` says which and why.
-    slots: None makes two a core, at least eight; 0 none: everybody accepts from `sock`, and
-        `records` limits the claims.
-    first_is_slot: slot 0 is `sock` itself, for programs in which nobody accepts from it otherwise.
-    supervised: this process alone decides on steering, and restores the shared page from what it
-        knows, should one of those that serve the table have written nonsense there.
-    all_served: those that serve the table look after every slot, as LocalListener and the loops do.
-        Where the kernel takes no steering program its own hash may then choose among them ("hash");
-        else `sock` is shared there.
+    A context manager. The socket stays the caller's and becomes non-blocking; it is closed when
+    both the socket and the table are. Forked children inherit the table. A spawned child gets it as
+    an argument of multiprocessing.Process, which pickles it with its descriptors.
 
-    timed: connections carry the time when their first bytes came (SO_TIMESTAMPNS), and those that
-        serve the table count how long they waited, as the loops do. Else one in 32 is looked at.
+    Where the kernel or a sandbox refuses a call that slots need, `sock` is shared by all processes,
+    and a warning is logged, once in a process.
 
-    Where the kernel or a sandbox refuses a call that slots need, `sock` is shared too, and a
-    warning is logged, once in a process.
+    Args:
+        sock: a bound stream socket. If it listens already, or is not TCP, it is served shared where
+            the kernel allows nothing else; `info()` says which and why.
+        slots: number of slots. None: two for each core, at least eight. 0: none, everybody accepts
+            from `sock`.
+        records: with `slots=0`, the number of processes that can be counted.
+        backlog: connections that may wait at each listener.
+        steer: "auto", "cpu" or "spread".
+        first_is_slot: slot 0 is `sock` itself, for programs in which nobody else accepts from it.
+        supervised: this process alone decides on steering, and restores the shared page if another
+            process has written something invalid there.
+        all_served: the processes that serve the table look after every slot, as LocalListener and
+            the loops do. Where the kernel refuses a steering program, its own hash may then choose
+            among the slots; otherwise `sock` is shared there.
+        timed: connections carry the time of their first bytes (SO_TIMESTAMPNS, socket(7)), so that
+            each is timed. Otherwise one in 32 is.
 
-    A context manager. The socket stays the caller's, becomes non-blocking, and is really closed
-    when the table is too. Raises OSError naming the call and address.
-    Forked children have it; for a spawned one it is an argument of multiprocessing.Process, which
-    pickles it with its descriptors.
+    Raises:
+        OSError: a system call is refused; it names the call and the address.
+        UsageError: a wrong number of slots, or a wrong word for steering.
     """
 
     def __init__(
@@ -151,8 +157,8 @@ class ListenTable(Readable):
             self.sock.close()
 
     def bell(self) -> int:
-        """A timerfd(2) that expires whenever claims change, and is never read: to be watched
-        edge-triggered, by every process that wants to know."""
+        """Descriptor of a timerfd(2) that expires whenever claims change. It is never read: watch
+        it edge-triggered."""
         return int(lib.fs_table_bell(self._open()))
 
     def page_fd(self) -> int:
@@ -167,19 +173,19 @@ class ListenTable(Readable):
         return check(lib.fs_table_fd(self._open(), slot), "slot", slot)
 
     def core(self, slot: int) -> int:
-        """The core that a slot of a supervised table is for, as its maker knows; -1: none."""
+        """The core that a slot of a supervised table is for; -1: none."""
         return lib.fs_table_core(self._open(), slot)
 
     def handle(self) -> Any:
-        """The C table, struct fs_table *; good until close()."""
+        """The C table (`struct fs_table` pointer), valid until close()."""
         return self._open()
 
     def pointer(self) -> int:
-        """Its address, for who is compiled."""
+        """Address of the C table, for compiled callers."""
         return int(ffi.cast("uintptr_t", self._open()))
 
     def accept_through(self, channel: Channel) -> None:
-        """Accept by the channel's call, not accept4(2); the channel stays the caller's to keep."""
+        """Accept by the channel's call instead of accept4(2). The caller keeps the channel."""
         lib.fs_table_set_channel(self._open(), channel.handle())
 
     def claim(self, slot: int | None = None, cpu: int = -1) -> int:
@@ -192,36 +198,38 @@ class ListenTable(Readable):
         return check(lib.fs_table_claim(self._open(), wanted, cpu), "claim slot", self.address)
 
     def hand_over(self, slot: int, pid: int) -> None:
-        """Make process `pid` the slot's owner, whoever is. OSError ESRCH if it does not run."""
+        """Make process `pid` the owner of the slot, in place of any other. Raises OSError (ESRCH)
+        if it does not run."""
         check(lib.fs_table_hand_over(self._open(), slot, pid), "hand over slot", self.address)
 
     def release(self, slot: int) -> None:
-        """Give up this thread's claim and steer away. OSError EPERM if it is somebody else's."""
+        """Give up this thread's claim and steer new connections elsewhere. Raises OSError (EPERM)
+        if the claim is another thread's."""
         check(lib.fs_table_release(self._open(), slot), "release slot", self.address)
 
     def reap(self) -> int:
-        """Clear the claims of dead owners, steer away from them; how many there were."""
+        """Clear the claims of dead owners and steer away from them; returns how many there were."""
         return check(lib.fs_table_reap(self._open()), "reap", self.address)
 
     def activate(self, slot: int, live: bool = True) -> None:
-        """Let new connections arrive at the slot, or no longer."""
+        """Steer new connections to the slot, or no longer."""
         check(lib.fs_table_activate(self._open(), slot, live), "steer", self.address)
 
     def steer(self, wanted: str) -> None:
-        """Choose "cpu", "spread" or "auto" (which decides, and says why in the info)."""
+        """Choose the steering: "cpu", "spread", or "auto", which decides and says why in info()."""
         check(lib.fs_table_steer(self._open(), STEERINGS.index(wanted)), "steer", self.address)
 
     def review(self) -> bool:
-        """Under "auto", leave `cpu` if the cores' shares turn out uneven. True: it changed."""
+        """Under "auto", leave `cpu` if the cores' shares are uneven. Returns whether it changed."""
         return check(lib.fs_table_review(self._open()), "steer", self.address) == 1
 
     def joined(self) -> bool:
-        """Whether somebody else's socket has come to listen at the address too; True once, in one
-        of the table's processes. False where the kernel does not list sockets."""
+        """Whether another program's socket has begun to listen at the address. True once, in one of
+        the table's processes; always False where the kernel does not list sockets."""
         return lib.fs_table_joined(self._open()) == 1
 
     def of_strangers(self) -> str:
-        """What to say of that, for the log."""
+        """The line for the log when `joined` is True."""
         share = _HASHED if self.info().steer == "hash" else _PASSED_BY
         return f"{self.address}: {_JOINED}{share}"
 

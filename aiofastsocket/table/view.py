@@ -29,54 +29,74 @@ _ADDRESS = ffi.offsetof("struct fs_table_info", "address")
 
 @dataclass(frozen=True)
 class TableInfo:
-    """What holds for the whole table at one moment. others: connections accepted by processes
-    without a slot. restored: times that the supervisor found that the page made no sense, and
-    restored it. cookie: SO_COOKIE of the global listener."""
+    """The state of a whole table at one moment."""
 
     address: str
+    """The address, as host:port; "unix" for a unix socket."""
     slots: int
+    """Number of slots."""
     shared: bool
+    """Whether all processes accept from the global listener; `why` says the reason."""
     stopping: bool
+    """Whether the table's full stop has begun, which keeps new handshakes away."""
     wanted: str
+    """The steering that was asked for, "auto", "cpu" or "spread"."""
     steer: str
+    """The steering in force, "cpu", "spread", or "hash", the kernel's own."""
     generation: int
+    """Number of changes of the steering program."""
     others: int
+    """Connections accepted by processes without a slot."""
     restored: int
+    """Times that the supervisor found an invalid page, and restored it."""
     cookie: int
+    """SO_COOKIE of the global listener, socket(7)."""
     why: str
+    """Why the table is steered, or shared, as it is; one line."""
 
 
 @dataclass(frozen=True)
 class SlotInfo:
-    """One slot at one moment. Counters are connections since the table was made.
-
-    claims: times it changed hands. epoch: moves whenever its owner or `live` changes, and back.
-    own, stolen, orphan, global_: accepted by this slot's owner, by where from. arrived: taken out
-    of this slot's queue, by whomever; helped, by siblings because its owner was late. cookie:
-    SO_COOKIE of its socket. What its owner shows of itself: open, connections that it holds (None:
-    it does not count); busy, the share of its time that it worked (None: it does not tell); late,
-    connections that it took because a sibling was.
-    """
+    """The state of one slot at one moment. Counters are connections since the table was made."""
 
     slot: int
+    """Number of the slot, from 0."""
     pid: int
+    """Process id of its owner, or 0 if it has none."""
     tid: int
+    """Thread id of its owner, or 0 if it has none."""
     cpu: int
+    """The core that it is for, or -1."""
     live: bool
+    """Whether new connections are steered to it."""
     alive: bool
+    """Whether its owner runs."""
     used: bool
+    """Whether it has, or had, an owner."""
     claims: int
+    """Times that it was claimed."""
     epoch: int
+    """A number that changes whenever its owner or `live` does."""
     own: int
+    """Connections that its owners accepted from this slot."""
     stolen: int
+    """Connections that its owners accepted from slots of living siblings."""
     orphan: int
+    """Connections that its owners accepted from slots without an owner."""
     global_: int
+    """Connections that its owners accepted from the global listener."""
     cookie: int
+    """SO_COOKIE of its socket, socket(7)."""
     arrived: int
+    """Connections that anybody accepted from this slot."""
     helped: int
+    """Those of them that siblings accepted because its owner was late."""
     open: int | None
+    """Connections that its owner holds now, or None if the owner does not count them."""
     busy: float | None
+    """Share of its time, 0 to 1, that its owner worked, or None if the owner does not tell."""
     late: int
+    """Connections that its owner accepted because a sibling was late."""
 
     @property
     def accepted(self) -> int:
@@ -85,7 +105,7 @@ class SlotInfo:
 
 
 class Readable(Handle):
-    """A table that can be read: what its maker, its heirs and strangers have in common."""
+    """A table that can be read by its maker, by processes that inherited it, and by others."""
 
     _table: Any
 
@@ -96,7 +116,7 @@ class Readable(Handle):
 
     @property
     def closed(self) -> bool:
-        """close() was called."""
+        """Whether close() was called."""
         return self._table is None
 
     def info(self) -> TableInfo:
@@ -145,9 +165,9 @@ class Readable(Handle):
         )
 
     def waits(self, slot: int) -> Histogram:
-        """How long connections that this slot's owners accepted had waited in the kernel since it
-        had their first bytes. Of a program that does not time them (one that is preloaded) one in
-        32, to a few milliseconds. Raises OSError (EINVAL) if there is no such slot."""
+        """How long connections that this slot's owners accepted had waited in the kernel, from
+        their first bytes on. A preloaded program measures one in 32, to a few milliseconds. Raises
+        OSError (EINVAL) if there is no such slot."""
         raw = histogram.new()
         check(lib.fs_table_read_waits(self._open(), slot, raw), "read slot", slot)
         return Histogram.read(raw)
@@ -164,8 +184,11 @@ class Readable(Handle):
 
 
 class TableView(Readable):
-    """A read-only look at another process's table, by its page. page: the page's inode, by which
-    two looks at one table are known."""
+    """A read-only view of another process's table, by its page.
+
+    Attributes:
+        page: inode of the page; two views of one table have the same.
+    """
 
     def __init__(self, page_fd: int) -> None:
         self._table = None

@@ -326,7 +326,7 @@ int pass_take_over(int fd)
     if (refused == -ENOENT)
         return refused; /* what was refused was no table of this listener */
     log_line(LOG_ERROR,
-             "listener %d: its slots cannot be had from the process it came from (%s): %s", fd,
+             "listener %d: its slots are not available from the process it came from (%s): %s", fd,
              strerror(-rc),
              refused ? "that process gets all connections" : "no local listeners any more");
     return rc;

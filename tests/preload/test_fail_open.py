@@ -67,7 +67,7 @@ def test_sandbox_refuses_the_slots_of_another_process(programs: Path) -> None:
     ours = run([*refusing("pidfd_getfd"), *command])
     assert (ours.stdout, ours.returncode) == (plain.stdout, 0)
     (line,) = ours.stderr.splitlines()
-    assert "cannot be had from the process it came from" in line
+    assert "not available from the process it came from" in line
     assert "no local listeners any more" in line
 
 

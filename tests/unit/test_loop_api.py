@@ -71,7 +71,7 @@ def test_wrong_names(name: str, caplog: pytest.LogCaptureFixture) -> None:
     with pytest.raises(UsageError, match="use 1 to"):
         new_event_loop(name, slots=100_000)
     if not os.path.exists("/dev/fastsocket"):
-        with pytest.raises(SetupError, match="backend device cannot be had"):
+        with pytest.raises(SetupError, match="backend device is not available"):
             new_event_loop(name, backend="device")
     assert caplog.text == ""
 

@@ -1,0 +1,22 @@
+"""Sphinx: how these pages become a site. `make docs` builds it; warnings are errors."""
+
+import sys
+from importlib.metadata import version as version_of
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).parent))  # for `tables`
+
+project = "aiofastsocket"
+copyright = "the aiofastsocket authors"
+release = version = version_of("aiofastsocket")
+
+extensions = ["myst_parser", "sphinx.ext.autodoc", "sphinx.ext.napoleon", "tables"]
+myst_enable_extensions = ["deflist", "fieldlist"]
+myst_heading_anchors = 3
+
+default_role = "literal"
+autodoc_member_order = "bysource"
+
+html_theme = "furo"
+html_title = f"aiofastsocket {release}"
+exclude_patterns = ["_build"]
