@@ -12,7 +12,7 @@ export PIP_DISABLE_PIP_VERSION_CHECK = 1
 SOURCES := $(shell find aiofastsocket native pyproject.toml LICENSE README.md -type f \
              -not -path '*/__pycache__/*' -not -path 'native/tests/*')
 
-.PHONY: serve dev quick test test-native test-python test-programs test-over-tls test-sanitized test-kernel test-kernel-debug wheels free-threaded test-fresh test-arm64 test-newer release-check fuzz fuzz-page module bench bench-full lint format clean
+.PHONY: serve dev quick test test-native test-python test-programs test-over-tls test-sanitized test-kernel test-kernel-debug docs wheels free-threaded test-fresh test-arm64 test-newer release-check fuzz fuzz-page module bench bench-full lint format clean
 
 serve: $(VENV)/installed
 	@echo "In another terminal:  curl http://$(HOST):$(PORT)/        (and again: the workers take turns)"
@@ -83,15 +83,20 @@ bench bench-full:
 # Other people's servers, plain and with libfsocket.so: minutes, so not part of `test`.
 test-programs: $(VENV)/installed $(VENV)/tools
 	@$(call install,nginx haproxy lighttpd apache2 redis-server redis-benchmark memcached node pgbench ab wrk \
-	  uwsgi_python3 unbound h2o mosquitto valgrind promtool fish zsh, \
+	  uwsgi_python3 unbound h2o mosquitto valgrind promtool fish zsh systemd-analyze, \
 	  nginx-light haproxy lighttpd apache2 redis-server redis-tools memcached nodejs postgresql apache2-utils wrk \
-	  uwsgi-core uwsgi-plugin-python3 unbound h2o mosquitto valgrind prometheus fish zsh)
-	@$(BIN)/pip install -q --group programs
+	  uwsgi-core uwsgi-plugin-python3 unbound h2o mosquitto valgrind prometheus fish zsh systemd)
+	@$(BIN)/pip install -q --group programs --group deploy
 	$(BIN)/pytest $(TOGETHER) tests/programs tests/unit tests/asgi tests/integration tests/conformance -m "programs or long" -raP $(PYTEST_ARGS)
 
 # HTTP once more, every service over TLS.
 test-over-tls: $(VENV)/installed $(VENV)/tools packages
 	TEST_OVER_TLS=1 $(BIN)/pytest $(TOGETHER) tests/asgi -k "not asyncio and not uvicorn and not test_tls" $(PYTEST_ARGS)
+
+# The documentation site, into build/docs. A warning is an error.
+docs: $(VENV)/installed $(VENV)/pip
+	@$(BIN)/pip install -q --group docs
+	$(BIN)/sphinx-build -q -W --keep-going -E -b html docs build/docs
 
 # A wheel for every CPython, machine and libc, and the sdist, into dist/: some four minutes.
 WHEELS = $(VENV)-wheels

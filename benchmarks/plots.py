@@ -1,5 +1,5 @@
-"""Results to plots: one SVG for each scenario, and README's picture. Run in the `report` environment,
-which has matplotlib:
+"""Results to plots: one SVG for each scenario, and README's picture. Run in the `report`
+environment, which has matplotlib:
 
     python plots.py FOLDER
 

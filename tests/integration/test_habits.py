@@ -28,6 +28,11 @@ ON_ONE_LOOP = pytest.mark.parametrize("loop", ["uvloop"], indirect=True)  # not 
 OURS = {name for option in OPTIONS for name in (option.flag, option.short) if name}
 PAGE = (Path(__file__).parents[2] / "docs" / "gunicorn.md").read_text()
 LINES = re.findall(r"^\| `([^`]+)` \| (.*) \|$", PAGE.partition("## Habits")[0], re.MULTILINE)
+GRANIAN = re.findall(
+    r"^\| `[^`]+` \| `([^`]+)` \|$",
+    (Path(__file__).parents[2] / "docs" / "granian.md").read_text().partition("## Different")[0],
+    re.MULTILINE,
+)
 WSGI = """
 import atexit, os
 
@@ -152,6 +157,18 @@ def test_a_line_of_the_page(line: tuple[str, str], folder: Path) -> None:
         assert service.process.wait(30) == 0
     finally:
         service.close()
+
+
+@pytest.mark.programs
+@pytest.mark.parametrize("line", GRANIAN)
+def test_a_line_of_granians_page(line: str, folder: Path) -> None:
+    (folder / "ca.pem").write_bytes((folder / "cert.pem").read_bytes())
+    (folder / "wsgi.py").write_text(WSGI)
+    (folder / ".env").touch()
+    names = "--app-dir", str(folder)
+    words = [*shlex.split(line), *(names if "--app-dir" not in line else ())]
+    done = run("serve", "--check-config", *words, cwd=folder)
+    assert (done.returncode, done.stderr) == (0, ""), done.stderr
 
 
 @ON_ONE_LOOP
