@@ -1,11 +1,11 @@
-# One target a verb; README and .ci/run call the same ones. PYTHON chooses the interpreter.
+# Each target is one task; README and .ci/run call the same targets. PYTHON chooses the interpreter.
 PYTHON ?= python3
 VENV   ?= .venv
 HOST   ?= 127.0.0.1
 PORT   ?= 8000
 BIN     = $(VENV)/bin
 PYTEST_ARGS ?=
-# Most of a test's time is waiting: four processes, also on two cores. A file's tests stay in one.
+# Tests mostly wait, so four processes run them, even on two cores. A file's tests share a process.
 TOGETHER ?= -n 4 --dist loadfile
 export PIP_DISABLE_PIP_VERSION_CHECK = 1
 
@@ -19,8 +19,8 @@ serve: $(VENV)/installed
 	@echo "                      ss -ltn 'sport = :$(PORT)'          (a listener for each slot; every worker has one)"
 	@exec $(BIN)/aiofastsocket serve --host $(HOST) --port $(PORT)
 
-# The inner loop: an editable installation of its own. Python edits need nothing, C edits this again:
-# ninja builds what changed, in seconds.
+# Make an editable installation in its own environment. After an edit of Python, nothing is needed.
+# After an edit of C, run this again: ninja builds the changed files in seconds.
 DEV = $(VENV)-dev
 dev: $(DEV)/ready
 	@PATH="$(abspath $(DEV))/bin:$$PATH" $(DEV)/bin/pip install -q --no-build-isolation --no-deps -e . \
@@ -32,7 +32,7 @@ $(DEV)/ready: pyproject.toml
 	@$(DEV)/bin/pip install -q --group build
 	@touch $@
 
-# A little of everything, in less than a minute.
+# Run some tests of each kind, in less than a minute.
 QUICK = tests/structure tests/unit tests/asgi/test_http.py tests/asgi/test_websocket.py tests/loops \
   $(addprefix tests/integration/test_,kinds.py crash.py) -k "not asyncio and not tls and not TLS"
 quick: dev packages
@@ -41,7 +41,7 @@ quick: dev packages
 
 test: test-native test-python
 
-# The C tests, plain and under AddressSanitizer and UndefinedBehaviorSanitizer.
+# Run the C tests, plain and under AddressSanitizer and UndefinedBehaviorSanitizer.
 test-native: $(VENV)/tools
 	@for sanitize in OFF ON; do \
 	  PATH="$(abspath $(BIN)):$$PATH" && \
@@ -51,14 +51,14 @@ test-native: $(VENV)/tools
 	  ctest --test-dir build/native-$$sanitize --output-on-failure || exit 1; \
 	done
 
-# Against the installed package: the source tree is not on the path.
+# Test the installed package: the source tree is not on the path.
 test-python: $(VENV)/installed $(VENV)/tools packages
 	$(BIN)/pytest $(TOGETHER) $(PYTEST_ARGS)
 
-# What runs on the pump, HTTP, and workers that come, go and break things, with the package built
-# under AddressSanitizer and UndefinedBehaviorSanitizer.
-# A fork beside another thread is left out: this AddressSanitizer may have its allocator locked then.
-# Leaks are counted by the tests; the interpreter keeps memory that LeakSanitizer would tell of.
+# Test the pump, HTTP, and workers that start, end and fail, with the package built under
+# AddressSanitizer and UndefinedBehaviorSanitizer.
+# The test of a fork while another thread runs is left out: AddressSanitizer's allocator may be locked.
+# The tests count leaks themselves: the interpreter keeps memory that LeakSanitizer would report.
 SANITIZED = $(VENV)-sanitized
 WITH_SANITIZERS = LD_PRELOAD="$$(gcc -print-file-name=libasan.so) $$(gcc -print-file-name=libubsan.so)" \
   ASAN_OPTIONS=detect_leaks=0:halt_on_error=1 UBSAN_OPTIONS=halt_on_error=1:print_stacktrace=1 PYTHONMALLOC=malloc
@@ -75,12 +75,12 @@ $(SANITIZED)/installed: $(VENV)/installed
 	@$(SANITIZED)/bin/pip install -q . -C cmake.define.FS_SANITIZE=ON -C cmake.build-type=Debug
 	@touch $@
 
-# Beside the peers, in turns: benchmarks/README.md.
+# Measure this server and its peers in turns: benchmarks/README.md.
 bench bench-full:
 	@$(call install,cc wrk ab curl openssl nginx haproxy lighttpd,gcc wrk apache2-utils curl openssl nginx-light haproxy lighttpd)
 	$(PYTHON) benchmarks/run.py $(if $(filter bench-full,$@),--full) $(BENCH_ARGS)
 
-# Other people's servers, plain and with libfsocket.so: minutes, so not part of `test`.
+# Test other projects' servers, plain and with libfsocket.so. It takes minutes, so `test` omits it.
 test-programs: $(VENV)/installed $(VENV)/tools
 	@$(call install,nginx haproxy lighttpd apache2 redis-server redis-benchmark memcached node pgbench ab wrk \
 	  uwsgi_python3 unbound h2o mosquitto valgrind promtool fish zsh systemd-analyze, \
@@ -89,42 +89,42 @@ test-programs: $(VENV)/installed $(VENV)/tools
 	@$(BIN)/pip install -q --group programs --group deploy
 	$(BIN)/pytest $(TOGETHER) tests/programs tests/unit tests/asgi tests/integration tests/conformance -m "programs or long" -raP $(PYTEST_ARGS)
 
-# HTTP once more, every service over TLS.
+# Run the HTTP tests again, with every service over TLS.
 test-over-tls: $(VENV)/installed $(VENV)/tools packages
-	TEST_OVER_TLS=1 $(BIN)/pytest $(TOGETHER) tests/asgi -k "not asyncio and not uvicorn and not test_tls" $(PYTEST_ARGS)
+	TEST_OVER_TLS=1 $(BIN)/pytest $(TOGETHER) tests/asgi -k "not uvicorn and not test_tls" $(PYTEST_ARGS)
 
-# The documentation site, into build/docs. A warning is an error.
+# Build the documentation site into build/docs. A warning is an error.
 docs: $(VENV)/installed $(VENV)/pip
 	@$(BIN)/pip install -q --group docs
 	$(BIN)/sphinx-build -q -W --keep-going -E -b html docs build/docs
 
-# A wheel for every CPython, machine and libc, and the sdist, into dist/: some four minutes.
+# Build a wheel for every CPython, machine and libc, and the sdist, into dist/: about four minutes.
 WHEELS = $(VENV)-wheels
 wheels: $(WHEELS)/ready
 	$(WHEELS)/bin/python deploy/wheels.py $(WHEELS_ARGS)
 
-# Whether it compiles for the free-threaded Pythons; there is none here that could run it.
+# Check that it compiles for the free-threaded Pythons. None is available here to run it.
 free-threaded: $(WHEELS)/ready
 	$(WHEELS)/bin/python deploy/wheels.py --free-threaded
 
-# The wheels on machines without a compiler, which are made of Debian's packages: deploy/fresh.py.
+# Test the wheels on machines without a compiler, made of Debian packages: deploy/fresh.py.
 test-fresh: $(WHEELS)/ready
 	@$(call install,mmdebstrap unshare,mmdebstrap util-linux)
 	@[ -e /lib/ld-musl-x86_64.so.1 ] || $(call install,musl-is-no-program,musl)
 	$(WHEELS)/bin/python deploy/fresh.py $(FRESH_ARGS)
 
-# The aarch64 wheel on a Debian of that kind, in an emulator.
+# Test the aarch64 wheel on an aarch64 Debian, in an emulator.
 test-arm64: $(WHEELS)/ready
 	@$(call install,mmdebstrap qemu-system-aarch64 cpio,mmdebstrap qemu-system-arm cpio)
 	$(WHEELS)/bin/python deploy/arm64.py
 
-# The tests on CPython 3.14 or 3.15, in a chroot of Debian sid, with the wheel for it.
+# Run the tests on CPython 3.14 or 3.15, in a chroot of Debian sid, with the wheel for it.
 NEWER ?= 3.15
 test-newer: $(WHEELS)/ready
 	@$(call install,mmdebstrap unshare,mmdebstrap util-linux)
 	$(WHEELS)/bin/python deploy/newer.py $(NEWER) -- $(TOGETHER) $(or $(PYTEST_ARGS),tests/unit tests/structure tests/loops tests/asgi)
 
-# What is published: built, looked at, installed where nothing is. dist/ is ready then.
+# Build the files to publish, check them, and install them on fresh machines. Then dist/ is ready.
 release-check: wheels
 	$(WHEELS)/bin/python deploy/audit.py
 	@$(MAKE) --no-print-directory test-fresh
@@ -134,7 +134,7 @@ $(WHEELS)/ready: pyproject.toml
 	@$(WHEELS)/bin/pip install -q -U pip && $(WHEELS)/bin/pip install -q --group wheels
 	@touch $@
 
-# Random bytes against the HTTP layer, for so many seconds. What is new stays in build/fuzz.
+# Send random bytes to the HTTP layer for FUZZ_SECONDS. New inputs stay in build/fuzz.
 FUZZ_SECONDS ?= 60
 fuzz: $(VENV)/installed $(VENV)/tools
 	@$(BIN)/pip install -q --group fuzz
@@ -142,7 +142,7 @@ fuzz: $(VENV)/installed $(VENV)/tools
 	$(BIN)/python tests/fuzz/run.py -max_total_time=$(FUZZ_SECONDS) -max_len=2000 \
 	  -dict=tests/fuzz/http.dict -artifact_prefix=build/fuzz/ build/fuzz tests/fuzz/corpus
 
-# Random bytes in the place of a listen table's page.
+# Put random bytes in the place of a listen table's page, for FUZZ_SECONDS.
 fuzz-page:
 	@$(call install,clang,clang libclang-rt-14-dev)
 	@mkdir -p build/fuzz-page
@@ -150,11 +150,11 @@ fuzz-page:
 	  -Inative/include -Inative/core native/core/*.c native/tests/fuzz_page.c -o build/fuzz_page
 	build/fuzz_page -max_total_time=$(FUZZ_SECONDS) -max_len=8192 -artifact_prefix=build/fuzz-page/ build/fuzz-page
 
-# The kernel module, for kernel KERNEL: the running one unless said. Its README section says the rest.
+# Build the kernel module for kernel KERNEL, by default the running one: docs/kernel-module.md.
 module:
 	@$(MAKE) --no-print-directory -C native/module
 
-# The module in Debian's kernels 6.1, 6.12 and sid's newest, booted in QEMU: some forty minutes.
+# Test the module in Debian's kernels 6.1, 6.12 and sid's newest, booted in QEMU: about forty minutes.
 KERNELS ?= 6.1 6.12 newest
 test-kernel: $(VENV)/installed $(VENV)/tools
 	@$(call install,qemu-system-x86_64 busybox depmod dkms nginx haproxy lighttpd ab setpriv mmdebstrap, \
@@ -164,13 +164,13 @@ test-kernel: $(VENV)/installed $(VENV)/tools
 	@$(BIN)/pip install -q --group kernel
 	$(BIN)/python tests/kernel/run.py $(KERNELS) -- $(PYTEST_ARGS)
 
-# The module's own tests in a kernel with KASAN and lockdep, which is built first: over an hour in all.
+# Run the module's own tests in a kernel with KASAN and lockdep, which is built first: over an hour.
 test-kernel-debug:
 	@$(call install,flex bison bc,linux-source-6.1 flex bison bc libelf-dev libssl-dev)
 	@$(MAKE) --no-print-directory test-kernel KERNELS=debug PYTEST_ARGS="-k test_abi"
 
-# Debian packages (2) for programs (1), unless all are there; a server that a package would start is
-# not: policy-rc.d says so while it is installed.
+# Install Debian packages (2) for programs (1), unless all programs are present. policy-rc.d keeps
+# packages from starting their servers during the installation.
 define install
 ( PATH="$$PATH:/usr/sbin"; for program in $(1); do command -v $$program || exit 1; done ) >/dev/null || \
   if [ "$$(id -u)" = 0 ] && command -v apt-get >/dev/null; then \
@@ -181,7 +181,7 @@ define install
     [ -z "$$mine" ] || rm -f $$policy; exit $$result; fi
 endef
 
-# The programs that tests call, where Debian packages may be installed; without, those tests fail.
+# Install the programs that tests call, if this may install Debian packages. Those tests need them.
 .PHONY: packages
 packages:
 	@$(call install,ss curl openssl setpriv gosu,iproute2 curl openssl util-linux gosu)
@@ -201,7 +201,7 @@ clean:
 
 $(VENV)/bin/python:
 	@$(PYTHON) -c 'import sys; sys.exit(sys.version_info < (3, 11))' || \
-	  { echo "aiofastsocket needs Python 3.11 or later; say where: make PYTHON=/path/to/python3"; exit 1; }
+	  { echo "aiofastsocket needs Python 3.11 or later; set its path: make PYTHON=/path/to/python3"; exit 1; }
 	@$(PYTHON) -m venv $(VENV)
 
 $(VENV)/installed: $(VENV)/bin/python $(SOURCES)

@@ -1,6 +1,6 @@
 """aiofastsocket: a local listening socket for every worker, for asyncio, on stock Linux.
 
-This file re-exports; each name lives in the module it is imported from.
+This file only re-exports names. Each lives in the module that it is imported from.
 """
 
 from typing import TYPE_CHECKING, Any

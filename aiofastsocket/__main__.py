@@ -1,4 +1,4 @@
-"""`python -m aiofastsocket`."""
+"""The entry point of `python -m aiofastsocket`."""
 
 from .cli import main
 

@@ -8,7 +8,7 @@ import sys
 from ._native import ffi
 
 Address = tuple[str, int] | tuple[str, int, int, int] | str
-"""As socket.accept() gives it: IPv4, IPv6, or '' for a unix socket."""
+"""An address as socket.accept() gives it: IPv4, IPv6, or '' for a unix socket."""
 
 
 def address_text(sock: socket.socket) -> str:
@@ -29,13 +29,13 @@ def host_port(name: tuple[str, int] | tuple[str, int, int, int]) -> str:
 
 
 def is_tcp(sock: socket.socket) -> bool:
-    """A stream socket of the internet's: the only kind that can have local listeners."""
+    """Whether it is an IPv4 or IPv6 stream socket, the only kind that can have local listeners."""
     return sock.family in (socket.AF_INET, socket.AF_INET6) and sock.type == socket.SOCK_STREAM
 
 
 def common_name(listener: socket.socket) -> Address | None:
-    """What all connections of a listener are addressed to, as getsockname(2) has it; None if each
-    has its own: the listener is bound to all addresses of the machine."""
+    """The local address of all connections of a listener, as getsockname(2) gives it. None if each
+    has its own, because the listener is bound to all addresses of the machine."""
     name: Address = listener.getsockname()
     every = {socket.AF_INET: "0.0.0.0", socket.AF_INET6: "::"}.get(listener.family)
     return None if every is not None and name[0] == every else name
@@ -56,7 +56,7 @@ def parse(raw: bytes) -> Address:
 
 
 class Peer:
-    """Room for the address that accept4(2) writes; to be used by one thread."""
+    """Memory for the address that accept4(2) writes. Only one thread may use it."""
 
     def __init__(self) -> None:
         self._address = ffi.new("struct sockaddr_storage *")
@@ -66,7 +66,7 @@ class Peer:
         self.length = ffi.new("socklen_t *")
 
     def clear(self) -> None:
-        """Before each accept4(2)."""
+        """Reset the length of the address. Call this before each accept4(2)."""
         self.length[0] = self._size
 
     def address(self) -> Address:

@@ -1,7 +1,7 @@
-"""The channel: the way to the kernel, one object for each backend's same operations.
+"""The channel: the interface to the kernel, with the same operations for each backend.
 
-Source: the ioctl interface of /dev/fastsocket (native/include/fastsocket/uapi.h) and, for what each
-operation does on a stock kernel, socket(2), listen(2), accept4(2), shutdown(2), close(2).
+Source: the ioctl interface of /dev/fastsocket (native/include/fastsocket/uapi.h), and for the
+operations on a stock kernel socket(2), listen(2), accept4(2), shutdown(2), close(2).
 """
 
 import os
@@ -28,10 +28,10 @@ class Channel(Handle):
 
     Attributes:
         backend: the backend in use.
-        why: why it is in use; one line.
+        why: the reason for this backend; one line.
 
     Raises:
-        UsageError: an unknown word, or a wrong number of slots.
+        UsageError: an unknown word, or an invalid number of slots.
         SetupError: the backend is not available.
     """
 
@@ -75,7 +75,7 @@ class Channel(Handle):
     def socket(
         self, family: int = bsd.AF_INET, type: int = bsd.SOCK_STREAM, proto: int = 0
     ) -> bsd.socket:
-        """socket(2) through the channel. Not inherited by exec, as Python's own (PEP 446)."""
+        """socket(2) through the channel. As Python's own, it is closed at an exec (PEP 446)."""
         fd = lib.fs_channel_socket(self._open(), family, type | bsd.SOCK_CLOEXEC, proto)
         return bsd.socket(family, type, proto, fileno=check(fd, "socket"))
 
@@ -100,12 +100,12 @@ class Channel(Handle):
         return bsd.socket(sock.family, sock.type, sock.proto, fileno=fd)
 
     def shutdown_listen(self, sock: bsd.socket, how: int = bsd.SHUT_RDWR) -> None:
-        """shutdown(2) of the listener and all its local ones."""
+        """shutdown(2) of the listener and all its local listeners."""
         rc = lib.fs_channel_shutdown_listen(self._open(), sock.fileno(), how)
         check(rc, "shutdown_listen", address_text(sock))
 
     def close_listen(self, sock: bsd.socket) -> None:
-        """close(2) of the listener and its local ones, for this process."""
+        """close(2) of the listener and its local listeners, for this process."""
         about = address_text(sock)
         check(lib.fs_channel_close(self._open(), sock.detach()), "close", about)
 

@@ -1,5 +1,6 @@
-"""The words and numbers that options take, here, in the environment and on the command line: each
-once, with its check.
+"""The words and numbers that options accept, in Python, in the environment and on the command line.
+
+Each is defined once, with its check.
 """
 
 import os
@@ -12,10 +13,10 @@ BACKENDS = ("auto", "device", "reuseport", "off")
 """Ways to the kernel, in the order of enum fs_backend (native/include/fastsocket/fs.h)."""
 
 STEERINGS = ("auto", "cpu", "spread")
-"""Where new connections go, in the order of enum fs_steer."""
+"""Destinations of new connections, in the order of enum fs_steer."""
 
 IN_FORCE = (*STEERINGS, "hash")
-"""What becomes of that, where the kernel takes no steering program."""
+"""The steerings that can be in force: "hash" where the kernel accepts no steering program."""
 
 LOOPS = ("uvloop", "asyncio")
 """Event loops, the default first."""
@@ -26,13 +27,13 @@ PINS = ("auto", "on", "off")
 BACKEND_VARIABLE = "AIOFASTSOCKET_BACKEND"
 
 SLOTS_MAX: int = lib.FS_SLOTS_MAX
-"""Slots of one listen table: its steering program has room for no more."""
+"""Largest number of slots of a listen table: its steering program has room for no more."""
 
 
 def check_word(what: str, value: str, right: Sequence[str]) -> str:
-    """The value, if it is one of the right ones. what: as the user gave it: "--loop", "steering".
+    """Return the value if it is a valid word. what: its name for the user, as "--loop", "steering".
 
-    Raises UsageError, which lists the right ones.
+    Raises UsageError, which lists the valid words.
     """
     if value not in right:
         raise UsageError(f"{what} {value!r} is unknown: use {', '.join(right)}")
@@ -40,21 +41,22 @@ def check_word(what: str, value: str, right: Sequence[str]) -> str:
 
 
 def check_backend(backend: str | None = None) -> str:
-    """The backend by argument, else by AIOFASTSOCKET_BACKEND, else "auto". Raises UsageError."""
+    """The backend by argument, else by AIOFASTSOCKET_BACKEND, else "auto". Raises UsageError if it
+    is unknown."""
     if backend is not None:
         return check_word("backend", backend, BACKENDS)
     return check_word(BACKEND_VARIABLE, os.environ.get(BACKEND_VARIABLE, "auto"), BACKENDS)
 
 
 def check_steering(steer: str) -> str:
-    """The steering, if it is one. Raises UsageError."""
+    """Return the steering if it is a valid word. Raises UsageError otherwise."""
     return check_word("steering", steer, STEERINGS)
 
 
 def check_slots(slots: int, least: int = 1, *, what: str = "slots", least_is: str = "") -> int:
-    """The number of slots, if a table can have so many. least_is: what the least number stands for.
+    """Return the number of slots if a table can have that many.
 
-    Raises UsageError.
+    least_is: the meaning of `least`, for the error text. Raises UsageError for other numbers.
     """
     if not least <= slots <= SLOTS_MAX:
         named = f"{least} ({least_is})" if least_is else least
@@ -63,5 +65,5 @@ def check_slots(slots: int, least: int = 1, *, what: str = "slots", least_is: st
 
 
 def default_slots() -> int:
-    """Slots of a table whose maker does not know who will serve it (native/core/make.c)."""
+    """Slots of a table whose maker does not know the number of workers (native/core/make.c)."""
     return lib.fs_default_slots()

@@ -1,6 +1,7 @@
-"""The `aiofastsocket` command: arguments -> serve, exec, stats; errors -> one line, exit code.
+"""The `aiofastsocket` command: it parses its arguments and runs serve, exec or stats.
 
-Exit codes: 0 stopped as told, 1 the environment will not have it, 2 the arguments are wrong.
+An error is one line. Exit codes: 0 the command ended as it was told to, 1 this machine or the
+application prevents it, 2 the arguments are wrong.
 """
 
 import argparse
@@ -29,19 +30,19 @@ class _Parser(argparse.ArgumentParser):
         super().__init__(**{"allow_abbrev": False} | options)
 
     def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
-        """What a command does not know is its own error, not the whole parser's."""
+        """Report unknown arguments as an error of the command, not of the whole parser."""
         known, rest = super().parse_known_args(args, namespace)
         if rest:
             self.error(f"unrecognized arguments: {self.said_of(rest) or ' '.join(rest)}")
         return known, rest
 
     def error(self, message: str) -> NoReturn:
-        """One line, not the whole usage."""
+        """Print one line, without the whole usage, and exit with code 2."""
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 
 class _Version(argparse.Action):
-    """As argparse's own, but the package's metadata is only read when asked for."""
+    """Like argparse's version action, but it reads the package's metadata only for --version."""
 
     def __call__(self, parser: argparse.ArgumentParser, *_: object) -> NoReturn:
         from importlib.metadata import version
@@ -56,18 +57,21 @@ def _parser() -> _Parser:
         description="Python servers with a local listening socket for every worker.",
     )
     parser.add_argument(
-        "--version", action=_Version, nargs=0, dest=argparse.SUPPRESS, help="print it and exit"
+        "--version",
+        action=_Version,
+        nargs=0,
+        dest=argparse.SUPPRESS,
+        help="print the version and exit",
     )
     commands = parser.add_subparsers(dest="command", required=True, parser_class=_Parser)
     s = commands.add_parser(
         "serve",
-        help="serve a Python program, one worker a core",
+        help="serve a Python program with one worker per core",
         usage="%(prog)s [options] [module:attr]",
         description="Serve a Python program on every core; each worker has its own listener.",
-        epilog="Most often: aiofastsocket serve app:app --host 0.0.0.0 --port 80. "
-        "Signals: TERM stops when all is answered, INT and QUIT at once; HUP starts new "
-        "workers with the program's code as it is now; TTIN and TTOU: one worker more, one "
-        "fewer.",
+        epilog="Typical use: aiofastsocket serve app:app --host 0.0.0.0 --port 80. "
+        "Signals: TERM stops gracefully, INT and QUIT stop at once; HUP replaces all workers with "
+        "new ones that load the program's current code; TTIN adds a worker, TTOU removes one.",
     )
     s.said_of = elsewhere.said_of
     serve_arguments.add(s)
@@ -75,16 +79,17 @@ def _parser() -> _Parser:
     _stats_arguments(commands)
     commands.add_parser(
         "preload-path",
-        help="print where libfsocket.so is",
-        description="Print where libfsocket.so is: LD_PRELOAD=$(aiofastsocket preload-path) nginx",
+        help="print the path of libfsocket.so",
+        description="Print the path of libfsocket.so, for example for "
+        "LD_PRELOAD=$(aiofastsocket preload-path) nginx",
     )
     c = commands.add_parser(
         "completion",
-        help="print what a shell needs to complete commands and options",
-        description="Print what a shell needs to complete commands and options. bash: "
+        help="print the shell's script for completing commands and options",
+        description="Print the shell's script for completing commands and options. bash: "
         'eval "$(aiofastsocket completion bash)"; fish: aiofastsocket completion fish | source',
     )
-    c.add_argument("shell", choices=SHELLS, help="the shell")
+    c.add_argument("shell", choices=SHELLS, help="shell that runs the script")
     return parser
 
 
@@ -98,40 +103,42 @@ def _exec_arguments(commands: "argparse._SubParsersAction[_Parser]") -> None:
     e.add_argument(
         "--backend",
         choices=BACKENDS,
-        help="way to the kernel; auto: the device if its module is loaded, else reuseport (auto)",
+        help="kernel interface; auto: the device if its module is loaded, else reuseport (auto)",
     )
     e.add_argument(
         "--steer",
         choices=STEERINGS,
-        help="destination of new connections: cpu, the worker of the core that received them; "
-        "spread, all workers evenly; auto: what fits the network cards (auto)",
+        help="destination of new connections; cpu: the worker of the core that received them; "
+        "spread: all workers evenly; auto: the mode that suits the network cards (auto)",
     )
     e.add_argument(
         "--pin",
         choices=PINS,
-        help="bind each worker to its slot's core; auto: while steering is cpu (off: the program "
-        "decides where it runs)",
+        help="pin each worker to the core of its slot; auto: while steering is cpu; off: the "
+        "program chooses its cores (off)",
     )
     e.add_argument(
         "--slots",
         type=int,
         metavar="N",
-        help="local listeners of each address: the most workers that have one (2 a core, at least "
-        "8)",
+        help="local listeners per address; at most this number of workers have one (2 per core, "
+        "at least 8)",
     )
     e.add_argument(
         "--defer-accept",
         action="store_true",
-        help="accept a connection only when its first bytes are there: for protocols in which the "
-        "client speaks first",
+        help="accept a connection only after its first bytes arrive; for protocols in which the "
+        "client sends first",
     )
     e.add_argument(
         "--ports",
         metavar="LIST",
-        help="serve only listeners on these ports: 80,443,8000-8100 (all)",
+        help="serve only listeners on these ports, for example 80,443,8000-8100 (all)",
     )
     e.add_argument(
-        "--log-level", choices=PRELOAD_LOG_LEVELS, help="least important lines of the log (error)"
+        "--log-level",
+        choices=PRELOAD_LOG_LEVELS,
+        help="lowest level of lines that are logged (error)",
     )
     e.add_argument(
         "--log-file",
@@ -145,25 +152,29 @@ def _exec_arguments(commands: "argparse._SubParsersAction[_Parser]") -> None:
 def _stats_arguments(commands: "argparse._SubParsersAction[_Parser]") -> None:
     t = commands.add_parser(
         "stats",
-        help="show connections accepted and waiting, for each listener and worker",
-        description="Show listeners and slots of running programs: `serve`, `exec`, our loops.",
+        help="show accepted and waiting connections of each listener and worker",
+        description="Show the listeners and slots of running programs: of `serve`, of programs "
+        "under `exec`, and of programs on aiofastsocket's loops.",
     )
     t.add_argument(
-        "which", nargs="?", metavar="PID|port", help="or host:port (all that may be seen)"
+        "which",
+        nargs="?",
+        metavar="PID|port",
+        help="process id, port or host:port to show (all that this user may inspect)",
     )
-    t.add_argument("--watch", action="store_true", help="again every second")
-    t.add_argument("--json", action="store_true", dest="as_machine", help="for machines")
+    t.add_argument("--watch", action="store_true", help="repeat every second until interrupted")
+    t.add_argument("--json", action="store_true", dest="as_machine", help="print JSON")
 
 
 def _is_for_serve(arguments: Sequence[str]) -> bool:
-    """Whether they begin with a program or an option of `serve`, as other servers' do."""
+    """Whether they begin with a program or an option of `serve`, as those of other servers do."""
     first = arguments[0] if arguments else ""
     is_option = first.startswith("-") and first not in ("-h", "--help", "--version")
     return is_option or ":" in first or "." in first
 
 
 def _renamed(arguments: Sequence[str]) -> list[str]:
-    """The options of `exec` by the names that they have now; a line on each old one."""
+    """Replace old names of `exec` options by current ones, and print a line on each old name."""
     rest = list(arguments)
     if rest[:1] != ["exec"]:
         return rest
@@ -224,6 +235,6 @@ def main(arguments: Sequence[str] | None = None) -> int:
         return _run(command, options)
     except (FastsocketError, OSError) as error:
         return told(command, error)
-    except Exception:  # a preloaded target's own: its traceback, once
+    except Exception:  # raised by a preloaded target: print its traceback once
         traceback.print_exc()
         return 1

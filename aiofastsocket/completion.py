@@ -1,5 +1,6 @@
-"""`aiofastsocket completion SHELL`: what a shell needs to complete commands and options, made from
-the parser that reads them.
+"""`aiofastsocket completion SHELL`: a script for completing commands and options.
+
+The script is made from the parser that reads them.
 """
 
 import argparse
@@ -12,8 +13,8 @@ SHELLS = ("bash", "zsh", "fish")
 
 @dataclass(frozen=True)
 class Option:
-    """Of one command. words: what its value may be, if that is one of a few. takes: it has a value;
-    is_path: which is a file's or folder's name."""
+    """An option of one command. words: the possible values, if they are few. takes: it has a value.
+    is_path: the value is the name of a file or folder."""
 
     command: str
     flags: tuple[str, ...]
@@ -24,7 +25,7 @@ class Option:
 
 
 def script(shell: str, parser: argparse.ArgumentParser) -> str:
-    """What the shell is to read."""
+    """The script for the shell."""
     commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     helps = {action.dest: action.help or "" for action in commands._choices_actions}
     options = [o for name, sub in commands.choices.items() for o in _options(name, sub)]
@@ -93,5 +94,5 @@ def _fish(commands: dict[str, str], options: list[Option]) -> Iterator[str]:
 
 
 def _fish_text(text: str) -> str:
-    """In fish's quotes, where only these two are special."""
+    """The text in fish's single quotes, where only a backslash and a quote are special."""
     return "'" + text.replace("\\", "\\\\").replace("'", "\\'") + "'"

@@ -1,4 +1,4 @@
-"""What an ELF file says of itself: for which machine, linked by what and to what. elf(5)."""
+"""Read the headers of an ELF file, elf(5): its machine, its linker and its libraries."""
 
 import os
 import struct
@@ -23,15 +23,15 @@ class Elf:
 
     @property
     def libc(self) -> str:
-        """Of a program's linker, or the one that a library is linked to: "musl" or "glibc"."""
+        """The libc of a program's linker, or the libc that a library needs: "musl" or "glibc"."""
         names = [Path(self.linker).name] if self.linker else self.needed
-        # As Alpine's gcc names it, or zig: in a library linked to glibc it is libc.so.6.
+        # Names of musl by Alpine's gcc, and by zig. A library linked to glibc has libc.so.6.
         musl = any(n.startswith(("ld-musl", "libc.musl")) or n == "libc.so" for n in names)
         return "musl" if musl else "glibc"
 
 
 def read(path: Path) -> Elf | None:
-    """What elf(5) headers say; None if it is no 64-bit little-endian ELF file, or not at all."""
+    """The data in the headers; None if it is not an ELF file. A 32-bit one has only its machine."""
     with path.open("rb") as file:
         head = file.read(64)
         if len(head) < 64 or head[:4] != _MAGIC:
@@ -73,7 +73,7 @@ def _at(file: BinaryIO, part: _Segment) -> bytes:
 
 
 def _needed(file: BinaryIO, parts: list[_Segment]) -> tuple[str, ...]:
-    """The names in the dynamic section."""
+    """The names of needed libraries in the dynamic section."""
     dynamic = b"".join(_at(file, part) for part in parts if part.kind == _PT_DYNAMIC)
     tags = list(struct.iter_unpack("=QQ", dynamic[: len(dynamic) // 16 * 16]))
     strings = next((value for tag, value in tags if tag == _DT_STRTAB), 0)

@@ -1,30 +1,30 @@
-"""The exceptions of this package; imports nothing of ours.
+"""The exceptions of this package. This module imports no other module of the package.
 
-What the kernel refuses is an OSError that names the call and the address. The classes here are for
-what no system call said: a user's mistake, or an environment that cannot do what was asked.
+If the kernel refuses a call, an OSError names the call and the address. The classes here are for
+errors that no system call reports: a user's mistake, or a machine that cannot do the task.
 """
 
 import sys
 
 
 class FastsocketError(Exception):
-    """Base of the errors below. Its text is one line, fit for a person."""
+    """Base class of UsageError and SetupError. The text is one line for a person to read."""
 
 
 class UsageError(FastsocketError):
-    """The arguments are wrong; the text says what would be right."""
+    """The arguments are wrong; the text says how to correct them."""
 
 
 class SetupError(FastsocketError):
-    """The arguments are fine, but this machine will not have it: port in use, no such device."""
+    """The arguments are valid, but this machine prevents it: a port in use, a missing device."""
 
 
 class ClientDisconnected(ConnectionError):
-    """The client is gone; raised by an application's send()."""
+    """The client has disconnected. An application's send() raises this."""
 
 
 def told(command: str, error: FastsocketError | OSError) -> int:
-    """Say one line of it on standard error; the exit code: 2 the arguments are wrong, 1 the
-    environment will not have it."""
+    """Print an error as one line on standard error. Returns the exit code: 2 if the arguments are
+    wrong, 1 if the machine prevents it."""
     print(f"aiofastsocket {command}: error: {error}", file=sys.stderr)
     return 2 if isinstance(error, UsageError) else 1

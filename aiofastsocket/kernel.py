@@ -1,8 +1,8 @@
-"""Listening sockets as the kernel tells everybody: accept queues by sock_diag(7), what it counts of
-all of them in /proc/net/netstat, and what the kernel module says in /proc/net/fastsocket
-(native/module/proc.c).
+"""The kernel's data on listening sockets, which every process may read.
 
-Of the network namespace that it runs in; it does not know tables.
+Accept queues come from sock_diag(7), counters of all sockets from /proc/net/netstat, and the kernel
+module's counters from /proc/net/fastsocket (native/module/proc.c). They are those of this process's
+network namespace. This module does not know tables.
 """
 
 from dataclasses import dataclass
@@ -13,7 +13,7 @@ from ._native import check, ffi, lib
 
 @dataclass(frozen=True)
 class Queue:
-    """Of a listener: connections that wait to be accepted, and the most that may."""
+    """The queue of a listener: connections that wait to be accepted, and their limit."""
 
     length: int
     limit: int
@@ -35,7 +35,7 @@ def listen_queues() -> dict[int, Queue]:
 
 
 def netstat(path: Path = Path("/proc/net/netstat")) -> dict[str, int]:
-    """The counters of TcpExt, proc(5). Raises OSError where there are none."""
+    """The counters of TcpExt, proc(5). Raises OSError if the file is not available."""
     names: list[str] = []
     for line in path.read_text().splitlines():
         kind, *words = line.split()
@@ -48,10 +48,11 @@ def netstat(path: Path = Path("/proc/net/netstat")) -> dict[str, int]:
 
 @dataclass(frozen=True)
 class DeviceCore:
-    """What the module counts of a listener for one core; core None: for who has no local listener.
+    """The module's counters of a listener for one core.
 
-    inode: of the program's socket. own, global_, adopted: connections that the core's owners
-    accepted from their own local listener, from the global one, and from others'. queue: waiting.
+    core: None for processes without a local listener. inode: of the program's socket. own, global_,
+    adopted: connections that the core's owners accepted from their own local listener, from the
+    global listener, and from local listeners of others. queue: connections that wait.
     """
 
     address: str
@@ -66,7 +67,7 @@ class DeviceCore:
 
 
 def device_cores(path: Path = Path("/proc/net/fastsocket")) -> list[DeviceCore]:
-    """Every line of it, those of one listener together. Raises OSError without the module."""
+    """All lines of the file, those of a listener together. Raises OSError without the module."""
     found = []
     for line in path.read_text().splitlines()[1:]:
         address, inode, core, live, own, taken, adopted, queue, owners = line.split()

@@ -1,7 +1,7 @@
 """FastsocketPolicy: for programs that choose their loop by asyncio's event loop policy.
 
-Loaded only when asked for: policies are deprecated since Python 3.14 and gone in 3.16. Nothing here
-sets a policy unasked.
+This module is loaded only on demand: policies are deprecated since Python 3.14 and removed in 3.16.
+Only `install` sets a policy.
 """
 
 import asyncio
@@ -19,8 +19,8 @@ GONE = (
 if TYPE_CHECKING:
     from asyncio import DefaultEventLoopPolicy as _Base
 else:
-    # By the name that asyncio has for itself since Python 3.14: the public one warns when it is
-    # looked at, and an import of this is no use of a policy.
+    # asyncio's private name since Python 3.14: access to the public name warns, and an import of
+    # this module does not use a policy.
     _Base = getattr(
         asyncio.unix_events, "_DefaultEventLoopPolicy", vars(asyncio).get("DefaultEventLoopPolicy")
     )
@@ -28,11 +28,11 @@ else:
 if _Base is not None:
 
     class FastsocketPolicy(_Base):
-        """asyncio's default policy, whose loops are `new_event_loop`'s, with the same arguments."""
+        """asyncio's default policy, with loops and arguments of `new_event_loop`."""
 
         def __init__(self, loop: str = "uvloop", **options: Any) -> None:
             super().__init__()
-            new_event_loop(loop, **options).close()  # a mistake is told here, not at first use
+            new_event_loop(loop, **options).close()  # raises for a mistake now, not at first use
             self._make = partial(new_event_loop, loop, **options)
 
         def new_event_loop(self) -> asyncio.AbstractEventLoop:
@@ -42,7 +42,7 @@ if _Base is not None:
 else:
 
     class FastsocketPolicy:  # type: ignore[no-redef]
-        """Raises SetupError: there are no policies any more."""
+        """Raises SetupError: this Python's asyncio has no policies."""
 
         def __init__(self, *_: Any, **__: Any) -> None:
             raise SetupError(GONE)

@@ -1,8 +1,8 @@
-"""`aiofastsocket exec` and `preload-path`: an unmodified program with libfsocket.so before it.
+"""`aiofastsocket exec` and `preload-path`: run an unmodified program with libfsocket.so preloaded.
 
-What the dynamic linker would quietly not do is looked for first and said: ld.so(8) ignores
-LD_PRELOAD for statically linked programs and for those that gain privileges, a library for one libc
-cannot be loaded by another's linker, and Go programs make their system calls themselves.
+Cases in which preloading would fail silently are checked first and reported. ld.so(8) ignores
+LD_PRELOAD for statically linked programs and for programs that gain privileges. The linker of one
+libc cannot load a library for another. Go programs make their system calls themselves.
 """
 
 import os
@@ -21,20 +21,20 @@ from .errors import SetupError, UsageError
 from .streams import flush_standard_streams
 
 LOG_LEVELS = ("off", "error", "info", "debug")
-"""Of the library, native/shim/settings.c."""
+"""Log levels of the library, native/shim/settings.c."""
 
 _SANITIZER = re.compile(r"lib(clang_rt\.)?asan[.-]")
 
 
 def preload_path() -> str:
-    """Where libfsocket.so is."""
+    """The path of libfsocket.so. Raises SetupError if the file is missing."""
     if not PRELOAD_LIBRARY.exists():
-        raise SetupError(f"{PRELOAD_LIBRARY} is missing: this installation is not complete")
+        raise SetupError(f"{PRELOAD_LIBRARY} is missing: this installation is incomplete")
     return str(PRELOAD_LIBRARY)
 
 
 def _interpreter(path: Path) -> Path:
-    """The program that runs a script: its first line, execve(2)."""
+    """The program that runs a script, by the script's first line, execve(2)."""
     with path.open("rb") as file:
         line = file.readline(4096)
     if not line.startswith(b"#!"):
@@ -51,14 +51,14 @@ def _interpreter(path: Path) -> Path:
 
 
 def _gains_privileges(path: Path) -> str | None:
-    """What makes its process one of AT_SECURE, getauxval(3): ld.so takes nothing from its
-    environment."""
+    """The reason why the program's process is in secure mode (AT_SECURE, getauxval(3)), or None. In
+    this mode ld.so takes nothing from the environment."""
     status = path.stat()
     if (status.st_mode & stat.S_ISUID and status.st_uid != os.geteuid()) or (
         status.st_mode & stat.S_ISGID and status.st_gid != os.getegid()
     ):
         return "is set-user-ID or set-group-ID"
-    with suppress(OSError):  # there are none, or the file system has no such thing
+    with suppress(OSError):  # no capabilities, or the file system does not support them
         os.getxattr(path, "security.capability")
         if os.getuid() != 0:  # capabilities(7): root has them anyway
             return "has file capabilities"
@@ -66,8 +66,8 @@ def _gains_privileges(path: Path) -> str | None:
 
 
 def check_program(name: str) -> tuple[Path, list[str]]:
-    """Where the program is, and the libraries that have to be loaded before ours. Raises SetupError
-    saying why it cannot be helped."""
+    """The path of the program, and the libraries that must be loaded before ours. Raises
+    SetupError, with the reason, if ours cannot be preloaded."""
     where = shutil.which(name)
     if where is None:
         known = name and Path(name).exists()
@@ -89,21 +89,23 @@ def check_program(name: str) -> tuple[Path, list[str]]:
     if found.go:
         raise SetupError(f"{runs} is a Go program: it calls the kernel itself, not through libc")
     if found.linker is None:
-        raise SetupError(f"{runs} is statically linked: ld.so does not run, nothing is preloaded")
+        raise SetupError(
+            f"{runs} is statically linked: ld.so does not run, so nothing is preloaded"
+        )
     if own is not None and found.libc != own.libc:
         raise SetupError(
-            f"{runs} is linked to {found.libc}, and {PRELOAD_LIBRARY.name} to {own.libc}: "
-            "a process has one libc"
+            f"{runs} is linked to {found.libc}, but {PRELOAD_LIBRARY.name} to {own.libc}: "
+            "a process can have only one libc"
         )
-    # AddressSanitizer ends a program whose first library it is not.
+    # AddressSanitizer ends a program if it is not the program's first library.
     return path, [name for name in found.needed if _SANITIZER.match(name)]
 
 
 def environment(
     settings: dict[str, str], base: dict[str, str], before: Sequence[str] = ()
 ) -> dict[str, str]:
-    """`base` with the library first in LD_PRELOAD, but for those that have to be `before` it, what
-    was there kept, and FSOCKET_* settings."""
+    """`base` with the FSOCKET_* settings, and with the library first in LD_PRELOAD. Only libraries
+    that must be `before` it come earlier. Others that `base` has there are kept."""
     library = preload_path()
     kept = [p for p in base.get("LD_PRELOAD", "").replace(":", " ").split() if p != library]
     first = [p for p in before if p not in {Path(other).name for other in kept}]
@@ -117,7 +119,7 @@ def environment(
 def _check(
     slots: int | None, ports: str | None, log_level: str | None, log_file: str | None
 ) -> None:
-    """Say before the program starts what the library would complain of in it."""
+    """Raise UsageError, before the program starts, for settings that the library would refuse."""
     if slots is not None:
         check_slots(slots, what="--slots")
     ranges = [part.split("-") for part in (ports or "1").split(",")]
@@ -128,7 +130,7 @@ def _check(
         for ends in ranges
     )
     if not good:
-        raise UsageError(f"--ports {ports}: use ports and ranges, as 80,443,8000-8100")
+        raise UsageError(f"--ports {ports}: use ports and ranges, for example 80,443,8000-8100")
     if log_level is not None and log_level not in LOG_LEVELS:
         raise UsageError(f"--log-level {log_level}: use off, error, info or debug")
     if log_file is not None and not log_file.startswith("/"):
@@ -147,10 +149,12 @@ def execute(
     log_level: str | None,
     log_file: str | None,
 ) -> NoReturn:
-    """Become the program, with the library's settings. Raises UsageError or SetupError, and OSError
-    if execve(2) fails."""
+    """Replace this process by the program, with the library's settings. Raises UsageError or
+    SetupError, and OSError if execve(2) fails."""
     if not program:
-        raise UsageError("which program? aiofastsocket exec -- nginx -g 'daemon off;'")
+        raise UsageError(
+            "missing program: use for example aiofastsocket exec -- nginx -g 'daemon off;'"
+        )
     given = {
         "FSOCKET_BACKEND": backend,
         "FSOCKET_STEER": steer,

@@ -1,7 +1,7 @@
 """Other processes, as proc(5) shows them: their families, names and descriptors.
 
-A process may be gone at any moment, or not be ours to look at; and it can call itself what it
-likes, so a name is input.
+A process may end at any moment, or we may not be allowed to inspect it. It can choose any name, so
+a name is input.
 """
 
 import os
@@ -11,12 +11,12 @@ from pathlib import Path
 
 
 def all_pids() -> list[int]:
-    """Every process that there is, in order."""
+    """The ids of all processes, in ascending order."""
     return sorted(int(name) for name in os.listdir("/proc") if name.isdigit())
 
 
 def program_name(pid: int) -> str:
-    """/proc/PID/comm, with question marks in it for what cannot be printed; "?" if it is gone."""
+    """/proc/PID/comm, with "?" for each unprintable character; "?" if the process has ended."""
     with suppress(OSError):
         name = Path(f"/proc/{pid}/comm").read_bytes().strip().decode(errors="replace")
         return "".join(c if c.isprintable() else "?" for c in name)
@@ -24,7 +24,10 @@ def program_name(pid: int) -> str:
 
 
 def parent(pid: int) -> int:
-    """/proc/PID/stat, field 4, after the last parenthesis; 0 if it has none, or is gone."""
+    """The id of the parent; 0 if the process has no parent or has ended.
+
+    It is field 4 of /proc/PID/stat, counted after the last parenthesis.
+    """
     try:
         return int(Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()[1])
     except OSError:
@@ -32,17 +35,17 @@ def parent(pid: int) -> int:
 
 
 def children(pid: int) -> list[int]:
-    """Processes that its threads started, /proc/PID/task/TID/children."""
+    """The processes that threads of `pid` started, /proc/PID/task/TID/children."""
     found: list[int] = []
-    with suppress(OSError):  # it ended, or is not ours to look at
+    with suppress(OSError):  # it ended, or we may not inspect it
         for task in Path(f"/proc/{pid}/task").iterdir():
-            with suppress(OSError):  # this thread did
+            with suppress(OSError):  # this thread ended
                 found += map(int, (task / "children").read_text().split())
     return found
 
 
 def family(pid: int) -> list[int]:
-    """The process and all that descend from it."""
+    """The process and all its descendants."""
     found = [pid]
     for one in found:
         found += children(one)
@@ -63,7 +66,7 @@ def relatives() -> Iterator[int]:
 def descriptors(pid: int) -> Iterator[tuple[str, str]]:
     """Path and meaning of each descriptor, in their order: ("/proc/7/fd/3", "socket:[1234]").
 
-    Raises OSError if the process is gone or may not be looked at.
+    Raises OSError if the process has ended or we may not inspect it.
     """
     folder = f"/proc/{pid}/fd"
     for number in sorted(os.listdir(folder), key=int):
@@ -72,7 +75,7 @@ def descriptors(pid: int) -> Iterator[tuple[str, str]]:
 
 
 def sockets(pid: int) -> set[int]:
-    """Inodes of the sockets that it holds. Raises OSError, as `descriptors`."""
+    """Inodes of the sockets that the process holds. Raises OSError, as `descriptors` does."""
     found = set()
     for _, meaning in descriptors(pid):
         kind, _, inode = meaning.partition(":[")
@@ -82,7 +85,7 @@ def sockets(pid: int) -> set[int]:
 
 
 def holder_of(inode: int) -> int | None:
-    """A relative of ours that holds this socket too; None if there is none that we may look at."""
+    """A relative of this process that also holds the socket; None if we find none."""
     for pid in relatives():
         with suppress(OSError):
             if inode in sockets(pid):
@@ -91,7 +94,7 @@ def holder_of(inode: int) -> int | None:
 
 
 def resident_bytes(pid: int) -> int:
-    """Memory of a process, proc(5) statm; 0: it is gone."""
+    """Resident memory of a process in bytes, proc(5) statm; 0 if the process has ended."""
     try:
         with open(f"/proc/{pid}/statm") as file:
             return int(file.read().split()[1]) * os.sysconf("SC_PAGE_SIZE")

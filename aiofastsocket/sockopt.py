@@ -1,7 +1,7 @@
-"""Socket options that are wishes: where a kernel or a sandbox refuses one, we go on without it.
+"""Optional socket options: if a kernel or a sandbox refuses one, we continue without it.
 
-gVisor says ENOPROTOOPT to an option that it does not know, a seccomp filter whatever its author
-chose; the socket itself, and whatever else is wrong with it, was looked at before.
+gVisor returns ENOPROTOOPT for an option that it does not know. A seccomp filter returns any error
+that its author chose. The socket itself, and any other fault of it, was checked before.
 """
 
 import logging
@@ -9,11 +9,11 @@ import socket
 
 logger = logging.getLogger("aiofastsocket")
 
-_told: set[str] = set()  # in this process, and so in its forks
+_told: set[str] = set()  # names that this process has logged; its forks inherit them
 
 
 def first_time(what: str) -> bool:
-    """Whether that is to be told: what is refused once is refused always, and told once."""
+    """Whether to log `what`: a refused option stays refused, so it is logged only once."""
     if what in _told:
         return False
     _told.add(what)
@@ -21,19 +21,19 @@ def first_time(what: str) -> bool:
 
 
 def wish(sock: socket.socket, level: int, name: str, value: int) -> bool:
-    """Set an option by its name in the socket module. Where that is refused, say so once and
+    """Set an option by its name in the socket module. If it is refused, log that once and
     return False."""
     try:
         sock.setsockopt(level, getattr(socket, name), value)
     except OSError as error:
         if first_time(name):
-            logger.warning("%s is refused: %s; going on without", name, error.strerror)
+            logger.warning("%s is refused: %s; continuing without it", name, error.strerror)
         return False
     return True
 
 
 def look(sock: socket.socket, level: int, name: str) -> int:
-    """The value of an option; 0, which is a new socket's, where it is not told."""
+    """The value of an option; 0, the value of a new socket, if getsockopt(2) is refused."""
     try:
         return sock.getsockopt(level, getattr(socket, name))
     except OSError:
@@ -41,12 +41,15 @@ def look(sock: socket.socket, level: int, name: str) -> int:
 
 
 def listens(sock: socket.socket) -> bool:
-    """Whether a socket that somebody else made listens already. Where SO_ACCEPTCONN is refused it
-    is taken for one that does, and so left as it is; that is said once."""
+    """Whether a socket that was made elsewhere listens already.
+
+    If SO_ACCEPTCONN is refused, the socket counts as listening and so stays as it is. That is
+    logged once.
+    """
     try:
         return bool(sock.getsockopt(socket.SOL_SOCKET, socket.SO_ACCEPTCONN))
     except OSError as error:
         if first_time("SO_ACCEPTCONN"):
-            text = "SO_ACCEPTCONN is refused: %s; given sockets are served as they are, shared"
+            text = "SO_ACCEPTCONN is refused: %s; sockets made elsewhere stay as they are, shared"
             logger.warning(text, error.strerror)
         return True

@@ -1,8 +1,8 @@
-"""How evenly a burst of connections is shared, and what that costs: python burst.py --help.
+"""Measure how evenly a burst of connections is shared, and the cost: python burst.py --help.
 
-Each row is measured with every interpreter given, in turns, so that two commits are compared in one
-run: --python now=.venv/bin/python --python before=/elsewhere/bin/python. What is printed is the
-median and the worst of the rounds, and how it compares with the last interpreter's.
+Each row is measured with every given interpreter, in turns, so that two commits are compared in one
+run: --python now=.venv/bin/python --python before=/elsewhere/bin/python. A row shows the median and
+the worst of the rounds, and the ratio of the median to that of the last interpreter.
 """
 
 import argparse
@@ -24,14 +24,14 @@ from pathlib import Path
 from statistics import median
 
 APPS = Path(__file__).parent / "apps"
-WAIT = 30.0  # for anything that a server is to do
+WAIT = 30.0  # seconds, for any action of a server
 
 Address = tuple[str, int]
 
 
 @dataclass(frozen=True)
 class Service:
-    """`serve` with so many workers of one interpreter's installation."""
+    """A running `serve` of one interpreter's installation."""
 
     process: "subprocess.Popen[bytes]"
     address: Address
@@ -68,7 +68,10 @@ def service(python: str, target: str, workers: int, loop: str, *options: str) ->
 
 
 def burst(address: Address, count: int, *, ask: bool = False) -> int:
-    """So many connections at once that stay: how many the busiest worker has. ask: by HTTP."""
+    """Open `count` connections at once and keep them. Returns how many the busiest worker has.
+
+    ask: send an HTTP request on each.
+    """
     poll = select.epoll()
     clients = {}
     for _ in range(count):
@@ -100,7 +103,7 @@ def bursts(python: str, loop: str, workers: int, count: int, times: int) -> list
         found = []
         for _ in range(times):
             found.append(float(burst(served.address, count)))
-            time.sleep(0.1)  # they are closed
+            time.sleep(0.1)  # for workers to close them
         return found
 
 
@@ -120,7 +123,7 @@ http {{
 
 
 def nginx_bursts(python: str, listen: str, times: int) -> list[float]:
-    """nginx with 4 workers; under the library of an interpreter's installation, if there is one."""
+    """Bursts at nginx with 4 workers; with the library of the interpreter's package, if given."""
     port = _free_port()
     with tempfile.TemporaryDirectory() as folder:
         conf = Path(folder, "conf")
@@ -140,11 +143,11 @@ def nginx_bursts(python: str, listen: str, times: int) -> list[float]:
                 process.send_signal(signal.SIGINT)
 
 
-# ---- the others, while one in twenty blocks its worker ----
+# ---- latency of other requests, while one in twenty blocks its worker ----
 
 
 def others(address: Address, how: bytes, seed: int) -> list[float]:
-    """Milliseconds from connect to answer of those that block nobody: 40 a second, for 10 s."""
+    """Milliseconds from connect to answer of requests that do not block: 40 per second, 10 s."""
     dice, poll = random.Random(seed), select.epoll()
     open_: dict[int, tuple[socket.socket, float, bool]] = {}
     took = []
@@ -186,7 +189,7 @@ def tail(python: str, loop: str, how: bytes, seed: int) -> list[float]:
 
 
 def wake_ups(python: str, loop: str) -> list[float]:
-    """How often workers went to sleep again for 200 connections, one by one."""
+    """How often workers went to sleep again during 200 connections, one by one."""
 
     def slept(pids: list[int]) -> int:
         texts = [Path(f"/proc/{pid}/status").read_text() for pid in pids]
@@ -209,7 +212,7 @@ def wake_ups(python: str, loop: str) -> list[float]:
 
 
 def cpu(python: str, loop: str, clients: int) -> list[float]:
-    """Microseconds of the workers' CPU a connection: wrk, `Connection: close`, 2 s."""
+    """Microseconds of the workers' CPU per connection: wrk, `Connection: close`, 2 s."""
 
     def used(pids: list[int]) -> int:
         return sum(int(Path(f"/proc/{pid}/schedstat").read_text().split()[0]) for pid in pids)
@@ -246,14 +249,14 @@ def rows(times: int) -> dict[str, tuple[str, int, Row]]:
         lambda python, loop, _: bursts(python, loop, 4, 1000, max(3, times // 2)),
     )
     for how in ("sleep", "burn"):
-        found[f"p95 beside handlers that {how}"] = (
+        found[f"p95 while handlers {how}"] = (
             "ms",
             max(3, times // 4),
             lambda python, loop, n, h=how: tail(python, loop, h.encode(), n),
         )
     found["wake-ups for 200 connections"] = ("", 3, lambda python, loop, _: wake_ups(python, loop))
     for clients in (64, 16, 4, 2):
-        found[f"CPU of short ones, {clients} clients"] = (
+        found[f"CPU of short connections, {clients} clients"] = (
             "us",
             max(3, times // 4),
             lambda python, loop, _, c=clients: cpu(python, loop, c),
@@ -263,11 +266,16 @@ def rows(times: int) -> dict[str, tuple[str, int, Row]]:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("--python", action="append", metavar="NAME=PATH", help="may be repeated")
+    parser.add_argument(
+        "--python",
+        action="append",
+        metavar="NAME=PATH",
+        help="interpreter to measure; may be repeated",
+    )
     parser.add_argument("--loop", action="append", choices=("uvloop", "asyncio"))
-    parser.add_argument("--times", type=int, default=20, help="bursts a row (%(default)s)")
-    parser.add_argument("--only", default="", help="rows with this in their names")
-    parser.add_argument("--nginx", action="store_true", help="nginx's bursts instead")
+    parser.add_argument("--times", type=int, default=20, help="bursts per row (%(default)s)")
+    parser.add_argument("--only", default="", help="measure only rows whose names contain this")
+    parser.add_argument("--nginx", action="store_true", help="measure bursts at nginx instead")
     args = parser.parse_args()
     pythons = dict(p.split("=", 1) for p in args.python or [f"now={sys.executable}"])
     os.environ["PYTHONDONTWRITEBYTECODE"] = "1"

@@ -1,4 +1,4 @@
-"""Loads, run and read: wrk, and our own client (c/client.c) for what wrk does not know."""
+"""Run loads and read their results: by wrk, ab, curl, and our own client (c/client.c)."""
 
 import json
 import os
@@ -22,8 +22,8 @@ from scenarios import (
     Wrk,
 )
 
-# What every client says: requests, errors, seconds, and p50, p99, p999 in microseconds; our own
-# adds the share of latencies that exceed 10 ms.
+# The result of every client: requests, errors, seconds, and p50, p99, p999 in microseconds. Our own
+# client adds the share of latencies that exceed 10 ms.
 Result = dict[str, Any]
 
 # With fewer requests there is no 99.9th percentile.
@@ -31,7 +31,7 @@ _ENOUGH_FOR_P999 = 1000
 
 
 class Void(Exception):
-    """A run that says nothing, and why."""
+    """A run without a valid result; the text is the reason."""
 
 
 def _command(load: Load, port: int, seconds: int, seed: int, *, tls: bool) -> list[str]:
@@ -65,7 +65,7 @@ def _command(load: Load, port: int, seconds: int, seed: int, *, tls: bool) -> li
 
 
 def _ab(output: str) -> Result:
-    """What ab has printed: times are milliseconds there."""
+    """The result in ab's output, which has times in milliseconds."""
 
     def number(pattern: str) -> float:
         found = re.search(pattern, output)
@@ -102,11 +102,12 @@ def run(
     *,
     tls: bool = False,
 ) -> Result:
-    """Run the load on the client's core; `begun` is called right before what is measured.
+    """Run the load on the client's core; call `begun` right before the measured part.
 
-    Where there is chance in a load, runs with the same seed are the same. Raises Void.
+    If a load has random parts, runs with the same seed are the same. Raises Void.
     """
-    prepares = isinstance(load, Idle | TlsIdle)  # it says when its connections are open, and waits
+    # This client reports when its connections are open, and waits.
+    prepares = isinstance(load, Idle | TlsIdle)
     if not prepares:
         begun()
     with subprocess.Popen(
@@ -124,10 +125,10 @@ def run(
             process.stdin.write("\n")
         output, _ = process.communicate()
     if process.returncode:
-        raise Void(f"the client ended with {process.returncode}")
+        raise Void(f"the client ended with exit code {process.returncode}")
     result = _result(load, output)
     if result["errors"] > result["requests"] / 100:
-        raise Void(f"{result['errors']} requests failed, {result['requests']} did not")
+        raise Void(f"{result['errors']} requests failed, and {result['requests']} did not")
     if result["requests"] < _ENOUGH_FOR_P999:
         del result["p999"]
     return result

@@ -1,4 +1,4 @@
-"""What a report must say of where it was made: processor, kernel, versions. Names nobody's host."""
+"""The facts of a report about its machine: processor, kernel, versions. It names no host."""
 
 import os
 import platform
@@ -38,7 +38,7 @@ def describe() -> dict[str, str]:
 
 
 def _output(command: tuple[str, ...]) -> str:
-    """What a program says, on whichever stream; nothing if it is not here."""
+    """The output of a program, on both streams; empty if it is not installed."""
     program = shutil.which(command[0], path=SEARCH_PATH)
     if program is None:
         return ""
@@ -48,7 +48,7 @@ def _output(command: tuple[str, ...]) -> str:
 
 
 def _commit() -> str:
-    """Which sources: the commit, and whether they differ from it."""
+    """The commit of the sources, and whether they differ from it."""
     git = ("git", "-C", str(ROOT))
     changed = _output((*git, "status", "--porcelain", "aiofastsocket", "native", "pyproject.toml"))
     commit = _output((*git, "rev-parse", "--short", "HEAD")).strip()
@@ -56,7 +56,7 @@ def _commit() -> str:
 
 
 def versions() -> dict[str, str]:
-    """Of the programs that are here, and of what is in the environments."""
+    """Versions of the installed programs, and of the packages in the environments."""
     found = {name: _output(command).partition("\n")[0] for name, command in _PROGRAMS.items()}
     for name, packages in ENVIRONMENTS.items():
         python = BUILD / "envs" / name / "bin" / "python"

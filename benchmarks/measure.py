@@ -1,8 +1,9 @@
-"""One measurement: what a server's processes used while a client ran, and how busy the cores were.
+"""One measurement: the resources of a server's processes during a load, and the cores' use.
 
-CPU time is the scheduler's, in nanoseconds, of the server's processes alone. How busy the cores
-were, whoever used them, says who was the limit; how often the server slept, in what portions its
-work came: a server that is waited for serves many connections a wake-up, and each costs less.
+CPU time is the scheduler's, in nanoseconds, of the server's processes only. The use of the cores,
+by all programs, shows whether the server or the client was the limit. The number of the server's
+sleeps shows the size of its batches: a server that is the limit serves many connections per
+wake-up, and each costs less.
 """
 
 import time
@@ -16,7 +17,7 @@ from scenarios import Idle, Load, TlsIdle
 
 
 def _family(pid: int) -> list[int]:
-    """The process and all that descend from it."""
+    """The process and all its descendants."""
     found = [pid]
     for parent in found:
         for task in Path(f"/proc/{parent}/task").glob("*/children"):
@@ -26,17 +27,17 @@ def _family(pid: int) -> list[int]:
 
 
 def _threads(pid: int) -> list[Path]:
-    """Of a process and its descendants."""
+    """The threads of a process and its descendants."""
     return [task for p in _family(pid) for task in Path(f"/proc/{p}/task").iterdir()]
 
 
 def _cpu_ns(pid: int) -> int:
-    """CPU time; of threads that ended, nothing."""
+    """CPU time of all running threads. It does not include threads that have ended."""
     return sum(int((task / "schedstat").read_text().split()[0]) for task in _threads(pid))
 
 
 def _modes(pid: int) -> tuple[int, int]:
-    """Ticks in user mode and in the kernel: what share each has of the CPU time."""
+    """Ticks in user mode and in the kernel, for their shares of the CPU time."""
     user = system = 0
     for member in _family(pid):
         words = Path(f"/proc/{member}/stat").read_text().rpartition(")")[2].split()
@@ -45,13 +46,13 @@ def _modes(pid: int) -> tuple[int, int]:
 
 
 def _sleeps(pid: int) -> int:
-    """How often a thread gave up its core because there was nothing to do."""
+    """How often the threads gave up their core because they had nothing to do."""
     texts = [(task / "status").read_text() for task in _threads(pid)]
     return sum(int(text.split("\nvoluntary_ctxt_switches:")[1].split()[0]) for text in texts)
 
 
 def _memory(pid: int) -> int:
-    """Proportional set size in bytes: what is shared counts in parts."""
+    """Proportional set size in bytes: shared memory counts in parts."""
     total = 0
     for member in _family(pid):
         lines = Path(f"/proc/{member}/smaps_rollup").read_text().splitlines()
@@ -60,7 +61,7 @@ def _memory(pid: int) -> int:
 
 
 def _core_times(core: int) -> tuple[int, int]:
-    """Ticks that a core was busy, and all."""
+    """Ticks in which a core was busy, and all its ticks."""
     for line in Path("/proc/stat").read_text().splitlines():
         if line.startswith(f"cpu{core} "):
             ticks = [int(word) for word in line.split()[1:9]]
@@ -69,7 +70,7 @@ def _core_times(core: int) -> tuple[int, int]:
 
 
 class _Meter:
-    """Reads everything when started, and again when stopped."""
+    """Reads all counters when it is started, and again when it is stopped."""
 
     def __init__(self, target: Running) -> None:
         self._target = target
@@ -96,7 +97,7 @@ class _Meter:
 
 
 def measure(target: Running, load: Load, seconds: int, seed: int) -> dict[str, Any]:
-    """One line of the results: what the client says, and what the server used for it."""
+    """One line of the results: the client's result, and the server's resources for it."""
     meter = _Meter(target)
     secure = target.server.tls
     result = clients.run(load, target.port, seconds, seed, meter.start, tls=secure)

@@ -1,7 +1,7 @@
-"""Environments, one a peer, and servers in them: made, started on their cores, and ended.
+"""Make an environment for each peer, and start and end servers in it on their cores.
 
-Everything is kept in build/bench: virtual environments, C programs. A peer's environment is made
-anew when what it is made of has changed, so that a figure always belongs to the sources at hand.
+Virtual environments and C programs are kept in build/bench. A peer's environment is made again
+when its packages or sources have changed, so that a figure always belongs to the current sources.
 """
 
 import hashlib
@@ -34,15 +34,15 @@ C_PROGRAMS = {
 }
 C_FLAGS = ("-std=c11", "-D_GNU_SOURCE", "-O2", "-Wall", "-Wextra", "-Werror")
 
-# Debian keeps servers where users other than root do not look.
+# Debian keeps servers in folders that only root's PATH has.
 SEARCH_PATH = f"{os.environ['PATH']}:/usr/sbin:/sbin"
 
-# Below the ports that clients get, lest one of them sits on a server's.
+# Below the ports that clients get, so that no client takes a server's port.
 _ports = count(20000)
 
 
 class CannotStart(Exception):
-    """A server that is not to be had here, and why."""
+    """A server is not available here; the text is the reason."""
 
 
 def _digest(files: list[Path]) -> str:
@@ -53,7 +53,7 @@ def _digest(files: list[Path]) -> str:
 
 
 def _sources() -> list[Path]:
-    """What the package is built from."""
+    """The files that the package is built from."""
     folders = (ROOT / "aiofastsocket", ROOT / "native")
     files = [f for folder in folders for f in folder.rglob("*") if f.is_file()]
     built = [f for f in files if not {"__pycache__", "tests"} & set(f.relative_to(ROOT).parts)]
@@ -61,7 +61,7 @@ def _sources() -> list[Path]:
 
 
 def environment(name: str) -> Path:
-    """The folder of a peer's virtual environment, ready."""
+    """Make a peer's virtual environment if needed. Returns its folder."""
     folder = BUILD / "envs" / name
     packages = ENVIRONMENTS[name]
     wanted = f"{sys.version} {packages}" + (_digest(_sources()) if OURS in packages else "")
@@ -79,7 +79,7 @@ def environment(name: str) -> Path:
 
 
 def compile_programs() -> Path:
-    """Compile the C programs; the folder that they are in."""
+    """Compile the C programs. Returns their folder."""
     folder = BUILD / "bin"
     folder.mkdir(parents=True, exist_ok=True)
     for program, sources in C_PROGRAMS.items():
@@ -89,7 +89,7 @@ def compile_programs() -> Path:
 
 
 def make_certificate() -> None:
-    """Of ECDSA P-256, with its key in PKCS#8."""
+    """Make a certificate of ECDSA P-256, with its key in PKCS#8."""
     folder = BUILD / "tls"
     folder.mkdir(parents=True, exist_ok=True)
     command = "openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 30"
@@ -99,12 +99,12 @@ def make_certificate() -> None:
 
 
 def server_cores(workers: int) -> set[int]:
-    """A core a worker, as far as they go; the last is the client's."""
+    """One core per worker, as far as the cores go; the last core is the client's."""
     return set(sorted(os.sched_getaffinity(0))[:-1][:workers])
 
 
 def client_core() -> int:
-    """Where no server runs."""
+    """The core on which no server runs."""
     return max(os.sched_getaffinity(0))
 
 
@@ -152,7 +152,7 @@ def _command(server: Server, folder: Path, port: int) -> list[str]:
 
 
 def _answers(port: int, *, tls: bool) -> bool:
-    """Whether a request gets an answer; an echo is one."""
+    """Whether a request gets an answer; an echo counts as an answer."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     try:
@@ -171,7 +171,7 @@ def running(server: Server) -> Iterator[Running]:
     cores = server_cores(server.workers)
     with tempfile.TemporaryDirectory() as name, tempfile.TemporaryFile() as errors:
         folder = Path(name)
-        folder.chmod(0o755)  # some servers drop root and read it then
+        folder.chmod(0o755)  # some servers read it after they drop root
         try:
             process = subprocess.Popen(
                 _command(server, folder, port),
@@ -192,7 +192,7 @@ def running(server: Server) -> Iterator[Running]:
                     said = errors.read().decode(errors="replace").strip() or "no answer"
                     raise CannotStart(said.splitlines()[-1])
                 time.sleep(0.01)
-            time.sleep(0.1)  # the other workers are not much later
+            time.sleep(0.1)  # the other workers are ready soon after
             yield Running(server, process.pid, port, cores)
         finally:
             with suppress(ProcessLookupError):

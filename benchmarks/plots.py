@@ -1,9 +1,10 @@
-"""Results to plots: one SVG for each scenario, and README's picture. Run in the `report`
+"""Draw results: one SVG for each scenario, and README's picture. Run this in the `report`
 environment, which has matplotlib:
 
     python plots.py FOLDER
 
-Left, the metric that is compared: bars are medians, dots the single measurements. Right, latency.
+On the left is the compared metric: bars are medians, dots are single measurements. On the right is
+latency.
 """
 
 import json
@@ -37,7 +38,7 @@ def _bars(axes: Any, scenario: Scenario, values: dict[str, list[float]], metric:
 
 def _latencies(axes: Any, rows: list[dict[str, Any]], servers: list[str]) -> None:
     for percentile, name, marker in _PERCENTILES:
-        if not all(percentile in row for row in rows):  # too few requests
+        if not all(percentile in row for row in rows):  # missing: too few requests
             continue
         figures = [[r[percentile] for r in rows if r["server"] == s] for s in servers]
         medians = [statistics.median(of_server) / 1000 for of_server in figures]
@@ -71,11 +72,14 @@ def _draw(scenario: Scenario, rows: list[dict[str, Any]], file: Path) -> None:
 
 
 _PICTURED = ("ours", "peregrine", "h2corn", "granian", "uvicorn", "gunicorn")
-_PICTURE = {"asgi-keep": "a request on a kept connection", "asgi-short": "... on one of its own"}
+_PICTURE = {
+    "asgi-keep": "a request on a kept connection",
+    "asgi-short": "a request on a connection of its own",
+}
 
 
 def _picture(results: dict[str, list[dict[str, Any]]], file: Path) -> None:
-    """CPU time of a small ASGI request, ours first, then the peers by what they cost."""
+    """CPU time of a small ASGI request: ours first, then the peers by their cost."""
     figure, axes = plt.subplots(1, 2, figsize=(8, 2.1), layout="constrained")
     for side, (name, title) in zip(axes, _PICTURE.items(), strict=True):
         values: dict[str, float] = {}
@@ -96,7 +100,7 @@ def _picture(results: dict[str, list[dict[str, Any]]], file: Path) -> None:
 
 def main() -> None:
     folder = Path(sys.argv[1])
-    # Text as text: small files. A fixed salt: the same results make the same file.
+    # Text stays text, for small files. With a fixed salt, the same results make the same file.
     plt.rcParams.update({"svg.fonttype": "none", "svg.hashsalt": "", "font.size": 8})
     measured = json.loads((folder / "results.json").read_text())["scenarios"]
     results = {m["name"]: m["results"] for m in measured}

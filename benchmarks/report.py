@@ -1,6 +1,6 @@
-"""Results, as they were measured, to Markdown: medians, ratios with their spread, aims.
+"""Write measured results as Markdown: medians, ratios with their spread, aims.
 
-A ratio is taken within one round, in which all servers met the same machine; what is shown is the
+A ratio is taken within one round, in which all servers met the same machine. The report shows the
 median over the rounds, with the quartiles.
 """
 
@@ -13,7 +13,7 @@ from scenarios import SCENARIOS, Aim, Scenario
 
 Rows = list[dict[str, Any]]
 
-# The client was the limit if its core was this busy, and the server's less than that.
+# The client was the limit if its core was at least CLIENT_BUSY, and the server's below SERVER_FREE.
 CLIENT_BUSY, SERVER_FREE = 0.95, 0.90
 DISTURBED = 0.10
 
@@ -44,7 +44,7 @@ def _of(rows: Rows, server: str) -> Rows:
 
 
 def _ratios(rows: Rows, over: tuple[str, ...], under: tuple[str, ...], metric: str) -> list[float]:
-    """One ratio a round in which all of them have a figure."""
+    """One ratio for each round in which all servers have a figure."""
     rounds: dict[int, dict[str, float]] = {}
     for row in rows:
         rounds.setdefault(row["round"], {})[row["server"]] = row[metric]
@@ -69,7 +69,7 @@ def _table(head: list[str], body: list[list[str]]) -> list[str]:
 
 
 def _figures(scenario: Scenario, rows: Rows) -> list[str]:
-    """The absolute figures, one line a server."""
+    """The absolute figures, one line per server."""
     # p99.9 is missing where a round had too few requests.
     shown = [name for name in _FORMATS if all(name in row for row in rows)]
     shown = [name for name in shown if name != "delayed" or "delayed" in scenario.metrics]
@@ -100,7 +100,7 @@ def _busy(own: Rows) -> tuple[float, float]:
 
 
 def _others(own: Rows) -> float:
-    """What share of the server's core somebody else used."""
+    """The share of the server's cores that other programs used."""
     shares: list[float] = [row["server_core"] - row["server_share"] for row in own]
     return statistics.median(shares)
 
@@ -113,7 +113,7 @@ def _limit(own: Rows) -> str:
 
 
 def _comparisons(scenario: Scenario, rows: Rows) -> list[str]:
-    """The ratios to the peers, one table a metric."""
+    """The ratios to the peers, one table per metric."""
     present = {row["server"] for row in rows}
     peers = [name for name in scenario.against if name in present]
     lines = []
@@ -139,15 +139,15 @@ def _notes(scenario: Scenario, measured: dict[str, Any]) -> list[str]:
     limited = [name for name in names if _limit(_of(rows, name)) == "**client**"]
     if limited:
         notes.append(
-            f"the client was the limit for {', '.join(limited)}: their {scenario.load.unit}s a "
-            "second and latencies are the client's; CPU time is their own"
+            f"the client was the limit for {', '.join(limited)}: their {scenario.load.unit}s "
+            "per second and latencies are the client's; CPU time is their own"
         )
     disturbed = {name: _others(_of(rows, name)) for name in names}
     worst = max(disturbed, key=lambda name: disturbed[name], default=None)
     if worst and disturbed[worst] > DISTURBED:
         notes.append(
-            f"others, or the kernel's own threads, used up to {disturbed[worst]:.0%} of the "
-            f"server's core meanwhile ({worst})"
+            f"other programs, or the kernel's threads, used up to {disturbed[worst]:.0%} of the "
+            f"server's core during the measurement ({worst})"
         )
     errors = sum(row["errors"] for row in rows)
     if errors:
@@ -172,12 +172,12 @@ def markdown(data: dict[str, Any]) -> str:
     measured = {m["name"]: m for m in data["scenarios"]}
     scenarios = [s for s in SCENARIOS if s.name in measured]
     lines = [
-        "# aiofastsocket beside its peers",
+        "# aiofastsocket and its peers",
         "",
-        f"{data['rounds']} rounds, {data['date']}. How this is measured and how to read it: "
-        "[benchmarks/README.md](../README.md). Figures are medians over the rounds; in brackets "
-        "the quartiles. Absolute figures are this machine's, at that hour; ratios, taken within "
-        "a round, are what to look at.",
+        f"{data['rounds']} rounds, {data['date']}. [benchmarks/README.md](../README.md) "
+        "explains the method and how to read the figures. Figures are medians over the rounds; in "
+        "brackets are the quartiles. Absolute figures hold for this machine at that hour only. "
+        "Compare the ratios, which are taken within a round.",
         "",
         *_table(["machine", ""], [[k, v] for k, v in data["machine"].items()]),
         *_table(["version", ""], [[k, v] for k, v in data["versions"].items()]),
@@ -189,7 +189,7 @@ def markdown(data: dict[str, Any]) -> str:
     for scenario in scenarios:
         rows = measured[scenario.name]["results"]
         own = measured[scenario.name]
-        load = f"Load: `{own['load']}`, {own['seconds']} s a measurement."
+        load = f"Load: `{own['load']}`, {own['seconds']} s per measurement."
         lines += [f"## {scenario.title}", "", f"{scenario.about} {load} (`{scenario.name}`)", ""]
         if rows:
             lines += [f"![{scenario.title}]({scenario.name}.svg)", ""]

@@ -26,7 +26,7 @@ def _chosen(server: Server, only: list[str]) -> bool:
 
 
 def _fitting(scenario: Scenario) -> Scenario:
-    """With no more idle connections than a process here may have."""
+    """The scenario, with no more idle connections than a process may have here."""
     load = scenario.load
     if not isinstance(load, Idle):
         return scenario
@@ -35,10 +35,10 @@ def _fitting(scenario: Scenario) -> Scenario:
 
 
 def run(scenario: Scenario, rounds: int, full: bool, only: list[str]) -> dict[str, Any]:
-    """All servers of a scenario in turns; each round is one more line of figures a server.
+    """Measure all servers of a scenario in turns. Each round adds one line of figures per server.
 
-    Every measurement is of a fresh process: what a process has, by luck, in its favour (where its
-    memory lies, say) does not stay with a peer.
+    Every measurement is of a fresh process. So a peer does not keep the luck of one process, for
+    example the place of its memory.
     """
     scenario = _fitting(scenario)
     chosen = [server for server in scenario.servers if _chosen(server, only)]
@@ -71,18 +71,23 @@ def run(scenario: Scenario, rounds: int, full: bool, only: list[str]) -> dict[st
 
 
 def main() -> None:
-    parser = argparse.ArgumentParser(description="Measure aiofastsocket beside its peers.")
-    parser.add_argument("--full", action="store_true", help="longer, and more rounds")
+    parser = argparse.ArgumentParser(description="Measure aiofastsocket and its peers.")
+    parser.add_argument("--full", action="store_true", help="measure longer, and in more rounds")
     parser.add_argument("--scenario", nargs="+", choices=[s.name for s in SCENARIOS], default=[])
-    parser.add_argument("--only", nargs="+", default=[], help="servers: ours, uvloop, c, nginx ...")
-    parser.add_argument("--into", help="keep the report of a choice in results/INTO")
-    parser.add_argument("--rounds", type=int, help="default: 5, with --full 7")
+    parser.add_argument(
+        "--only",
+        nargs="+",
+        default=[],
+        help="measure only these servers: ours, uvloop, c, nginx ...",
+    )
+    parser.add_argument("--into", help="write the report of a selection to results/INTO")
+    parser.add_argument("--rounds", type=int, help="number of rounds (5, with --full 7)")
     args = parser.parse_args()
     if len(os.sched_getaffinity(0)) < 2:
         sys.exit("two cores are needed: one for the server, one for the client")
     for program in ("cc", "wrk", "ab", "curl", "openssl"):
         if shutil.which(program) is None:
-            sys.exit(f"{program} is needed and not installed")
+            sys.exit(f"{program} is needed but not installed")
     hard = resource.getrlimit(resource.RLIMIT_NOFILE)[1]
     resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
 
@@ -109,9 +114,11 @@ def main() -> None:
 
 
 def write(data: dict[str, Any], folder: Path) -> None:
-    """Results, report and plots; the report on stdout too."""
+    """Write results, report and plots, and print the report."""
     folder.mkdir(parents=True, exist_ok=True)
-    lines = json.dumps(data).replace('{"server"', '\n{"server"')  # a line a measurement, for diffs
+    lines = json.dumps(data).replace(
+        '{"server"', '\n{"server"'
+    )  # a line per measurement, for diffs
     (folder / "results.json").write_text(lines + "\n")
     text = report.markdown(data)
     (folder / "README.md").write_text(text)

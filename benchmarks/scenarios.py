@@ -1,4 +1,4 @@
-"""What is measured: servers, loads, comparisons and aims, as data. Nothing here runs anything.
+"""The measurements as data: servers, loads, comparisons and aims. This module runs nothing.
 
 A new peer is an entry of ENVIRONMENTS (if it needs packages) and a Server; a new scenario is an
 entry of SCENARIOS.
@@ -14,7 +14,7 @@ ENVIRONMENTS: dict[str, tuple[str, ...]] = {
     "uvloop": ("uvloop",),
     "asyncio": (),
     "ours-fastapi": (OURS, "fastapi"),
-    "uvicorn": ("uvicorn", "httptools", "uvloop", "fastapi"),
+    "uvicorn": ("uvicorn", "httptools", "uvloop", "websockets", "fastapi"),
     "granian": ("granian", "uvloop", "fastapi"),
     "peregrine": ("peregrine-server", "uvloop", "fastapi"),
     "h2corn": ("h2corn", "uvloop", "fastapi"),
@@ -44,7 +44,7 @@ class Server:
 
 @dataclass(frozen=True)
 class Wrk:
-    """As many requests as so many clients get answered; by default one request a connection."""
+    """As many requests as the clients get answered; by default one request per connection."""
 
     connections: int
     headers: tuple[str, ...] = ("Connection: close",)
@@ -55,7 +55,7 @@ class Wrk:
 
 @dataclass(frozen=True)
 class Handshakes:
-    """One request a connection, each with a full handshake (ab): wrk resumes its sessions."""
+    """One request per connection, each with a full handshake, by ab: wrk resumes sessions."""
 
     connections: int
     unit = "connection"
@@ -63,7 +63,7 @@ class Handshakes:
 
 @dataclass(frozen=True)
 class Download:
-    """One response of so many MiB after the other (curl)."""
+    """One response of `mebibytes` MiB (curl)."""
 
     mebibytes: int
     unit = "response"
@@ -71,7 +71,7 @@ class Download:
 
 @dataclass(frozen=True)
 class TlsIdle:
-    """TLS connections that say nothing (any more): see tls_idle.py for `kind`."""
+    """TLS connections that send nothing, or nothing more: see tls_idle.py for `kind`."""
 
     connections: int
     kind: str
@@ -89,7 +89,7 @@ class Echo:
 
 @dataclass(frozen=True)
 class WebSockets:
-    """The same of WebSocket messages."""
+    """WebSocket messages there and back on long connections, one on its way in each."""
 
     connections: int
     size: int
@@ -98,7 +98,7 @@ class WebSockets:
 
 @dataclass(frozen=True)
 class Idle:
-    """Connections that say nothing, and one among them with messages of 100 bytes."""
+    """Connections that send nothing, except one that sends messages of 100 bytes."""
 
     connections: int
     unit = "message"
@@ -106,7 +106,7 @@ class Idle:
 
 @dataclass(frozen=True)
 class Flood:
-    """So many short connections at once."""
+    """Short connections, all at once."""
 
     connections: int
     unit = "connection"
@@ -126,7 +126,7 @@ Load = Wrk | Handshakes | Download | Echo | WebSockets | Idle | TlsIdle | Flood 
 
 @dataclass(frozen=True)
 class Aim:
-    """The median of a ratio within one round: product of `over` by product of `under`."""
+    """A limit for the median of a ratio: the product of `over` by that of `under` in one round."""
 
     over: tuple[str, ...]
     under: tuple[str, ...]
@@ -136,9 +136,10 @@ class Aim:
 
 @dataclass(frozen=True)
 class Scenario:
-    """Servers under one load. `against` are divided into the others; `metrics` what is compared.
+    """Servers under one load.
 
-    `seconds`: how long a measurement lasts, in the short run and in the full one.
+    `against`: the servers that the others are compared with. `metrics`: the compared figures.
+    `seconds`: the length of a measurement, in the short run and in the full one.
     """
 
     name: str
@@ -200,9 +201,9 @@ def _program(
     shim: tuple[str, ...] = (),
     listen: str = "",
 ) -> Server:
-    """Other people's server, plain or with libfsocket.so before it (`shim`: options of exec).
+    """Another project's server, plain or with libfsocket.so preloaded (`shim`: options of exec).
 
-    listen: what its configuration says at the address.
+    listen: the text at the address in its configuration.
     """
     config, command = _PROGRAMS[program]
     before = ("{env}/bin/aiofastsocket", "exec", *shim, "--") if shim else ()
@@ -339,7 +340,7 @@ def _tls(
     app: str = "hello_asgi",
     metric: str = "cpu_us",
 ) -> Scenario:
-    """aims: by peer. Keys, and versions, are what each speaks with this client by itself."""
+    """aims: limits by peer. Each server and this client use their default keys and versions."""
     patient = {"ours": ("--timeout-keep-alive", "600", "--timeout-tls-handshake", "600")}
     if isinstance(load, TlsIdle):
         patient["uvicorn"] = ("--timeout-keep-alive", "600")
@@ -362,8 +363,8 @@ SCENARIOS = (
         name="raw-short",
         title="Raw protocol, short connections",
         about="An `asyncio.Protocol` that answers one request and closes. `c-epoll` is a plain C "
-        "server; `c-limit` defers accept and registers nothing, but sends and closes as everybody "
-        "does; `c-limit-fin` also lets the answer and the FIN share a segment, as ours does.",
+        "server; `c-limit` defers accept and registers nothing, but sends and closes as other "
+        "servers do; `c-limit-fin` also lets the answer and the FIN share a segment, as ours does.",
         servers=(
             *_loops("raw.py"),
             *_deferred("raw.py"),
@@ -419,9 +420,9 @@ SCENARIOS = (
     Scenario(
         name="idle",
         title="Idle connections",
-        about="Memory is the growth of the process's proportional set size (PSS) by the "
-        "connection, without what the kernel keeps for the socket; CPU and latency are those of "
-        "the one connection that talks.",
+        about="Memory is the growth of the process's proportional set size (PSS) per connection, "
+        "without the kernel's memory for the socket. CPU and latency are those of the one "
+        "connection that sends messages.",
         servers=_loops("echo.py"),
         load=Idle(10_000),
         against=("uvloop", "asyncio"),
@@ -432,8 +433,8 @@ SCENARIOS = (
         name="workers",
         title="One worker and two",
         about="The raw protocol. Two workers listen on a listen table (ours), on one inherited "
-        "socket, or each on its own `SO_REUSEPORT` socket. Where there are fewer than three "
-        "cores, both workers share one: then this shows what sharing costs, not what it gains.",
+        "socket, or each on its own `SO_REUSEPORT` socket. With fewer than three cores, both "
+        "workers share one: then the figures show the cost of sharing, not its gain.",
         servers=(
             _python("ours-1", "raw.py", "ours-uvloop"),
             _python("ours-2", "raw.py", "ours-uvloop", "--sharing", "table", workers=2),
@@ -450,10 +451,10 @@ SCENARIOS = (
     ),
     Scenario(
         name="tail",
-        title="Tail latency beside a handler that blocks",
-        about="Two workers; 60 requests a second at random times, one in 20 of which holds up its "
-        "worker for 100 ms. Latency is that of the others, `delayed` the share of them that "
-        "waited for more than 10 ms. With both workers held up at once nobody is served at all.",
+        title="Tail latency while a handler blocks",
+        about="Two workers; 60 requests per second at random times. One request in 20 blocks its "
+        "worker for 100 ms. Latency is that of the other requests; `delayed` is the share of them "
+        "that waited for more than 10 ms. While both workers block, no request is served.",
         servers=(
             _python("ours", "blocking.py", "ours-uvloop", "--sharing", "table", workers=2),
             _python("uvloop", "blocking.py", "uvloop", "--sharing", "inherited", workers=2),
@@ -467,8 +468,8 @@ SCENARIOS = (
     Scenario(
         name="flood",
         title="5,000 connections at once",
-        about="The client begins all before it reads an answer: latency is the time that the last "
-        "ones stand in line.",
+        about="The client begins all connections before it reads an answer: latency is the time "
+        "that the last ones wait in the queue.",
         servers=(
             *_loops("raw.py"),
             _python("ours-defer", "raw.py", "ours-uvloop", "--defer-accept"),
@@ -481,8 +482,8 @@ SCENARIOS = (
     Scenario(
         name="asgi-short",
         title="ASGI, short connections",
-        about="Hello in plain ASGI, one request a connection, one worker. `ours` defers accept, "
-        "which is what `serve` does; `ours-now` does not.",
+        about="Hello in plain ASGI, one request per connection, one worker. `ours` defers accept, "
+        "which is the default of `serve`; `ours-now` does not.",
         servers=(*map(_asgi, ("ours", "ours-now", "peregrine", "h2corn", *_ASGI_PEERS)),),
         load=Wrk(64),
         against=("peregrine", "h2corn", *_ASGI_PEERS),
@@ -495,7 +496,8 @@ SCENARIOS = (
     Scenario(
         name="asgi-keep",
         title="ASGI, kept connections",
-        about="The same on 64 connections that go on. `ours-log` writes its access log to a file.",
+        about="Hello in plain ASGI on 64 connections that stay open. `ours-log` writes its access "
+        "log to a file.",
         servers=(*map(_asgi, ("ours", "ours-log", "peregrine", "h2corn", *_ASGI_PEERS)),),
         load=Wrk(64, headers=(), unit="request"),
         against=("peregrine", "h2corn", *_ASGI_PEERS),
@@ -507,18 +509,18 @@ SCENARIOS = (
     ),
     Scenario(
         name="told-keep",
-        title="What it costs to tell, kept connections",
-        about="Hello in plain ASGI on 64 connections that go on: with metrics and what goes with "
-        "them (`ours-told`), and with the access log, to a file, as it is (`ours-log`), in a "
-        "format of eight atoms (`ours-format`) and as JSON (`ours-json`).",
+        title="Cost of metrics and logs, kept connections",
+        about="Hello in plain ASGI on 64 connections that stay open: with metrics and related "
+        "options (`ours-told`), and with an access log in a file, in the default format "
+        "(`ours-log`), in a format of eight atoms (`ours-format`) and as JSON (`ours-json`).",
         servers=(*map(_asgi, ("ours", "ours-told", "ours-log", "ours-format", "ours-json")),),
         load=Wrk(64, headers=(), unit="request"),
         against=("ours",),
     ),
     Scenario(
         name="told-short",
-        title="What it costs to tell, short connections",
-        about="The same with one request a connection.",
+        title="Cost of metrics and logs, short connections",
+        about="The servers of `told-keep`, with one request per connection.",
         servers=(*map(_asgi, ("ours", "ours-told", "ours-log", "ours-format", "ours-json")),),
         load=Wrk(64),
         against=("ours",),
@@ -526,28 +528,28 @@ SCENARIOS = (
     _tls(
         "keep",
         "kept connections",
-        "Hello in plain ASGI over HTTP/1.1; 64 connections that go on; ECDSA P-256.",
+        "Hello in plain ASGI over HTTP/1.1; 64 connections that stay open; ECDSA P-256.",
         Wrk(64, headers=(), unit="request"),
         {"uvicorn": 0.40, "granian": 0.80, "peregrine": 1.25},
     ),
     _tls(
         "short",
         "a connection each, sessions resumed",
-        "The same, one request a connection; wrk resumes its session.",
+        "Hello in plain ASGI, one request per connection; wrk resumes its session.",
         Wrk(64),
         {"uvicorn": 0.85, "granian": 2.0},
     ),
     _tls(
         "full",
         "a connection each, full handshakes",
-        "The same by ab, which does not resume.",
+        "Hello in plain ASGI, one request per connection, by ab, which does not resume sessions.",
         Handshakes(32),
         {"uvicorn": 0.90},
     ),
     _tls(
         "down",
         "responses of 64 KiB",
-        "16 connections that go on.",
+        "16 connections that stay open.",
         Wrk(16, headers=(), unit="request", path="/1"),
         {"uvicorn": 0.80, "granian": 1.2},
         app="bulk_asgi",
@@ -555,7 +557,7 @@ SCENARIOS = (
     _tls(
         "up",
         "requests of 64 KiB",
-        "16 connections that go on; the application reads the body.",
+        "16 connections that stay open; the application reads the body.",
         Wrk(16, headers=(), unit="request", body=65536),
         {"uvicorn": 0.80, "granian": 1.2},
         app="bulk_asgi",
@@ -563,7 +565,7 @@ SCENARIOS = (
     _tls(
         "large",
         "a response of 1 GiB",
-        "In parts of 64 KiB, to curl.",
+        "Sent in parts of 64 KiB, to curl.",
         Download(1024),
         {"uvicorn": 0.80, "granian": 1.2},
         app="bulk_asgi",
@@ -572,13 +574,13 @@ SCENARIOS = (
         _tls(
             f"idle-{kind}",
             about,
-            "1,000 connections; memory as above.",
+            "1,000 connections; memory is the growth of PSS per connection.",
             TlsIdle(1000, kind),
             {"uvicorn": 0.45, "granian": 0.70} if kind == "idle" else {},
             metric="memory",
         )
         for kind, about in (
-            ("idle", "idle connections that have asked once"),
+            ("idle", "idle connections that have sent one request"),
             ("silent", "connections that have sent nothing"),
             ("partial", "connections with half a first record"),
         )
@@ -588,8 +590,8 @@ SCENARIOS = (
     Scenario(
         name="wsgi-short",
         title="WSGI, short connections",
-        about="Hello in plain WSGI, one request a connection, one worker with the threads that it "
-        "has by default (gunicorn: ten). `ours-loop` has none.",
+        about="Hello in plain WSGI, one request per connection, one worker with its default number "
+        "of threads (gunicorn: ten). `ours-loop` has no threads.",
         servers=tuple(
             _asgi(peer, "hello_wsgi")
             for peer in ("ours", "ours-loop", "peregrine", "granian", "gunicorn")
@@ -601,7 +603,7 @@ SCENARIOS = (
     Scenario(
         name="wsgi-keep",
         title="WSGI, kept connections",
-        about="The same on 64 connections that go on.",
+        about="Hello in plain WSGI on 64 connections that stay open.",
         servers=tuple(
             _asgi(peer, "hello_wsgi")
             for peer in ("ours", "ours-loop", "peregrine", "granian", "gunicorn")
@@ -613,7 +615,8 @@ SCENARIOS = (
     Scenario(
         name="fastapi-keep",
         title="FastAPI, kept connections",
-        about="A small JSON document on 64 connections that go on: most is the framework's.",
+        about="A small JSON document on 64 connections that stay open: most of the cost is the "
+        "framework's.",
         servers=tuple(_asgi(peer, "json_fastapi") for peer in ("ours", *_NATIVE_PEERS, "uvicorn")),
         load=Wrk(64, headers=(), unit="request"),
         against=(*_NATIVE_PEERS, "uvicorn"),
@@ -625,8 +628,8 @@ SCENARIOS = (
     ),
     Scenario(
         name="asgi-tail",
-        title="ASGI, tail latency beside a handler that blocks",
-        about="As above, in plain ASGI.",
+        title="ASGI, tail latency while a handler blocks",
+        about="The load of `tail`, in plain ASGI.",
         servers=(*(_asgi(peer, workers=2) for peer in ("ours", *_ASGI_PEERS)),),
         load=Arrivals(rate=60, block=20),
         against=_ASGI_PEERS,

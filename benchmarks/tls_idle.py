@@ -1,9 +1,9 @@
-"""Idle TLS connections, opened and kept: what clients.py runs for a TlsIdle.
+"""Open idle TLS connections and keep them. clients.py runs this for a TlsIdle.
 
     python tls_idle.py PORT CONNECTIONS KIND
 
-KIND: idle has asked once, silent has sent nothing, partial half of its first record. It writes a
-line when all are open, and then waits for one.
+KIND: idle connections have sent one request, silent ones nothing, partial ones half of a first
+record. The program writes a line when all are open, and then waits for a line.
 """
 
 import json

@@ -1,6 +1,7 @@
-"""`make test-arm64`: the aarch64 wheel on a machine of that kind, as a new user meets it: fresh.sh.
-The machine is Debian's, booted with its own kernel in an emulator, for minutes. Not by qemu-user,
-which lacks robust mutexes, SO_ATTACH_REUSEPORT_CBPF and SO_COOKIE.
+"""`make test-arm64`: test the aarch64 wheel on an aarch64 machine with the steps of fresh.sh.
+
+The machine is a Debian with its own kernel, booted in an emulator. That takes minutes. qemu-user is
+not enough: it lacks robust mutexes, SO_ATTACH_REUSEPORT_CBPF and SO_COOKIE.
 """
 
 import shutil
@@ -14,7 +15,7 @@ from machines import BUILD, MACHINES, ORDINARY, lend_wheels, made
 
 NAME = "debian-13-arm64"
 MINUTES = 20
-# Its first process, in a root of memory.
+# The first process of the machine, whose root file system is in memory.
 INIT = """#!/bin/sh
 export PATH=/usr/sbin:/usr/bin:/sbin:/bin
 mount -t proc proc /proc
@@ -26,7 +27,7 @@ sh /fresh.sh {python} {user} && echo "fresh: passed"
 echo o >/proc/sysrq-trigger
 sleep 60
 """
-# What an initramfs need not carry: modules, and what nobody reads there.
+# Folders that the initramfs does not need: modules, documentation and translations.
 LEFT_OUT = ("usr/lib/modules", "usr/share/doc", "usr/share/locale", "usr/share/man")
 
 

@@ -1,5 +1,7 @@
-"""What is in dist/, looked at before it is published: by twine, check-wheel-contents, auditwheel;
-whether every wheel is there; and whether libfsocket.so exports what libfsocket.map says, no more.
+"""Check dist/ before it is published, by twine, check-wheel-contents and auditwheel.
+
+Also check that no wheel is missing, and that libfsocket.so exports exactly the names that
+libfsocket.map lists.
 """
 
 import re
@@ -62,9 +64,9 @@ def look_inside(wheel: Path, platform: str) -> None:
                 if name.endswith("libfsocket.so"):
                     more = {n for n in exported(library) if not n.startswith("fsocket_")} - wanted
                     if more:
-                        wrong(f"{wheel.name}: libfsocket.so exports {', '.join(sorted(more))}, too")
+                        wrong(f"{wheel.name}: libfsocket.so also exports {', '.join(sorted(more))}")
                     if len(exported(library)) < len(wanted) - 1:
-                        wrong(f"{wheel.name}: libfsocket.so exports too little")
+                        wrong(f"{wheel.name}: libfsocket.so exports too few names")
 
 
 def git(*command: str) -> list[str]:
@@ -72,13 +74,13 @@ def git(*command: str) -> list[str]:
 
 
 def look_at_tags() -> None:
-    """Raises SystemExit if this release's tag is another commit's, or this commit has another's."""
+    """Raises SystemExit if another commit has this release's tag, or this one has another tag."""
     tag, here = f"v{RELEASE}", git("tag", "--points-at", "HEAD", "--list", "v*")
     if tag not in here and (here or tag in git("tag", "--list", tag)):
-        found = f"this commit is {here[0]}" if here else f"{tag} is another commit"
-        wrong(f"{found}, and {VERSION.relative_to(ROOT)} says {RELEASE}")
+        found = f"this commit has tag {here[0]}" if here else f"another commit has tag {tag}"
+        wrong(f"{found}, but {VERSION.relative_to(ROOT)} says {RELEASE}")
     if not here:
-        print(f"release-check: to publish this, tag it {tag}")
+        print(f"release-check: to publish this commit, tag it {tag}")
 
 
 def main() -> None:
@@ -88,21 +90,21 @@ def main() -> None:
     tags = [f"cp{v.replace('.', '')}" for v in VERSIONS]
     missing = {f"{tag}-{tag}-{platform}" for tag in tags for platform in TARGETS} - found.keys()
     if missing or not list(DIST.glob("*.tar.gz")):
-        wrong(f"dist/ lacks {', '.join(sorted(missing)) or 'the sdist'}: make wheels")
+        wrong(f"dist/ lacks {', '.join(sorted(missing)) or 'the sdist'}: run make wheels")
     strange = [p.name for p in files if not p.name.startswith(f"aiofastsocket-{RELEASE}")]
     if strange:
-        wrong(f"this is {RELEASE}, and dist/ has {', '.join(strange)}: make wheels")
+        wrong(f"the release is {RELEASE}, but dist/ has {', '.join(strange)}: run make wheels")
     look_at_tags()
     for tag, wheel in found.items():
         platform = tag.split("-")[2]
         run("check_wheel_contents", wheel)
-        if "manylinux" in platform:  # musl's own loader is not here, so not for the others
+        if "manylinux" in platform:  # not for musl: its loader is missing here
             told = " ".join(run("auditwheel", "show", wheel).split())
             least = re.search(r'platform tag to "manylinux_2_(\d+)_', told)
             if least is None or int(least[1]) > 28:
-                wrong(f"{wheel.name} is not what its name says: {told}")
+                wrong(f"{wheel.name} does not match its name: {told}")
         look_inside(wheel, platform)
-    print(f"release-check: {len(found)} wheels and the sdist are what they say")
+    print(f"release-check: {len(found)} wheels and the sdist passed all checks")
 
 
 if __name__ == "__main__":

@@ -1,4 +1,4 @@
-# libfsocket.so alone, before the machine's own nginx: run by fresh.py inside it.
+# Run the machine's own nginx with libfsocket.so alone. fresh.py runs this inside the machine.
 set -eu
 ip link set lo up
 cat >/tmp/nginx.conf <<CONF

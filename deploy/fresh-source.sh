@@ -1,5 +1,5 @@
-# The sdist on a machine with a compiler and Python's headers: run by fresh.py inside it, offline.
-# fresh-source.sh PYTHON USER
+# Install the sdist on a machine with a compiler and Python's headers. fresh.py runs this inside the
+# machine, offline. Usage: fresh-source.sh PYTHON USER
 set -eu
 python=$1 user=$2
 home="/tmp/a new user's"

@@ -1,6 +1,7 @@
-"""`make test-fresh`: the wheels on machines without a compiler, as a new user meets them; fresh.sh
-is what is done there. The sdist on one with a compiler. And libfsocket.so by itself, under an older
-glibc and under musl.
+"""`make test-fresh`: install the wheels on machines without a compiler, as a new user does.
+
+fresh.sh has the steps on these machines. The sdist is installed on a machine with a compiler.
+libfsocket.so alone is tested under an older glibc and under musl.
 """
 
 import argparse
@@ -16,7 +17,7 @@ from machines import BUILD, DIST, MACHINES, ORDINARY, ROOT, lend_wheels, made, r
 from release import RELEASE
 
 PROGRAMS = ROOT / "tests" / "preload" / "programs"
-# Those that musl has no call for, or that are no program by themselves.
+# Programs that use a call that musl lacks, and files that are not a program by themselves.
 NOT_MUSL = {"close_shapes", "early", "early_library", "epoll_calls", "spawn"}
 
 INSTALLERS = ("uv", "pipx")
@@ -27,12 +28,12 @@ FRESH = ("debian-11", "debian-12", "debian-13", "debian-sid", "debian-source", "
 
 
 def library(platform: str, folder: Path) -> Path:
-    """libfsocket.so of a wheel for that platform, put into the folder."""
+    """Extract libfsocket.so of a wheel for the platform into the folder. Returns its path."""
     for wheel in sorted(DIST.glob(f"aiofastsocket-{RELEASE}-*-{platform}.whl")):
         with zipfile.ZipFile(wheel) as content:
             extracted = Path(content.extract("aiofastsocket/_native/libfsocket.so", folder))
         return extracted.replace(folder / "libfsocket.so")
-    sys.exit(f"test-fresh: dist/ has no wheel for {platform}: make wheels")
+    sys.exit(f"test-fresh: dist/ has no wheel for {platform}: run make wheels")
 
 
 def library_alone(name: str) -> None:
@@ -44,8 +45,8 @@ def library_alone(name: str) -> None:
 
 
 def under_musl() -> None:
-    """The call-site programs of the tests, linked to musl: each says with the library what it says
-    without, and those that fork or have threads get slots."""
+    """Run the call-site programs of the tests, linked to musl. The library must not change their
+    output. Programs that fork or have threads get slots."""
     folder = BUILD / "musl"
     shutil.rmtree(folder, ignore_errors=True)
     folder.mkdir(parents=True)
@@ -64,21 +65,21 @@ def under_musl() -> None:
             )
             said.append((done.returncode, done.stdout))
         if said[0] != said[1]:
-            sys.exit(f"test-fresh: {source.stem} under musl: {said[0]} without, {said[1]} with")
+            sys.exit(f"test-fresh: {source.stem}, musl: {said[0]} plain, {said[1]} preloaded")
     log = (folder / "log").read_text()
     slots = log.count(" has slot ")
     if not slots:
         sys.exit("test-fresh: no program got a slot under musl")
-    print(f"fresh: the same, {slots} slots taken")
+    print(f"fresh: the same output with the library, {slots} slots taken")
 
 
 def from_source(name: str) -> None:
-    """The sdist, where a compiler is."""
+    """Install the sdist on a machine with a compiler."""
     root = made(name)
     lend_wheels(root, "3.13", *BUILD_TOOLS)
     sdist = DIST / f"aiofastsocket-{RELEASE}.tar.gz"
     if not sdist.exists():
-        sys.exit("test-fresh: dist/ has no sdist: make wheels")
+        sys.exit("test-fresh: dist/ has no sdist: run make wheels")
     (root / "sdist").mkdir()
     shutil.copy(sdist, root / "sdist")
     shutil.copy(Path(__file__).with_name("fresh-source.sh"), root / "fresh.sh")
@@ -88,10 +89,12 @@ def from_source(name: str) -> None:
 
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
-    parser.add_argument("machines", nargs="*", metavar="machine", help=f"of {', '.join(FRESH)}")
+    parser.add_argument(
+        "machines", nargs="*", metavar="machine", help=f"machines to test, of {', '.join(FRESH)}"
+    )
     for name in parser.parse_args().machines or FRESH:
         if name == "musl":
-            print("== musl: libfsocket.so before the call-site programs", flush=True)
+            print("== musl: call-site programs with libfsocket.so", flush=True)
             under_musl()
             continue
         if name == "debian-source":
@@ -99,7 +102,7 @@ def main() -> None:
             from_source(name)
             continue
         if not MACHINES[name].pythons:
-            print(f"== {name}: libfsocket.so before its nginx", flush=True)
+            print(f"== {name}: its nginx with libfsocket.so", flush=True)
             library_alone(name)
         for python in MACHINES[name].pythons:
             print(f"== {name}, CPython {python}", flush=True)

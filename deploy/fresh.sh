@@ -1,10 +1,10 @@
-# What a new user does on a machine without a compiler: run by fresh.py inside it, offline.
-# fresh.sh PYTHON USER
+# The steps of a new user on a machine without a compiler. fresh.py runs this inside the machine,
+# offline. Usage: fresh.sh PYTHON USER
 set -eu
 python=$1 user=$2
 home="/tmp/a new user's"
 as_user() { setpriv --reuid "$user" --regid "$user" --clear-groups env HOME="$home" "$@"; }
-# In the background: its process id is $started, what it says in the file $1.
+# Start a command in the background: its process id is in $started, its output in the file $1.
 start() {
   log=$1; shift
   setpriv --reuid "$user" --regid "$user" --clear-groups env HOME="$home" "$@" >"$log" 2>&1 &
@@ -13,8 +13,8 @@ start() {
 say() { echo "fresh: $*"; }
 
 ip link set lo up
-for compiler in cc gcc clang tcc; do # not by `!`, which never ends a script
-  if command -v "$compiler"; then echo "a compiler: this machine is not fresh"; exit 1; fi
+for compiler in cc gcc clang tcc; do # not with `!`: its failure never ends a script
+  if command -v "$compiler"; then echo "$compiler is present: this machine must not have a compiler"; exit 1; fi
 done
 mkdir -p "$home" && chown "$user:$user" "$home" && cd "$home"
 cat >app.py <<'APP'
@@ -49,7 +49,7 @@ for _ in $(seq 100); do grep -q 'serving app:wsgi' serve.log && break; sleep 0.1
 kill "$started"; wait "$started"
 say "serve: WSGI"
 
-# The dynamic linker takes no path with a space: that is said, and another venv serves nginx.
+# The dynamic linker accepts no path with a space. An error says so, and another venv runs nginx.
 if as_user venv/bin/aiofastsocket exec -- nginx -v 2>refused; then exit 1; fi
 grep -q 'LD_PRELOAD cannot name a path with a space' refused
 plain=/tmp/plain
@@ -76,14 +76,14 @@ grep -q ' slots, steering' stats || { cat stats nginx.log "$plain/error.log"; ex
 kill "$started"; wait "$started"
 say "exec: nginx has slots"
 
-# By other people's installers, which find the same wheels.
-answers() { # COMMAND: it serves the demo
+# Other installers find the same wheels.
+answers() { # COMMAND serves the demo
   start serve.log "$1" serve -w 1 -b 127.0.0.1:8002
   for _ in $(seq 100); do grep -q 'serving the built-in demo' serve.log && break; sleep 0.1; done
   curl -s http://127.0.0.1:8002/ | grep -q "^worker " || { cat serve.log; exit 1; }
   kill "$started"; wait "$started"
 }
-export UV_NO_CACHE=1 # what it keeps is its own, too
+export UV_NO_CACHE=1 # files in uv's cache would count as left behind
 as_user "$plain/venv/bin/pip" install -q --no-index --find-links /wheels uv pipx
 as_user "$plain/venv/bin/uv" venv -q --offline --python "$python" by-uv
 as_user "$plain/venv/bin/uv" pip install -q --offline --no-index \
@@ -95,11 +95,11 @@ as_user "$plain/venv/bin/pipx" install -q --python "$python" \
 answers "$home/.local/bin/aiofastsocket"
 say "pipx: serves"
 as_user "$plain/venv/bin/pipx" uninstall aiofastsocket >/dev/null
-rm -f "$home/.local/share/pipx/venvs/.aiofastsocket.lock" # its own
+rm -f "$home/.local/share/pipx/venvs/.aiofastsocket.lock" # pipx leaves this file
 as_user "$plain/venv/bin/uv" pip uninstall -q -p by-uv aiofastsocket
 as_user "$plain/venv/bin/pip" uninstall -q -y aiofastsocket
 as_user venv/bin/pip uninstall -q -y aiofastsocket
 rm -rf serve.log
 after=$(find / -xdev -path /proc -prune -o -name '*fastsocket*' -print | sort)
-[ "$before" = "$after" ] || { echo "left behind: $after"; exit 1; }
+[ "$before" = "$after" ] || { echo "files are left behind: $after"; exit 1; }
 say "uninstalled: nothing is left"

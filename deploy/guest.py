@@ -1,4 +1,4 @@
-"""An emulated machine while it runs: what it says is shown, and its time is bounded."""
+"""Run an emulated machine: show its output, and limit its time."""
 
 import os
 import subprocess
@@ -11,8 +11,8 @@ PATH = f"{Path(sys.executable).parent}:{os.environ['PATH']}:/usr/sbin"
 
 
 def watch(name: str, command: list[str], minutes: int) -> set[str]:
-    """Run an emulator in the project's root, and show the guest's lines, which are returned. It is
-    killed after so many minutes."""
+    """Run an emulator in the project's root, and print the guest's lines. Returns these lines. The
+    emulator is killed after `minutes`."""
     process = subprocess.Popen(
         command,
         cwd=ROOT,

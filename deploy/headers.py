@@ -1,8 +1,9 @@
-"""Python.h of each CPython and machine that wheels are built for, unpacked under build/headers.
+"""Unpack Python.h of each CPython and machine that wheels are built for, under build/headers.
 
-From Debian's libpython3.X-dev packages, by an apt of our own that verifies what it downloads as the
-system's does. No Debian has 3.12: its headers are an installed interpreter's, with the pyconfig.h
-of this machine for all, whose differences are macros that only the interpreter itself looks at.
+The headers are from Debian's libpython3.X-dev packages. An apt of our own verifies downloads as the
+system's apt does. No Debian has 3.12: its headers are those of an installed interpreter. All
+machines then share this machine's pyconfig.h. It differs only in macros that the interpreter itself
+uses.
 """
 
 import shutil
@@ -18,15 +19,15 @@ DEBIAN = {"x86_64": "amd64", "aarch64": "arm64"}
 
 
 def mirror() -> str:
-    """Where this machine has its Debian packages from: all releases are there."""
+    """The address of this machine's Debian mirror, which has all releases."""
     command = ["apt-get", "indextargets", "--format", "$(REPO_URI)", "Created-By: Packages"]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout.split()
     found = [uri for uri in told if uri.rstrip("/").endswith("/debian")]
-    return found[0] if found else sys.exit("no source of apt's ends in /debian")
+    return found[0] if found else sys.exit("apt has no source that ends in /debian")
 
 
 def headers(version: str, machine: str) -> Path:
-    """The folder that Python.h is in. Raises SystemExit, with advice, where there is none."""
+    """The folder of Python.h. Raises SystemExit, with advice, if no headers are available."""
     folder = BUILD / f"{version}-{machine}"
     if not (folder / "Python.h").exists():
         made = folder.with_suffix(".new")
@@ -45,7 +46,7 @@ def _from_debian(version: str, machine: str, made: Path) -> None:
     subprocess.run(["dpkg-deb", "-x", deb, unpacked], check=True)
     include = unpacked / "usr" / "include"
     shutil.copytree(include / f"python{version}", made)
-    # In its place there is one that includes this by the machine's name.
+    # The package's generic pyconfig.h only includes this one, by the machine's name.
     shutil.copy(include / f"{machine}-linux-gnu" / f"python{version}" / "pyconfig.h", made)
     shutil.rmtree(unpacked)
 
@@ -85,4 +86,4 @@ def _installed(version: str) -> str:
             continue
         if (Path(found) / "Python.h").exists():
             return found
-    sys.exit(f"wheels: no Debian has CPython {version}: install it, with its headers, in the PATH")
+    sys.exit(f"wheels: no Debian has CPython {version}: install it with its headers, in the PATH")

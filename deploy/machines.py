@@ -1,7 +1,8 @@
-"""Chroots of Debian's packages, for what this machine is not: without a compiler, or with a newer
-Python. Made by mmdebstrap without running the packages' scripts (ten seconds), and kept as tarballs
-under build/machines. One runs in namespaces of its own, with no network but loopback; the wheels,
-and those that they need, lie in a folder that it sees.
+"""Chroots of Debian packages: machines without a compiler, or with a newer Python.
+
+mmdebstrap makes them without running the packages' scripts (ten seconds). They are kept as tarballs
+under build/machines. A chroot runs in its own namespaces, with only a loopback network. The wheels
+and their dependencies are in a folder inside it.
 """
 
 import shutil
@@ -23,7 +24,7 @@ ORDINARY = 1000
 
 @dataclass(frozen=True)
 class Machine:
-    """A Debian, the Pythons that it brings, and what else is to be there."""
+    """A Debian release, the Pythons that it has, and other packages to install."""
 
     suite: str
     pythons: tuple[str, ...] = ()
@@ -32,7 +33,7 @@ class Machine:
 
     @property
     def packages(self) -> str:
-        """Without scripts python3-venv's own wheels are all that venv needs."""
+        """Names of the packages. Without package scripts, venv needs only python3-venv's wheels."""
         pythons = [f"python{p},python{p}-venv" for p in self.pythons]
         return ",".join([BASE, *pythons, *self.more])
 
@@ -41,7 +42,7 @@ NEWER = ("3.14", "3.15")
 TOOLS = ("gcc", "libc6-dev", "make", "openssl", "gosu", "git")
 
 MACHINES = {
-    "debian-11": Machine("bullseye"),  # its Python is too old: libfsocket.so alone
+    "debian-11": Machine("bullseye"),  # its Python is too old: it tests only libfsocket.so
     "debian-12": Machine("bookworm", ("3.11",)),
     "debian-13": Machine("trixie", ("3.13",)),
     "debian-sid": Machine("sid", NEWER),
@@ -55,14 +56,14 @@ MACHINES = {
 
 
 def made(name: str) -> Path:
-    """The machine, unpacked anew."""
+    """Unpack a new copy of the machine. Returns its root folder."""
     machine, tarball, root = MACHINES[name], BUILD / f"{name}.tar", BUILD / name
     if not tarball.exists():
         BUILD.mkdir(parents=True, exist_ok=True)
         half = tarball.with_suffix(".half.tar")
         command = ["mmdebstrap", "--quiet", "--variant=extract", f"--include={machine.packages}"]
         command += [f"--architectures={machine.architecture}"]
-        # A mirror may be a snapshot; its signature is checked all the same.
+        # A mirror may be an old snapshot; its signature is still checked.
         command += ['--aptopt=Acquire::Check-Valid-Until "false"', f"--hook-dir={HOOK}"]
         subprocess.run([*command, machine.suite, half, mirror()], check=True)
         half.rename(tarball)
@@ -74,7 +75,7 @@ def made(name: str) -> Path:
 
 
 def _as_scripts_would(root: Path) -> None:
-    """What base-passwd, netbase, ca-certificates, gcc and mawk leave to their scripts."""
+    """Do the work of the scripts of base-passwd, netbase, ca-certificates, gcc and mawk."""
     etc = root / "etc"
     users = {"root": 0, "nobody": 65534, "new": ORDINARY}
     lines = (f"{name}:x:{number}:{number}::/tmp:/bin/sh\n" for name, number in users.items())
@@ -92,15 +93,17 @@ def _as_scripts_would(root: Path) -> None:
 
 
 def lend_wheels(root: Path, python: str, *more: str, machine: str = "x86_64") -> None:
-    """Ours for that Python and machine, those of the dependencies, and of what else pip is to find,
-    into its /wheels."""
+    """Copy wheels into /wheels of the root: ours for that Python and machine, those of its
+    dependencies, and those of the packages in `more`."""
     folder = root / "wheels"
     folder.mkdir(exist_ok=True)
     wheels = list(
         DIST.glob(f"aiofastsocket-{RELEASE}-cp{python.replace('.', '')}-*manylinux*_{machine}.whl")
     )
     if not wheels:
-        sys.exit(f"{root.name}: dist/ has no wheel for CPython {python}, {machine}: make wheels")
+        sys.exit(
+            f"{root.name}: dist/ has no wheel for CPython {python}, {machine}: run make wheels"
+        )
     shutil.copy(wheels[0], folder)
     command = [sys.executable, "-m", "pip", "download", "-q", "-d", str(folder)]
     command += ["--python-version", python, "--only-binary=:all:", "--find-links", str(folder)]
@@ -110,8 +113,9 @@ def lend_wheels(root: Path, python: str, *more: str, machine: str = "x86_64") ->
 
 
 def run_in(root: Path, *command: str, seconds: int = 300) -> None:
-    """As root of the machine. Raises CalledProcessError, or TimeoutExpired."""
-    # A mount of its own, as `/` is on a machine: or nobody inside may make namespaces of mounts.
+    """Run a command as root of the machine. Raises CalledProcessError or TimeoutExpired."""
+    # The root must be a mount, as `/` is on a machine. Otherwise no process inside may make mount
+    # namespaces.
     script = 'mount --bind "$0" "$0" && cd "$0" && mount --bind /dev dev && mount --bind /dev/pts '
     script += 'dev/pts && mount -t proc proc proc && exec chroot . "$@"'
     inside = ["unshare", "--mount", "--pid", "--fork", "--kill-child", "--net", "sh", "-c", script]

@@ -1,5 +1,6 @@
-"""`make test-newer`: the tests on a Python that this machine lacks, in a chroot of Debian sid with
-the wheel for it.
+"""`make test-newer`: run the tests on a Python that this machine lacks.
+
+They run in a chroot of Debian sid, with the wheel for that Python.
 """
 
 import argparse
@@ -10,7 +11,7 @@ import tomllib
 
 from machines import MACHINES, ROOT, lend_wheels, made, run_in
 
-NO_WHEEL = ("forbiddenfruit",)  # an sdist alone, of Python; blockbuster needs it
+NO_WHEEL = ("forbiddenfruit",)  # it has only an sdist, of pure Python; blockbuster needs it
 
 SCRIPT = """
 set -e
@@ -20,7 +21,7 @@ $python -m venv /venv
 /venv/bin/pip install -q --no-index --find-links /wheels aiofastsocket pytest
 /venv/bin/pip install -q --no-index --find-links /wheels $(cat /group)
 cd /src
-# Not exec: this shell is process 1, and reaps orphans. What builds from source, test-fresh does.
+# Not exec: this shell is process 1, and reaps orphans. test-fresh tests builds from source.
 CI=true HOME=/tmp /venv/bin/pytest --ignore=tests/integration/test_package.py "$@"
 """
 
@@ -28,7 +29,7 @@ CI=true HOME=/tmp /venv/bin/pytest --ignore=tests/integration/test_package.py "$
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument("python", choices=MACHINES["tests"].pythons)
-    parser.add_argument("arguments", nargs="*", help="of pytest")
+    parser.add_argument("arguments", nargs="*", help="arguments of pytest")
     given = parser.parse_args()
     root = made("tests")
     group = tomllib.loads((ROOT / "pyproject.toml").read_text())["dependency-groups"]["test"]

@@ -1,4 +1,4 @@
-"""The release that this tree is, as native/include/fastsocket/version.h has it."""
+"""The number of this tree's release, from native/include/fastsocket/version.h."""
 
 import re
 from pathlib import Path

@@ -1,11 +1,11 @@
-"""`make wheels`: a wheel for each CPython, machine and libc, and the sdist, into dist/.
+"""`make wheels`: build a wheel for each CPython, machine and libc, and the sdist, into dist/.
 
-`make free-threaded`: whether the free-threaded Pythons' C compiles, too. No interpreter of
-theirs can be had, so nothing is published or run.
+`make free-threaded`: check that the C code also compiles for the free-threaded Pythons. No such
+interpreter is available, so nothing is published or run.
 
-One machine builds all of them: zig is the compiler, and the Pythons lend their headers alone. The C
-that cffi and cython write is the same for all of them; what is compiled once for a machine and libc
-(the core and libfsocket.so) is taken again for its other Pythons, from the same build folder.
+One machine builds all wheels: zig is the compiler, and only the headers of the Pythons are needed.
+The C code that cffi and cython write is the same for all wheels. The core and libfsocket.so are
+compiled once for a machine and libc, and reused for its other Pythons from the same build folder.
 """
 
 import argparse
@@ -22,7 +22,7 @@ ROOT = Path(__file__).parents[1]
 BUILD, DIST = ROOT / "build" / "wheels", ROOT / "dist"
 VERSIONS = ("3.11", "3.12", "3.13", "3.14", "3.15")
 FREE_THREADED = ("3.14", "3.15")
-# Of a platform tag: zig's target, and the last part of an extension module's name.
+# Platform tag -> zig's target, and the last part of an extension module's name.
 TARGETS = {
     "manylinux_2_28_x86_64": ("x86_64-linux-gnu.2.28", "x86_64-linux-gnu"),
     "manylinux_2_28_aarch64": ("aarch64-linux-gnu.2.28", "aarch64-linux-gnu"),
@@ -32,7 +32,7 @@ TARGETS = {
 
 
 def zig() -> str:
-    """PyPI's compiler, and its two archive tools as programs of their own, which cmake wants."""
+    """The path of PyPI's zig. Its two archive tools get wrapper programs, which cmake needs."""
     import ziglang
 
     program = Path(ziglang.__file__).parent / "zig"
@@ -44,7 +44,7 @@ def zig() -> str:
 
 
 def build(version: str, platform: str, compiler: str, flags: str = "") -> Path:
-    """One wheel; returns its path in BUILD."""
+    """Build one wheel. Returns its path in BUILD."""
     target, suffix = TARGETS[platform]
     tag = f"cp{version.replace('.', '')}"
     made = BUILD / f"{tag}-{platform}"
@@ -57,7 +57,7 @@ def build(version: str, platform: str, compiler: str, flags: str = "") -> Path:
         "cmake.define.CMAKE_RANLIB": BUILD / "zig-ranlib",
         "cmake.define.Python_INCLUDE_DIR": headers(version, target.partition("-")[0]),
         "cmake.define.CMAKE_C_FLAGS": f"-s {flags}".strip(),
-        "install.strip": "false",  # by this machine's strip(1), which knows its own kind alone
+        "install.strip": "false",  # this machine's strip(1) knows only its own architecture
     }
     command = [sys.executable, "-m", "pip", "wheel", "-q", "--no-build-isolation", "--no-deps"]
     command += [word for key, value in settings.items() for word in ("-C", f"{key}={value}")]
@@ -73,7 +73,7 @@ def build(version: str, platform: str, compiler: str, flags: str = "") -> Path:
 
 
 def named(wheel: Path, version: str, platform: str) -> Path:
-    """That wheel, in DIST, by its right name."""
+    """Move the wheel to DIST, under its correct name. Returns its path."""
     tag = f"cp{version.replace('.', '')}"
     command = [sys.executable, "-m", "wheel", "tags", "--remove", "--python-tag", tag]
     out = subprocess.run(
@@ -96,9 +96,11 @@ def free_threaded(compiler: str) -> None:
 def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__.partition("\n")[0])
     parser.add_argument(
-        "--only", default="", help="those whose names match this regular expression"
+        "--only", default="", help="build only files whose names match this regular expression"
     )
-    parser.add_argument("--free-threaded", action="store_true", help="compile for those, no more")
+    parser.add_argument(
+        "--free-threaded", action="store_true", help="only compile for free-threaded Pythons"
+    )
     given = parser.parse_args()
     only = given.only
     if not only and not given.free_threaded:

@@ -1,4 +1,4 @@
-"""Sphinx: how these pages become a site. `make docs` builds it; warnings are errors."""
+"""The configuration of Sphinx. `make docs` builds the site, and treats warnings as errors."""
 
 import sys
 from importlib.metadata import version as version_of

@@ -1,5 +1,6 @@
-"""Directives that write the reference from the tables and parsers that the program itself uses:
-`serve-options` (server/options.py) and `command-options` (argparse, for exec and stats).
+"""Directives that write the reference from the tables and parsers that the program itself uses.
+
+`serve-options` uses server/options.py, and `command-options` uses argparse, for exec and stats.
 """
 
 import argparse
@@ -18,7 +19,7 @@ from aiofastsocket.server.sources import PREFIX
 
 
 class Written(Directive):
-    """A directive whose content is Markdown that `lines` gives."""
+    """A directive whose content is the Markdown that `lines` yields."""
 
     def lines(self) -> Iterator[str]:
         raise NotImplementedError
@@ -31,7 +32,7 @@ class Written(Directive):
 
 
 def _written(option: Option) -> str:
-    """As on the command line."""
+    """The option as it is written on the command line."""
     if option.kind == FLAG:
         return option.flag
     if isinstance(option.kind, Switch):
@@ -42,7 +43,7 @@ def _written(option: Option) -> str:
 
 
 class ServeOptions(Written):
-    """The options of `serve` of one group, or of all: a list of definitions."""
+    """The options of `serve`, of one group or of all groups, as a definition list."""
 
     optional_arguments = 1
 
@@ -70,7 +71,7 @@ class ServeOptions(Written):
 
 
 class CommandOptions(Written):
-    """The options of another command, by its name."""
+    """The options of another command, which the argument names."""
 
     required_arguments = 1
 

@@ -1,4 +1,4 @@
-"""Fixtures: a service that leaves nothing behind, and the count of what a test itself left."""
+"""Fixtures: a service that leaves nothing behind, and a check for leaked descriptors."""
 
 import ctypes
 import os
@@ -14,9 +14,9 @@ from support.service import Service
 # A script's background commands ignore SIGINT, and so would every program that a test starts.
 signal.signal(signal.SIGINT, signal.default_int_handler)
 
-# libuv makes a pipe for signals once in each process and keeps it: now, before anybody counts.
+# libuv makes a pipe for signals once per process and keeps it: make it before tests count.
 uvloop.new_event_loop().close()
-# And libffi may keep a descriptor for callbacks, from the first one on.
+# libffi may keep a descriptor for callbacks, from the first callback on.
 ctypes.CFUNCTYPE(None)(lambda: None)
 
 
@@ -29,7 +29,7 @@ def no_descriptor_left() -> Iterator[None]:
 
 @pytest.fixture(scope="session")
 def certificate(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """A chain with its key in the same file; the key alone is key.pem beside it."""
+    """A chain with its key in the same file; key.pem next to it has only the key."""
     path: Path = tmp_path_factory.mktemp("tls") / "cert.pem"
     key = path.with_name("key.pem")
     command = "openssl req -x509 -newkey rsa:2048 -nodes -days 2 -subj /CN=localhost"

@@ -1,4 +1,4 @@
-"""The only importer of compiled code: the cffi library, and where -errno becomes OSError."""
+"""The only importer of the cffi library. It turns -errno into OSError."""
 
 import os
 from collections.abc import Callable
@@ -13,15 +13,15 @@ __all__ = ["PRELOAD_LIBRARY", "Handle", "check", "ffi", "lib", "on_poller", "tex
 ffi, lib = _ffi.ffi, _ffi.lib
 
 PRELOAD_LIBRARY = Path(_ffi.__file__).parent / "libfsocket.so"
-"""For LD_PRELOAD; built beside the extension. Never loaded here: its constructor would run in every
-importer."""
+"""The library for LD_PRELOAD, built next to the extension. It is never loaded here: its constructor
+would run in every importer."""
 
 
 class Handle:
-    """What holds something of the library: a context manager that closes it."""
+    """An object that holds something of the library: a context manager that closes it."""
 
     def close(self) -> None:
-        raise AssertionError(f"{type(self).__name__} does not say how")
+        raise AssertionError(f"{type(self).__name__} does not define close()")
 
     def __enter__(self) -> Self:
         return self
@@ -36,9 +36,9 @@ class Handle:
 
 
 def check(rc: int, call: str, about: object = "") -> int:
-    """Return `rc`, or raise the OSError it stands for.
+    """Return `rc`, or raise the OSError that it stands for.
 
-    The error names the call and what it was about: `[Errno 98] listen 127.0.0.1:80: Address ...`.
+    The error names the call and its object: `[Errno 98] listen 127.0.0.1:80: Address ...`.
     """
     if rc >= 0:
         return rc
@@ -56,7 +56,8 @@ def text(chars: object) -> str:
 def on_poller(
     add: Callable[[Any, int, int, bool], int], remove: Callable[[Any, int, int], None]
 ) -> None:
-    """What `lib.part_poller` calls, with the object whose ffi.new_handle was its context."""
+    """Set the functions of `lib.part_poller`. They get the object whose ffi.new_handle was its
+    context."""
 
     def part_add(context: object, fd: int, source: int, edge: bool) -> int:
         return add(ffi.from_handle(context), fd, source, edge)

@@ -1,4 +1,4 @@
-"""What this package uses of native/python/access.pyx."""
+"""The names of native/python/access.pyx that this package uses."""
 
 import asyncio
 from collections.abc import Callable

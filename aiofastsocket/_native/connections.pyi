@@ -1,4 +1,4 @@
-"""What this package uses of native/python/connections.pyx."""
+"""The names of native/python/connections.pyx that this package uses."""
 
 import asyncio
 from collections.abc import Callable

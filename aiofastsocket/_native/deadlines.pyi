@@ -1,4 +1,4 @@
-"""What this package uses of native/python/deadlines.pyx."""
+"""The names of native/python/deadlines.pyx that this package uses."""
 
 import asyncio
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""What this package uses of native/python/exchange.pyx."""
+"""The names of native/python/exchange.pyx that this package uses."""
 
 import asyncio
 from collections.abc import Callable

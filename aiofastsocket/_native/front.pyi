@@ -1,4 +1,4 @@
-"""What this package uses of native/python/front.pyx."""
+"""The names of native/python/front.pyx that this package uses."""
 
 from .access import Access
 from .exchange import Service

@@ -1,4 +1,4 @@
-"""What this package uses of native/python/handshake.pyx."""
+"""The names of native/python/handshake.pyx that this package uses."""
 
 from .exchange import Exchange
 

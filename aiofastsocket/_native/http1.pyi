@@ -1,4 +1,4 @@
-"""What this package uses of native/python/http1.pyx."""
+"""The names of native/python/http1.pyx that this package uses."""
 
 import asyncio
 

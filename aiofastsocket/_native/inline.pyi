@@ -1,4 +1,4 @@
-"""What this package uses of native/python/inline.pyx."""
+"""The names of native/python/inline.pyx that this package uses."""
 
 from .exchange import Service
 

@@ -1,5 +1,7 @@
-"""What uvloop's copy of libuv can do, but uvloop does not offer: go on in a forked child, and call
-back before and after it polls. Its wheels export libuv's names; without them, we do without.
+"""Functions of uvloop's copy of libuv that uvloop does not offer: to continue in a forked child,
+and to call back before and after a poll.
+
+uvloop's wheels export libuv's names. Other builds may not; then these functions are not used.
 """
 
 import ctypes
@@ -29,7 +31,7 @@ def _pointer(loop: Any) -> int:
 def uv_loop_fork(loop: Any) -> bool:
     """uv_loop_fork(3) for a uvloop.Loop: an epoll set and a wake-up descriptor of its own.
 
-    Returns False where uvloop hides libuv's names. Raises OSError for libuv's own errors.
+    Returns False if uvloop does not export libuv's names. Raises OSError for libuv's own errors.
     """
     try:
         function = _library().uv_loop_fork
@@ -43,12 +45,12 @@ def uv_loop_fork(loop: Any) -> bool:
 
 
 class PulseHandles:
-    """Tell a pulse (struct fs_pulse, by its address) when a uvloop.Loop polls, and when it has.
+    """Tell a pulse (struct fs_pulse, by its address) before and after each poll of a uvloop.Loop.
 
-    uv_prepare_t and uv_check_t, which call C directly. Facts (src/unix/core.c, loop-watcher.c):
-    they run in each turn, right before and after libuv polls, and callbacks of descriptors are
-    part of polling; unreferenced they keep no loop alive. uvloop takes a handle's `data` for an
-    object of its own, so the pulse stands before the handle.
+    The handles are uv_prepare_t and uv_check_t, which call C directly. Facts (src/unix/core.c,
+    loop-watcher.c): they run in each turn, right before and after libuv polls. Callbacks of
+    descriptors are part of polling. Unreferenced handles keep no loop alive. uvloop takes a
+    handle's `data` for an object of its own, so the pulse's address stands before the handle.
     """
 
     def __init__(self, loop: Any, pulse: int) -> None:
@@ -63,7 +65,7 @@ class PulseHandles:
         except (AttributeError, OSError):
             return
         size.restype = ctypes.c_size_t
-        self._memory: list[Any] = []  # libuv's until the loop is closed
+        self._memory: list[Any] = []  # libuv uses it until the loop is closed
         self._handles: list[ctypes.c_void_p] = []
         words = ctypes.sizeof(ctypes.c_void_p) * lib.FS_PULSE_BEFORE
         for kind, init, start, name in kinds:
@@ -79,7 +81,7 @@ class PulseHandles:
         self.started = True
 
     def close(self) -> None:
-        """Before the loop is closed."""
+        """Close the handles. Call this before the loop is closed."""
         if self.started:
             self.started = False
             for handle in self._handles:

@@ -1,3 +1,3 @@
-"""What this package uses of native/python/openssl.pyx."""
+"""The names of native/python/openssl.pyx that this package uses."""
 
 class Buffers: ...

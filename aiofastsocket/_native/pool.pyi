@@ -1,4 +1,4 @@
-"""What this package uses of native/python/pool.pyx."""
+"""The names of native/python/pool.pyx that this package uses."""
 
 from .exchange import Service
 

@@ -1,4 +1,4 @@
-"""What this package uses of native/python/socket_transport.pyx."""
+"""The names of native/python/socket_transport.pyx that this package uses."""
 
 import asyncio
 from typing import Any

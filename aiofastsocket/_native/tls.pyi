@@ -1,4 +1,4 @@
-"""What this package uses of native/python/tls.pyx."""
+"""The names of native/python/tls.pyx that this package uses."""
 
 import asyncio
 import ssl

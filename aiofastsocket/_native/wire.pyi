@@ -1,4 +1,4 @@
-"""What this package uses of native/python/wire.pyx."""
+"""The names of native/python/wire.pyx that this package uses."""
 
 class Clock:
     def __init__(self, *, dated: bool, rest: bytes) -> None: ...

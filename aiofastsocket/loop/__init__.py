@@ -1,6 +1,6 @@
 """The asyncio loops: `new_event_loop`, `run`, and the two classes behind them.
 
-UvloopLoop is loaded when it is asked for: whoever chose asyncio does not need uvloop.
+UvloopLoop is loaded only on demand: programs on the asyncio loop do not need uvloop.
 """
 
 from typing import TYPE_CHECKING, Any

@@ -1,5 +1,5 @@
-"""Accepting from a listen table in a loop: how many at a time, and what happens when descriptors
-run out. What becomes of a connection is its taker's business.
+"""Accepts from a listen table in a loop: a limited number at a time, with a pause if descriptors
+run out. The taker serves the connections.
 """
 
 import asyncio
@@ -14,8 +14,8 @@ from .watching import ListenLoop, Watching
 
 logger = logging.getLogger("aiofastsocket")
 
-# Connections taken in one turn of the loop: what is taken is lost if the process dies, and the
-# connections that are served already wait meanwhile.
+# Most connections that are taken in one turn of the loop. Taken connections are lost if the process
+# dies, and connections that are served already wait meanwhile.
 BURST = 32
 
 _EXHAUSTED = frozenset({errno.EMFILE, errno.ENFILE, errno.ENOBUFS, errno.ENOMEM})
@@ -23,17 +23,17 @@ RETRY_SECONDS = 1.0  # as asyncio's own ACCEPT_RETRY_DELAY
 
 
 class Taker(Protocol):
-    """Who accepts and serves: transport.Connections."""
+    """An object that accepts and serves connections: transport.Connections."""
 
     def take(self, slot: int, source: int, most: int) -> int:
-        """Take up to `most` from a source, for the owner of `slot`: how many, or -errno."""
+        """Take up to `most` from a source for the owner of `slot`. Returns how many, or -errno."""
 
     def show(self, part: int) -> None:
-        """Tell the struct fs_part at this address how many are open, from now on; 0: none."""
+        """From now on, tell the struct fs_part at this address how many are open; 0: tell none."""
 
 
 class Acceptor:
-    """Has `taker` take what `local` is to accept. Use from the loop's thread only."""
+    """Has `taker` take the connections of `local`. Use this from the loop's thread only."""
 
     def __init__(self, loop: ListenLoop, local: LocalListener, taker: Taker) -> None:
         self.local = local
@@ -47,27 +47,27 @@ class Acceptor:
         self._told_exhausted = False
 
     def start(self) -> None:
-        """listen_spawn: take a slot if one is free and none was given, and accept."""
+        """Take a slot if none was given and one is free, and start to accept."""
         self._watching.start()
 
     def stop(self) -> None:
-        """Accept no more, and give the slot up; connections go on."""
+        """Stop accepting, and give up the slot. Open connections continue."""
         if self._retry is not None:
             self._retry.cancel()
             self._retry = None
         self._watching.stop()
 
     def sweep(self) -> None:
-        """Accept once more what waits at the own slot; before stop()."""
+        """Accept once more the connections that wait at the own slot. Call this before stop()."""
         self._take(GLOBAL if self.local.table.info().shared else self.local.slot)
 
     def idle(self) -> bool:
-        """Nothing waits at what is to be watched; False while accepting pauses."""
+        """Whether no connection waits at any source; False while accepting pauses."""
         waiting = any(map(self.local.table.queued, self.local.sources()))
         return self._retry is None and not waiting
 
     def _ready(self, source: int) -> None:
-        # One of a sibling's at a time: it may be back by the next.
+        # One connection of a sibling at a time: the sibling may be back by the next.
         try:
             for _ in range(BURST):
                 most = self.local.may_take(source, BURST)
@@ -81,11 +81,11 @@ class Acceptor:
             self._ready(source)
 
     def _take(self, source: int, most: int = BURST) -> bool:
-        """Accept up to `most` connections; was there one?"""
+        """Accept up to `most` connections. Returns False if none waited."""
         rc = self._take_from(self.local.slot, source, most)
         if rc == -errno.EAGAIN:
             return False
-        if rc < 0 and self.local.watching:  # else a protocol has closed the server
+        if rc < 0 and self.local.watching:  # otherwise a protocol has closed the server
             self._failed(-rc)
         return True
 
@@ -94,13 +94,13 @@ class Acceptor:
         if number in _EXHAUSTED:
             self._pause(error)
         elif number == errno.EINVAL:  # accept(2): it does not listen any more
-            logger.warning("%s was shut down", self.local.table.address)
+            logger.warning("the listening socket at %s was shut down", self.local.table.address)
             self.stop()
         else:
             raise error
 
     def _pause(self, error: OSError) -> None:
-        """Out of descriptors or memory: what waits in the queue is not lost, try again later."""
+        """Descriptors or memory ran out: try again later. Connections in the queue are not lost."""
         if not self._told_exhausted:
             self._told_exhausted = True
             logger.error("accepting pauses for %g s at a time: %s", RETRY_SECONDS, error)

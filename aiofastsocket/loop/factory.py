@@ -1,4 +1,4 @@
-"""Which loop: by name, ready to be run."""
+"""Make an event loop by its name, and run a coroutine on it."""
 
 import asyncio
 from collections.abc import Coroutine
@@ -28,7 +28,7 @@ def new_event_loop(
         slots: local listeners of each address. None: two for each core, at least eight.
 
     Raises:
-        UsageError: a wrong word or number.
+        UsageError: an unknown word, or an invalid number.
         SetupError: the backend is not available.
     """
     options: dict[str, Any] = {"backend": backend, "steer": steer, "slots": slots}

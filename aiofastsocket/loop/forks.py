@@ -1,7 +1,8 @@
-"""A loop in a process that forks: which process and thread run it, and what a child may do with it.
+"""A loop in a process that forks: the process and thread that run it, and its use in a child.
 
-A forked child that does not use its parent's loop has nothing to do. One that runs it before the
-parent did gets it renewed; one that was forked by a handler of the running loop must not go on.
+A forked child that does not use its parent's loop has nothing to do. If the loop did not run at the
+fork, the child may run it: the loop is renewed. If the loop ran, and one of its handlers forked the
+child, the child must not continue the loop.
 """
 
 import os
@@ -18,39 +19,39 @@ _FORKED = (
 
 
 class Forkable:
-    """Mixed into a loop, before its base."""
+    """A mixin for a loop. It must come before the loop's base class."""
 
     def __init__(self, *base: Any) -> None:
         super().__init__(*base)
         self._pid = os.getpid()
-        self._thread: int | None = None  # that runs it
+        self._thread: int | None = None  # the thread that runs it
         self._forked_running = False
         pollers.add(self)
 
-    # -- what others add --
+    # -- methods that subclasses implement --
 
     def resume_after_fork(self) -> None:
-        """In a forked child, before an inherited loop runs: each loop has its own way."""
+        """Called in a forked child before an inherited loop runs. Each loop implements it."""
 
     def begin_serving(self) -> None:
         """The loop is about to run."""
 
     def end_serving(self) -> None:
-        """It runs no more."""
+        """The loop has stopped."""
 
     # -- forks --
 
     def renew(self) -> None:
-        """In a forked child, at once: see table.part.Poller."""
+        """Called in a forked child at once: see table.part.Poller."""
         base: Any = super()
         if base.is_running():
-            # Whoever forks in a handler may well go on without the loop; not with it.
+            # A child that a handler forked may continue without the loop, but not with it.
             self._forked_running = True
             if self.runs_here():
                 base.stop()
 
     def run_forever(self) -> None:
-        """As asyncio's; local listeners are claimed first, and given up after.
+        """Like asyncio's run_forever. Local listeners are claimed before it, and given up after it.
 
         Raises RuntimeError in a forked child whose parent was running the loop.
         """
@@ -58,10 +59,10 @@ class Forkable:
         if self._forked_running:
             raise RuntimeError(_FORKED)
         if base.is_running() or base.is_closed():
-            base.run_forever()  # which says so
+            base.run_forever()  # raises the error
         if self._pid != os.getpid():
             self._pid = os.getpid()
-            # The threads of the old one are the parent's.
+            # The threads of the old executor exist only in the parent.
             base.set_default_executor(ThreadPoolExecutor(thread_name_prefix="asyncio"))
             self.resume_after_fork()
         self._thread = threading.get_ident()
@@ -78,7 +79,7 @@ class Forkable:
     # -- threads --
 
     def runs_here(self) -> bool:
-        """This thread runs it."""
+        """Whether this thread runs the loop."""
         return self._thread == threading.get_ident()
 
     def check_thread(self, what: str) -> None:

@@ -1,7 +1,7 @@
-"""What our two loops have in common: which TCP listeners get local ones, and when they are claimed.
+"""The common part of our two loops: it gives TCP listeners local listeners, and claims them.
 
-Everything here is on top of a loop that does the rest by itself. Mixed into one that has asyncio's
-create_server in Python: asyncio.BaseEventLoop's, which uvloop's loop borrows.
+It is a mixin on top of a complete loop. The loop must have asyncio's create_server in Python, that
+of asyncio.BaseEventLoop. Our loop on uvloop borrows it.
 """
 
 import asyncio
@@ -44,15 +44,15 @@ def _reuses_addresses() -> bool:
 
 
 def _may_be_served(sock: Any) -> bool:
-    """A listener that is to be made, or can be served on the pump; all else is asyncio's, which
-    may refuse it."""
+    """Whether the pump can serve this socket, or a new listener if it is None. Other sockets are
+    left to asyncio, which may refuse them."""
     if sock is None:
         return True
     return isinstance(sock, socket.socket) and sock.fileno() >= 0 and is_tcp(sock)
 
 
 class Listening(Forkable):
-    """The mixin. Keyword arguments: see new_event_loop."""
+    """The mixin of both loops. Keyword arguments: see new_event_loop."""
 
     def __init__(
         self,
@@ -64,7 +64,7 @@ class Listening(Forkable):
         super().__init__(*base)
         self._serving: dict[int, Serving] = {}  # by the global listener's descriptor
         self._accepting: Waiting = {}
-        self._own: set[ListenTable] = set()  # made here, so closed here
+        self._own: set[ListenTable] = set()  # tables made here, so closed here
         self._pump: Pump | None = None
         try:
             self._channel = Channel(backend, steer=steer, slots=slots)
@@ -74,12 +74,12 @@ class Listening(Forkable):
             raise
         self._steer, self._slots = steer, slots
 
-    # -- what each loop does in its own way --
+    # -- methods that each loop implements --
 
     pulse: Pulse
 
     def _tells_pulse(self) -> bool:
-        """Whether it tells its pulse itself when it waits, from now on."""
+        """Whether the loop itself tells its pulse, from now on, when it waits."""
         return True
 
     # -- asyncio's interface --
@@ -96,10 +96,10 @@ class Listening(Forkable):
         defer_accept: bool = False,
         **options: Any,
     ) -> asyncio.AbstractServer:
-        """As loop.create_server; `sock` may also be a ListenTable, which stays the caller's.
+        """Like loop.create_server, but `sock` may also be a ListenTable, which stays the caller's.
 
-        defer_accept: accept a connection when its client's first bytes are there, tcp(7)
-        TCP_DEFER_ACCEPT. Only for protocols in which the client speaks first.
+        defer_accept: accept a connection only after its first bytes arrive, tcp(7)
+        TCP_DEFER_ACCEPT; for protocols in which the client sends first.
 
         Raises ValueError for a closed table, RuntimeError for one that this loop serves already.
         """
@@ -128,7 +128,7 @@ class Listening(Forkable):
         return cast(asyncio.AbstractServer, server)
 
     async def sock_accept(self, sock: Any) -> Any:
-        """As loop.sock_accept; of a ListenTable, or its socket, from wherever one waits."""
+        """Like loop.sock_accept. From a ListenTable, or its socket, it accepts at any source."""
         table = self._table_for(sock)
         if table is None:
             return await sock_accept(cast(Any, self), self._accepting, sock)
@@ -141,7 +141,7 @@ class Listening(Forkable):
         return await waiters.accept()
 
     async def start_tls(self, transport: Any, *args: Any, **options: Any) -> Any:
-        """As loop.start_tls."""
+        """Like loop.start_tls."""
         if isinstance(transport, SocketTransport | TlsTransport):
             return await start_tls(self.pump(), cast(Any, self), transport, *args, **options)
         base: Any = super()
@@ -156,7 +156,7 @@ class Listening(Forkable):
         *,
         fallback: bool = True,
     ) -> int:
-        """As loop.sendfile."""
+        """Like loop.sendfile."""
         if not isinstance(transport, SocketTransport | TlsTransport):
             base: Any = super()
             return cast(int, await base.sendfile(transport, file, offset, count, fallback=fallback))
@@ -168,12 +168,12 @@ class Listening(Forkable):
             serving.begin()
 
     def end_serving(self) -> None:
-        """See Forkable: they are given up."""
+        """See Forkable: local listeners are given up."""
         for serving in self._open():
             serving.end()
 
     def close(self) -> None:
-        """As asyncio's; tables that were made here are closed."""
+        """Like asyncio's loop.close. Tables that were made here are closed."""
         base: Any = super()
         if not base.is_running():
             self._serving.clear()
@@ -201,9 +201,9 @@ class Listening(Forkable):
     def listen(
         self, sock: socket.socket, backlog: int, slots: int | None, defer_accept: bool
     ) -> None:
-        """Have a table for a server's socket: one that exists, or a new one."""
+        """Provide a table for a server's socket: an existing one, or a new one."""
         table = self._table_for(sock)
-        # Slots are like it, and so are connections.
+        # Slots and connections get the options of this socket.
         wish(sock, socket.IPPROTO_TCP, "TCP_NODELAY", 1)
         if defer_accept:
             wish(sock, socket.IPPROTO_TCP, "TCP_DEFER_ACCEPT", 1)
@@ -215,7 +215,7 @@ class Listening(Forkable):
         )
 
     def pump(self) -> Pump:
-        """Where the connections of this loop's servers are."""
+        """The pump that has the connections of this loop's servers."""
         if self._pump is None:
             self._pump = pump_for(self)
             self._pump.show(self.pulse.address, not self._tells_pulse())
@@ -232,7 +232,7 @@ class Listening(Forkable):
         ssl_shutdown_timeout: float | None = None,
         **more: Any,
     ) -> None:
-        """asyncio.Server asks for it, once for each socket."""
+        """Called by asyncio.Server, once for each socket, to serve it."""
         if not isinstance(server, Server):  # a unix server
             args = (sslcontext, server, backlog, ssl_handshake_timeout, ssl_shutdown_timeout)
             super()._start_serving(protocol_factory, sock, *args, **more)  # type: ignore[misc]
@@ -260,7 +260,7 @@ class Listening(Forkable):
         serving.begin()
 
     def _stop_serving(self, sock: socket.socket) -> None:
-        """asyncio.Server asks for it, once for each socket."""
+        """Called by asyncio.Server, once for each socket, at its end."""
         serving = self._serving.pop(sock.fileno(), None)
         table = table_of(sock)
         if table is None or (serving is None and table.closed):
@@ -277,10 +277,10 @@ class Listening(Forkable):
     def _open(self) -> list[Serving]:
         return [serving for serving in self._serving.values() if not serving.table.closed]
 
-    # -- which listeners --
+    # -- listeners that get tables --
 
     def _table_for(self, sock: Any) -> ListenTable | None:
-        """The table that a user's argument stands for."""
+        """The table that a user's argument stands for; None if it stands for no table."""
         table = table_of(sock) if isinstance(sock, socket.socket) else sock
         if not isinstance(table, ListenTable):
             return None
@@ -289,12 +289,12 @@ class Listening(Forkable):
         return table
 
     async def _may_make_table(self, sock: Any) -> bool:
-        """Is the listener to be made, or not listening yet, and nobody else's?"""
+        """Whether the listener is new, or does not listen yet and belongs to this process alone."""
         if sock is None:
             return True
         if listens(sock):
             return False
-        # Milliseconds in /proc. The thread is not kept: a process may be forked soon.
+        # Reading /proc takes milliseconds. The thread is not kept: the process may fork soon.
         threads = ThreadPoolExecutor(1, "aiofastsocket: holder_of")
         try:
             base: Any = self
@@ -304,7 +304,7 @@ class Listening(Forkable):
             threads.shutdown(wait=False)
         if holder is not None:
             where = address_text(sock)
-            logger.info("%s is shared with process %d: served as it is", where, holder)
+            logger.info("%s is shared with process %d: its table gets no slots", where, holder)
         return holder is None
 
     # -- mistakes --

@@ -46,12 +46,12 @@ class SelectorLoop(Listening, asyncio.SelectorEventLoop):  # type: ignore[misc]
         """See table.part.Poller."""
         super().renew()
         if self.is_running():
-            # What is ready now is the parent's to do.
+            # Callbacks that are ready now belong to the parent.
             for handle in cast(Any, self)._ready:
                 handle.cancel()
 
     def resume_after_fork(self) -> None:
-        """See Listening: wake-ups and signals of parent and child must not mix."""
+        """See Forkable: wake-ups and signals of parent and child must not mix."""
         loop = cast(Any, self)
         loop._close_self_pipe()
         loop._make_self_pipe()

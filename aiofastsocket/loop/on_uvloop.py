@@ -1,12 +1,12 @@
 """Our loop on uvloop's.
 
-uvloop.Loop is written in C, so what differs is put on top: servers are asyncio's own, and so are
-TLS and sendfile on our transports; EPOLLEXCLUSIVE is set behind libuv's back.
+uvloop.Loop is written in C, so our additions are put on top. Servers are asyncio's own, and so is
+sendfile on our transports; TLS on them is ours. EPOLLEXCLUSIVE is set without libuv's knowledge.
 
-Facts about libuv (src/unix/linux.c), which that leans on. It registers a descriptor when it next
-polls, not when it is told to; an epoll_ctl that fails in a way it does not expect aborts the
-process, and ADD of what is registered already is such a way only with io_uring; so what is not
-registered yet is left alone and tried again later.
+This leans on facts about libuv (src/unix/linux.c). libuv registers a descriptor at its next poll,
+not at once. An epoll_ctl that fails in an unexpected way aborts the process. ADD of a descriptor
+that is registered already is such a way only with io_uring. So a descriptor that is not registered
+yet is left alone and tried again later.
 """
 
 import asyncio
@@ -25,7 +25,7 @@ from .listening import Listening
 
 logger = logging.getLogger("aiofastsocket")
 
-# Turns of the loop until libuv has surely registered a descriptor: it takes one, or two.
+# Turns of the loop after which libuv has surely registered a descriptor. It takes one or two.
 TRIES = 16
 
 
@@ -35,10 +35,10 @@ _ASYNCIO: Any = asyncio.SelectorEventLoop
 class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
     """uvloop.Loop with local listeners. Arguments: see new_event_loop."""
 
-    # What asyncio.BaseEventLoop.create_server asks of its loop,
+    # asyncio.BaseEventLoop.create_server calls these.
     _ensure_resolved = _ASYNCIO._ensure_resolved
     _create_server_getaddrinfo = _ASYNCIO._create_server_getaddrinfo
-    # ... and sendfile, which uvloop does not have.
+    # These are asyncio's sendfile, which uvloop does not have.
     sock_sendfile = _ASYNCIO.sock_sendfile
     _check_sendfile_params = _ASYNCIO._check_sendfile_params
     _sendfile_fallback = _ASYNCIO._sendfile_fallback
@@ -53,9 +53,9 @@ class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
         self._pulse = Pulse()
         self._pulse_handles: PulseHandles | None = None
         super().__init__(**options)
-        self._pending: dict[int, tuple[int, bool]] = {}  # descriptor -> tries, by edges
+        self._pending: dict[int, tuple[int, bool]] = {}  # descriptor -> tries, edge
         self._when_listening: list[Callable[[], object]] = []
-        self._lost = False  # in a forked child where libuv cannot go on
+        self._lost = False  # True in a forked child in which libuv cannot continue
 
     @property
     def _debug(self) -> bool:
@@ -71,11 +71,11 @@ class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
         return self._pulse
 
     def _tells_pulse(self) -> bool:
-        """See Listening: not where uvloop keeps libuv's names to itself."""
+        """See Listening: False if uvloop does not export libuv's names."""
         return self._pulse_handles is not None and self._pulse_handles.started
 
     def close(self) -> None:
-        """As Listening.close."""
+        """Like Listening.close."""
         if self._pulse_handles is not None and not self.is_running() and not self.is_closed():
             self._pulse_handles.close()
         super().close()
@@ -90,7 +90,7 @@ class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
         self._pending[fd] = 0, edge
 
     def remove_reader(self, fd: Any) -> bool:  # type: ignore[override]
-        """As loop.remove_reader."""
+        """Like loop.remove_reader."""
         self._pending.pop(fd, None)
         return not self._lost and bool(super().remove_reader(fd))
 
@@ -103,7 +103,7 @@ class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
 
     @property
     def epoll(self) -> int:
-        """See ListenLoop: libuv's; -1 where uvloop keeps it to itself."""
+        """See ListenLoop: libuv's epoll set; -1 if uvloop does not expose it."""
         return int(getattr(self, "_get_backend_id", lambda: -1)())
 
     def _make_exclusive(self) -> None:
@@ -114,11 +114,11 @@ class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
                 continue
             del self._pending[fd]
             if rc == -errno.ENOENT and edge:
-                continue  # a sibling's that is not to wake us for now: see fs_poll_arm
+                continue  # a sibling's slot that does not wake us at present: see fs_poll_arm
             if rc < 0 and not UvloopLoop._told_shared:
                 UvloopLoop._told_shared = True
                 logger.warning(
-                    "connections wake every idle worker, not one: uvloop's epoll set cannot be "
+                    "each connection wakes all idle workers, not one: uvloop's epoll set cannot be "
                     "used (%s)",
                     errno.errorcode.get(-rc, rc),
                 )
@@ -137,13 +137,13 @@ class UvloopLoop(Listening, uvloop.Loop):  # type: ignore[misc]
             return
         other_thread = self.is_running() and not self.runs_here()
         super().renew()
-        # libuv may have been at work in the other thread: its state here may be half a change.
+        # libuv may have been working in the other thread: its state here may be inconsistent.
         self._lost = other_thread or not uv_loop_fork(self)
 
     def resume_after_fork(self) -> None:
-        """See Listening."""
+        """See Forkable."""
         if self._lost:
             raise SetupError(
-                "this uvloop cannot go on in a forked child: make a new loop there "
+                "this uvloop cannot continue in a forked child: make a new loop there "
                 "(aiofastsocket.run), or use the asyncio loop"
             )

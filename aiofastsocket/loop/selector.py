@@ -1,6 +1,6 @@
-"""FastsocketSelector: epoll(7) that waits on listen tables as their local listeners want it.
+"""FastsocketSelector: an epoll(7) selector that also waits for LocalListeners of listen tables.
 
-By itself, without asyncio: register a LocalListener, and accept from it when it is ready.
+It can be used without asyncio: register a LocalListener, and accept from it when it is ready.
 """
 
 import errno
@@ -16,11 +16,11 @@ from .._native import check, lib
 from ..table.part import CLAIMS, LocalListener, pollers
 from ..table.pulse import Pulse
 
-_strangers: list[select.epoll] = []  # never to be closed
+_strangers: list[select.epoll] = []  # must never be closed
 
 
 def _is_epoll(this: select.epoll, unregistered: select.epoll) -> bool:
-    """Whether its descriptor still is an epoll set: epoll_ctl(2), ENOENT, not EINVAL or EBADF."""
+    """Whether its descriptor is still an epoll set: epoll_ctl(2), ENOENT, not EINVAL or EBADF."""
     try:
         this.unregister(unregistered)
     except OSError as error:
@@ -32,7 +32,7 @@ class FastsocketSelector(selectors.EpollSelector):
     """A selectors.EpollSelector that also takes LocalListeners, for EVENT_READ.
 
     The first select() in a process claims a slot for them, and connections may arrive there from
-    then on. A forked child has an epoll set of its own, and claims anew.
+    then on. A forked child has its own epoll set, and claims its own slot.
     """
 
     _selector: select.epoll
@@ -40,12 +40,12 @@ class FastsocketSelector(selectors.EpollSelector):
     def __init__(self) -> None:
         super().__init__()
         self._exclusive: set[int] = set()
-        self._sources: dict[int, tuple[LocalListener, int]] = {}  # descriptor -> where it belongs
+        self._sources: dict[int, tuple[LocalListener, int]] = {}  # descriptor -> listener, source
         self._registered: set[LocalListener] = set()
         self._begun: set[LocalListener] = set()
-        self._empty = False  # after a fork, until it is used
+        self._empty = False  # True after a fork, until the next use
         self.pulse = Pulse()
-        self._look = math.inf  # time.monotonic: when to look at what was left to siblings
+        self._look = math.inf  # time.monotonic of the next look at siblings
         pollers.add(self)
 
     # -- listeners --
@@ -53,9 +53,9 @@ class FastsocketSelector(selectors.EpollSelector):
     def register_listener(
         self, fd: int, data: Any = None, *, edge: bool = False
     ) -> selectors.SelectorKey:
-        """Register a listener for EVENT_READ so that a connection wakes one of those who wait.
+        """Register a listener for EVENT_READ, so that a connection wakes one waiting process.
 
-        edge: once for each that arrives, not as long as one is there.
+        edge: wake once for each connection that arrives, not as long as one waits.
         """
         key = self.register(fd, selectors.EVENT_READ, data)
         check(lib.fs_poll_exclusive(self.fileno(), fd, edge), "epoll_ctl", f"fd {fd}")
@@ -63,7 +63,7 @@ class FastsocketSelector(selectors.EpollSelector):
         return key
 
     def register(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        """As selectors.BaseSelector.register. LocalListeners go with EVENT_READ alone."""
+        """Like selectors.BaseSelector.register. LocalListeners accept only EVENT_READ."""
         if not isinstance(fileobj, LocalListener):
             return super().register(fileobj, events, data)
         if events != selectors.EVENT_READ:
@@ -73,7 +73,7 @@ class FastsocketSelector(selectors.EpollSelector):
         return key
 
     def unregister(self, fileobj: Any) -> selectors.SelectorKey:
-        """As selectors.BaseSelector.unregister; a LocalListener gives its slot up."""
+        """Like selectors.BaseSelector.unregister. A LocalListener gives up its slot."""
         if not isinstance(fileobj, LocalListener):
             key = super().unregister(fileobj)
             self._exclusive.discard(key.fd)
@@ -84,18 +84,18 @@ class FastsocketSelector(selectors.EpollSelector):
         return key
 
     def modify(self, fileobj: Any, events: int, data: Any = None) -> selectors.SelectorKey:
-        """As selectors.BaseSelector.modify."""
+        """Like selectors.BaseSelector.modify."""
         self._refill()
         key = self.get_key(fileobj)
         ours = key.fd in self._exclusive or isinstance(fileobj, LocalListener)
         if ours and events != key.events:
-            # EPOLL_CTL_MOD of an exclusive registration is EINVAL.
+            # EPOLL_CTL_MOD of an exclusive registration fails with EINVAL.
             self.unregister(fileobj)
             return self.register(fileobj, events, data)
         return super().modify(fileobj, events, data)
 
     def close(self) -> None:
-        """As selectors.BaseSelector.close; slots are given up."""
+        """Like selectors.BaseSelector.close. All slots are given up."""
         for local in list(self._begun):
             self._end(local)
         super().close()
@@ -103,9 +103,9 @@ class FastsocketSelector(selectors.EpollSelector):
     # -- waiting --
 
     def select(self, timeout: float | None = None) -> list[tuple[selectors.SelectorKey, int]]:
-        """As selectors.BaseSelector.select; a LocalListener comes once, wherever one waits."""
+        """Like selectors.BaseSelector.select. A LocalListener is reported once for all sources."""
         self._refill()
-        if not self._registered:  # as in an asyncio loop, whose every turn comes here
+        if not self._registered:  # for an asyncio loop, which calls this in every turn
             if not self.pulse.told:
                 return super().select(timeout)
             self.pulse.waits()
@@ -143,7 +143,7 @@ class FastsocketSelector(selectors.EpollSelector):
                     continue
                 key, mask = self.get_key(local), selectors.EVENT_READ
             elif (found := self.get_map().get(fd)) is None:
-                continue  # no longer watched, since a claim changed in this very batch
+                continue  # no longer watched, since a claim changed in this batch
             else:
                 key = found
                 read = selectors.EVENT_READ if event & ~select.EPOLLOUT else 0
@@ -155,7 +155,7 @@ class FastsocketSelector(selectors.EpollSelector):
         return list(ready.values())
 
     def _may_take(self, local: LocalListener, source: int) -> bool:
-        """Whether one is to be accepted there; what is left to a sibling is looked at later."""
+        """Whether to accept a connection there. One left to a sibling is looked at later."""
         may = local.may_take(source, 1) > 0
         self._look_later(local)
         return may
@@ -198,19 +198,19 @@ class FastsocketSelector(selectors.EpollSelector):
 
     def _remove(self, fd: int) -> None:
         if self._sources.pop(fd, None) is not None:
-            with suppress(FileNotFoundError):  # a sibling's that was not to wake us for now
+            with suppress(FileNotFoundError):  # a sibling's slot that does not wake us at present
                 self._selector.unregister(fd)
 
     # -- forks --
 
     def renew(self) -> None:
-        """In a forked child: an epoll set of its own. It is filled when it is used."""
+        """In a forked child: make a new epoll set. It is filled at its first use."""
         if self._selector.closed:
             return
         fresh = select.epoll()
         if _is_epoll(self._selector, fresh):
-            self._selector.close()  # only this process's hold on it
-        else:  # a daemon closed all it had inherited, and that number is another file's now
+            self._selector.close()  # this process's descriptor only
+        else:  # a daemon closed all descriptors, and another file has the number now
             _strangers.append(self._selector)
         self._selector = fresh
         self._empty = True

@@ -1,4 +1,4 @@
-"""asyncio's server, on listen tables: they are made where asyncio would call listen()."""
+"""asyncio's server on listen tables, which are made where asyncio would call listen()."""
 
 import asyncio
 import socket
@@ -11,7 +11,7 @@ from .transport import Connections
 
 
 class Server(asyncio.Server):
-    """What create_server of our loops returns; asyncio's own, made one by its class."""
+    """The server that create_server of our loops returns: asyncio's own, with this class."""
 
     _loop: Any  # a Listening
     _sockets: list[socket.socket] | None
@@ -21,7 +21,7 @@ class Server(asyncio.Server):
     _ssl_context: Any
     _ssl_handshake_timeout: float | None
     _ssl_shutdown_timeout: float | None
-    slots: int | None = None  # of tables to be made
+    slots: int | None = None  # slots of new tables
     defer_accept = False
 
     def _start_serving(self) -> None:
@@ -49,23 +49,23 @@ class Server(asyncio.Server):
             raise
 
     def close(self) -> None:
-        """As asyncio.Server.close. Raises RuntimeError in another thread than the loop's."""
+        """Like asyncio.Server.close. Raises RuntimeError in another thread than the loop's."""
         self._loop.check_thread("Server.close")
         if not self._serving and self._sockets is not None:
-            # Never started: a table's socket is the table's, and may be served by another server.
+            # Never started: a table's socket belongs to the table, and another server may serve it.
             self._sockets = [sock for sock in self._sockets if table_of(sock) is None]
         super().close()
 
     def attach(self, connections: Connections) -> None:
-        """The first of a table's connections is open: the server is not closed before the last."""
+        """A table's first connection is open. The server is not closed before the last one ends."""
         self._attach(*_counted(connections))  # type: ignore[attr-defined]
 
     def detach(self, connections: Connections) -> None:
-        """The last one is over."""
+        """The last connection of a table has ended."""
         self._detach(*_counted(connections))  # type: ignore[attr-defined]
 
 
 def _counted(connections: Connections) -> tuple[Any, ...]:
-    """Arguments of asyncio.Server._attach: until Python 3.12 it counts, then it remembers. All the
-    connections of a table are one client to it, which it can close or abort as well."""
+    """Arguments of asyncio.Server._attach: until Python 3.12 it counts clients, since 3.13 it keeps
+    them. To it, all connections of a table are one client, which it can close or abort."""
     return (connections,) if sys.version_info >= (3, 13) else ()

@@ -1,6 +1,6 @@
-"""What a loop does with a listen table while it runs: serve it, or accept for who asks.
+"""The work of a running loop with a listen table: it serves the table, or accepts on request.
 
-A claim lives as long as the loop runs: a loop that does not run cannot serve, and connections that
+A claim lives as long as the loop runs. A loop that does not run cannot serve, and connections that
 are steered to it would wait.
 """
 
@@ -20,11 +20,11 @@ from .watching import ListenLoop, Watching
 
 logger = logging.getLogger("aiofastsocket")
 
-LOOK_SECONDS = 10.0  # between two looks whether somebody else has joined
+LOOK_SECONDS = 10.0  # between two checks for a stranger at the address
 
 
 class Serving(Protocol):
-    """A table in the hands of a loop."""
+    """A table that a loop serves or accepts from."""
 
     table: ListenTable
 
@@ -32,7 +32,7 @@ class Serving(Protocol):
         """The loop is about to run, or runs already."""
 
     def end(self) -> None:
-        """The loop runs no more; siblings take over what waits."""
+        """The loop has stopped. Siblings take over the waiting connections."""
 
 
 class ServerSide:
@@ -75,18 +75,18 @@ class ServerSide:
             self._look = self._loop.call_later(LOOK_SECONDS, self._look_around)
 
     def _refuse(self) -> None:
-        raise RuntimeError(f"{self.table.address} is served by a server: close that first")
+        raise RuntimeError(f"{self.table.address} is served by a server: close the server first")
 
 
 class _Loop(ListenLoop, Protocol):
     def create_future(self) -> "asyncio.Future[None]":
-        """asyncio's."""
+        """asyncio's loop.create_future."""
 
 
 class Waiters:
     """Coroutines that wait in loop.sock_accept for one of the table's connections.
 
-    While nobody waits when a connection comes, the slot is given up: others serve it.
+    If a connection comes and no coroutine waits, the slot is given up: siblings serve it.
     """
 
     def __init__(self, loop: _Loop, table: ListenTable) -> None:
@@ -97,13 +97,13 @@ class Waiters:
             loop, self.local, own=self._ready, other=self._ready, left=lambda _: self._wake()
         )
         self._waiting: deque[asyncio.Future[None]] = deque()
-        self._woken: set[asyncio.Future[None]] = set()  # told of a connection, not run since
+        self._woken: set[asyncio.Future[None]] = set()  # told of a connection, but not run since
 
     async def accept(self) -> tuple[object, Address]:
-        """As loop.sock_accept. Raises ValueError if the table is closed meanwhile."""
+        """Like loop.sock_accept. Raises ValueError if the table is closed meanwhile."""
         told = False
         while True:
-            # Who came first is served first; whoever was woken has its turn.
+            # The first coroutine is served first; one that was woken has its turn.
             if told or not self._waiting:
                 try:
                     return self.local.accept()
@@ -120,11 +120,11 @@ class Waiters:
                 if waiter in self._waiting:
                     self._waiting.remove(waiter)
                 elif not told:
-                    self._wake()  # cancelled before its turn, which is the next one's then
+                    self._wake()  # cancelled before its turn: it is the next one's turn
 
     @property
     def idle(self) -> bool:
-        """Nobody waits."""
+        """Whether no coroutine waits."""
         return not self._waiting and not self._woken
 
     def begin(self) -> None:

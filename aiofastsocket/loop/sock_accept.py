@@ -1,6 +1,8 @@
-"""loop.sock_accept of a socket that has no listen table. A task that is told of a connection
-accepts it itself, in its own turn: one that is cancelled before has taken nothing. asyncio and
-uvloop accept first and tell then: the connection of a task that is cancelled in between is lost.
+"""loop.sock_accept for a socket that has no listen table.
+
+A task that is told of a connection accepts it itself, in its own turn. If the task is cancelled
+before, it has taken no connection. asyncio and uvloop accept first and then tell the task: if it is
+cancelled in between, the connection is lost.
 """
 
 import asyncio
@@ -15,7 +17,7 @@ Waiting = dict[int, deque["asyncio.Future[None]"]]  # by the listener's descript
 async def sock_accept(
     loop: asyncio.AbstractEventLoop, waiting: Waiting, sock: socket.socket
 ) -> tuple[socket.socket, Any]:
-    """As loop.sock_accept. waiting: the loop's own. The first to wait is served first.
+    """Like loop.sock_accept. waiting: the tasks that wait, first come, first served.
 
     Raises TypeError for an SSLSocket, ValueError for a blocking socket in debug mode.
     """
@@ -39,7 +41,7 @@ async def sock_accept(
             waiting[fd] = deque()
         queue = waiting[fd]
         if told:
-            queue.appendleft(waiter)  # for nothing: a sibling was faster
+            queue.appendleft(waiter)  # it was woken for nothing: a sibling was faster
         else:
             queue.append(waiter)
         try:
@@ -52,10 +54,10 @@ async def sock_accept(
 
 
 def _tell(loop: asyncio.AbstractEventLoop, waiting: Waiting, fd: int) -> None:
-    """A connection is there, and will be until it is accepted (the reader is level-triggered)."""
+    """Wake a task. The reader is level-triggered, so the connection waits until it is accepted."""
     while waiting[fd]:
         waiter = waiting[fd].popleft()
-        if not waiter.done():  # cancelled, and not run since
+        if not waiter.done():  # otherwise its task was cancelled and has not run since
             waiter.set_result(None)
             break
     _leave(loop, waiting, fd)

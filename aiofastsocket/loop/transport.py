@@ -1,6 +1,6 @@
 """Server transports: a loop's pump, and the connections of one listen table on it.
 
-What is done for each connection is compiled (native/python); here is what is done for each server.
+The work for each connection is compiled (native/python). This module does the work for each server.
 """
 
 import asyncio
@@ -38,7 +38,7 @@ ProtocolFactory = Callable[[], asyncio.BaseProtocol]
 
 
 def pump_for(loop: Any) -> Pump:
-    """A new pump, turned by `loop`."""
+    """A new pump, whose turns `loop` runs."""
     pump = Pump(loop, parse, takes_any_buffered(loop))
     pump.tls_buffers = Buffers()
     pollers.add(pump)
@@ -55,12 +55,12 @@ def connections_of(
     detach: Callable[[Connections], None] | None = None,
 ) -> Connections:
     """The connections of a table, each served by a protocol that `factory` makes, in a copy of the
-    present context.
+    current context.
 
-    attach, detach: called when the first connection opens, and when the last one is over.
+    attach: called when the first connection opens. detach: called when the last one has ended.
     """
     sock = table.sock
-    # As asyncio's and uvloop's transports; Linux has connections inherit it from their listener.
+    # asyncio's and uvloop's transports set it, too. On Linux, connections inherit it.
     nodelay = is_tcp(sock) and not look(sock, socket.IPPROTO_TCP, "TCP_NODELAY")
     return Connections(
         pump,
@@ -77,8 +77,8 @@ def connections_of(
 
 
 def takes_any_buffered(loop: Any) -> bool:
-    """Whether a protocol with get_buffer() is a buffered one whatever its class: uvloop's rule, and
-    so that of the loop that is made of uvloop's; asyncio goes by BufferedProtocol."""
+    """Whether any protocol with get_buffer() is a buffered one. That is uvloop's rule, and so the
+    rule of our loop on uvloop. asyncio requires the class BufferedProtocol."""
     return not isinstance(loop, asyncio.BaseEventLoop)
 
 
@@ -93,7 +93,7 @@ def over_tls(
     answer: Callable[[asyncio.Transport], bytes] | None = None,
     unready: set[Any] | None = None,
 ) -> ProtocolFactory:
-    """A factory of what speaks TLS below the protocols that `factory` makes: see Tls."""
+    """A factory of TLS layers below the protocols that `factory` makes: see Tls."""
     return Tls(
         pump.tls_buffers,
         loop,
@@ -118,13 +118,12 @@ async def start_tls(
     ssl_handshake_timeout: float | None = None,
     ssl_shutdown_timeout: float | None = None,
 ) -> asyncio.Transport:
-    """As loop.start_tls, for one of our transports; and nothing that comes is lost, or told too
-    early.
+    """Like loop.start_tls, for one of our transports. No byte is lost, or passed on too early.
 
-    The first bytes of a connection are told in the turn in which it is accepted, which may be
-    before the task of a stream handler has run. What the stream has of them is not read yet, so it
-    belongs to the other side's TLS. The task that awaits this goes on before it is told what came
-    with the last of the handshake: then it knows by which transport to answer.
+    A protocol gets the first bytes of a connection in the turn in which it is accepted. That may be
+    before the task of a stream handler has run. The stream's bytes that are not read yet belong to
+    the TLS of the other side. The task that awaits this continues before the protocol gets the
+    bytes that came with the end of the handshake. So the task knows the transport for its answer.
     """
     if not isinstance(sslcontext, ssl.SSLContext):
         raise TypeError(f"sslcontext is {sslcontext!r}: use an ssl.SSLContext")
@@ -141,7 +140,7 @@ async def start_tls(
         is_client=not server_side,
         hostname=None if server_side else server_hostname,
     )
-    transport.pause_reading()  # until the layer knows it
+    transport.pause_reading()  # until the layer knows the transport
     if isinstance(protocol, asyncio.StreamReaderProtocol):
         reader: Any = protocol._stream_reader  # type: ignore[attr-defined]
         if reader is not None and reader._buffer:
@@ -169,7 +168,7 @@ async def send_file(
     count: int | None,
     fallback: bool,
 ) -> int:
-    """As loop.sendfile, for one of our transports."""
+    """Like loop.sendfile, for one of our transports."""
     if transport.is_closing():
         raise RuntimeError("Transport is closing")
     if isinstance(transport, TlsTransport):
@@ -186,7 +185,7 @@ async def send_file(
             raise ConnectionError("Connection is closed by peer")
         try:
             return int(await loop.sock_sendfile(sock, file, offset, count, fallback=fallback))
-        finally:  # asyncio leaves the file where it was read to, whatever became of it
+        finally:  # even after an error, asyncio leaves the file at the position it read to
             loop.pump().sent_past(max(0, file.tell() - offset))
     finally:
         transport._reset_empty_waiter()
@@ -197,7 +196,7 @@ async def send_file(
 async def _send_file_encrypted(
     loop: Any, transport: TlsTransport, file: Any, offset: int, count: int | None
 ) -> int:
-    """Part by part, each when the one before is with the kernel."""
+    """Send a file in parts, each after the kernel has taken the previous one."""
     reading = transport.is_reading()
     transport.pause_reading()
     file.seek(offset)

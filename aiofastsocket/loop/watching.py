@@ -1,5 +1,7 @@
-"""A local listener in a loop: what it has polled there, and the timer by which it looks again at
-what it has left to siblings. What becomes of a connection is its user's business.
+"""A local listener in a loop: the descriptors that the loop polls for it, and a timer.
+
+By the timer it looks again at connections that it has left to siblings. Its user accepts and serves
+the connections.
 """
 
 import asyncio
@@ -11,47 +13,48 @@ from ..table.pulse import Pulse
 
 
 class ListenLoop(Protocol):
-    """What is asked of a loop."""
+    """The methods that a loop must have."""
 
     @property
     def pulse(self) -> Pulse:
-        """Of the thread that runs it."""
+        """The pulse of the thread that runs the loop."""
 
     @property
     def epoll(self) -> int:
-        """Descriptor of the epoll set that it polls; -1: nobody knows."""
+        """Descriptor of the epoll set that the loop polls; -1 if it is unknown."""
 
     def add_listener(
         self, fd: int, callback: Callable[..., object], *args: Any, edge: bool = False
     ) -> None:
-        """As add_reader, but a connection wakes one of the processes that wait (EPOLLEXCLUSIVE).
+        """Like add_reader, but a connection wakes one of the waiting processes (EPOLLEXCLUSIVE).
 
-        edge: once for each arrival, not as long as something waits (EPOLLET).
+        edge: call back once for each arrival, not as long as a connection waits (EPOLLET).
         """
 
     def add_reader(self, fd: int, callback: Callable[..., object], *args: Any) -> Any:
-        """asyncio's."""
+        """asyncio's loop.add_reader."""
 
     def remove_reader(self, fd: int) -> bool:
-        """asyncio's."""
+        """asyncio's loop.remove_reader."""
 
     def time(self) -> float:
-        """asyncio's."""
+        """asyncio's loop.time."""
 
     def when_listening(self, callback: Callable[[], object]) -> None:
-        """Call back once every add_listener so far is in force in the kernel."""
+        """Call back once all earlier calls of add_listener are in force in the kernel."""
 
     def call_later(
         self, delay: float, callback: Callable[..., object], *args: Any
     ) -> asyncio.TimerHandle:
-        """asyncio's."""
+        """asyncio's loop.call_later."""
 
 
 class Watching:
-    """Calls back with the source: `own` when a connection waits at the listener's own slot, `other`
-    when one is said to wait elsewhere, `left` when one that was left to a sibling is to be taken.
+    """Watches the sources of a local listener, and calls back with the source.
 
-    Use from the loop's thread only.
+    own: called when a connection waits at the listener's own slot. other: called when one may wait
+    at another source. left: called when one that was left to a sibling must be taken. Use this from
+    the loop's thread only.
     """
 
     def __init__(
@@ -66,34 +69,34 @@ class Watching:
         self._loop, self._local = loop, local
         self._own, self._other, self._left = own, other, left
         self._timer: asyncio.Handle | None = None
-        self._at = 0.0  # when it is due, by the loop's clock
+        self._at = 0.0  # when the timer is due, by the loop's clock
 
     def start(self) -> None:
-        """Take a slot if one is free and none was given, have polled what is to be polled, and let
-        connections arrive. Claims that change meanwhile are followed."""
+        """Take a slot if none was given and one is free, have the loop poll all sources, and let
+        connections arrive. Later changes of claims are followed."""
         loop = self._loop
         self._settle(self._local.watch(self._add, loop.remove_reader, loop.pulse, loop.epoll))
 
     def stop(self) -> None:
-        """No more."""
+        """Stop watching, and give up the slot."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._local.unwatch()
 
     def resume(self) -> None:
-        """After the listener's rest."""
+        """Continue after the listener's rest."""
         self._settle(self._local.resume())
 
     def schedule(self) -> None:
-        """After the listener was asked what it may take: look when that is due, and no later."""
+        """Set the timer to the listener's next look. Call this after each `may_take`."""
         due = self._local.look_due()
         at = self._loop.time() + due / 1000
         if self._timer is not None:
             if due < 0 or self._at <= at:
                 return
             self._timer.cancel()
-        # Not asked of the timer: uvloop's call_later(0) returns a plain Handle.
+        # The timer is not asked for its time: uvloop's call_later(0) returns a plain Handle.
         self._timer, self._at = None, at
         if due >= 0:
             self._timer = self._loop.call_later(due / 1000, self._look)

@@ -1,17 +1,19 @@
-"""`aiofastsocket serve`: a supervisor and one worker a core, each on a slot of its own.
+"""`aiofastsocket serve`: a supervisor and one worker per core, each on its own slot.
 
-arguments: the command line, and the call from Python · sources: the environment, files · elsewhere:
-other servers' options · options, kinds: the table of options, and what their values may be ·
-config: what was asked for · bind: addresses and their tables · tls: what was asked for of it ·
-certificates: files and contexts · target: the program to serve · program: what a worker runs of it
-· http: HTTP and WebSocket · worker: one process that serves · pages: what each has done · child:
-how its parent has it · supervisor: that parent · hooks: the user's functions · forked, privileges:
-how its children begin · looks: what it looks at again and again · late: workers that could not keep
-up · worn: those that are too large or too old · metrics: what Prometheus is told · summary: what it
-says · reload: who watches the program's files · demo: what is served without a target · logs,
-lines: where lines go, and that nobody waits for it · machine: cores and cgroup · systemd: its
-protocols · signals: which are acted on · pidfile: who runs · stuck: what a worker that hangs was
-doing · run: all of it together.
+arguments: options from the command line and from Python · sources: options from the environment and
+from files · elsewhere: options of other servers · options, kinds: the table of options, and the
+kinds of their values · config: the checked configuration · bind: addresses and their tables · tls:
+the options of TLS · certificates: files and contexts · target: the program to serve · program: the
+target as a worker runs it · http: HTTP and WebSocket · worker: one process that serves · pages: the
+counters of each worker · child: a worker as its supervisor sees it · tables: the supervisor's
+listen tables · supervisor: the parent of the workers · hooks: the user's functions · forked,
+privileges: how child processes begin · looks: periodic checks · late: workers that could not keep
+up · worn: workers that are too large, too old, or hang · metrics: metrics for Prometheus · summary:
+the log line at the start · reload: the watcher of the program's files · demo: the program that is
+served without a target · logs, lines: destinations of log lines, written without waiting for
+readers · machine: cores and cgroup · systemd: systemd's protocols · signals: signals with and
+without effect · pidfile: the file with the supervisor's process id · stuck: stacks and requests of
+a worker that hangs · run: the whole service.
 """
 
 from typing import Any
@@ -23,17 +25,17 @@ from ..streams import fill_standard_streams
 def serve(app: Any, **options: Any) -> None:
     """Serve an application until a signal stops the service.
 
-    Call it where the program starts, before it starts threads: workers are forked.
+    Call it where the program starts, before it starts threads, because workers are forked.
 
     Args:
         app: "module:attribute", or the application itself.
-        options: those of the command line, by their long names with `_` for `-`:
+        options: The options of the command line, by their long names with `_` for `-`:
             `serve(app, port=8000, workers=2)`. Options that may be repeated take a list
-            (`bind=`, `reload_dirs=`, and `headers=`, of pairs); `log_config=` may be a dict.
+            (`bind=`, `reload_dirs=`, and `headers=`, a list of pairs); `log_config=` may be a dict.
 
     Raises:
-        SystemExit: the service cannot start; a line on standard error says why. The exit code is
-            the command's.
+        SystemExit: The service cannot start. A line on standard error gives the reason. The exit
+            code is that of the command.
     """
     from . import arguments, run
 

@@ -1,5 +1,5 @@
-"""From the command line, or a call from Python, to what was asked for: by the table of options, and
-with what the environment and a file say."""
+"""From the command line, or a call from Python, to the configuration: by the table of options, and
+with the values in the environment and in a file."""
 
 import argparse
 import os
@@ -28,7 +28,7 @@ def add(parser: argparse.ArgumentParser) -> None:
         nargs="?",
         metavar="module:attr",
         help="the program: an ASGI application, an asyncio.Protocol class or factory, an "
-        "async def handle(reader, writer), or a WSGI application; without it, a demo over HTTP",
+        "async def handle(reader, writer), or a WSGI application; without a target, an HTTP demo",
     )
     for option in OPTIONS:
         names = [option.short, option.flag] if option.short else [option.flag]
@@ -36,7 +36,7 @@ def add(parser: argparse.ArgumentParser) -> None:
 
 
 def _how(option: Option) -> dict[str, Any]:
-    """Arguments of add_argument; what is not given is not there."""
+    """The arguments of add_argument. Options that are not given are missing from the result."""
     how: dict[str, Any] = {
         "dest": option.name,
         "default": argparse.SUPPRESS,
@@ -52,7 +52,7 @@ def _how(option: Option) -> dict[str, Any]:
 
 
 def from_command_line(given: dict[str, Any]) -> tuple[Gathered, Config]:
-    """What was asked for, and where each value is from. Raises UsageError or SetupError."""
+    """The configuration, and the source of each value. Raises UsageError or SetupError."""
     variables = given.get("env_file", os.environ.get(f"{sources.PREFIX}ENV_FILE"))
     if variables is not None:
         sources.env_file(variables)
@@ -61,14 +61,14 @@ def from_command_line(given: dict[str, Any]) -> tuple[Gathered, Config]:
     try:
         found = gather(told, own, sources.variables(), sources.file(path))
         return found, _config(found)
-    except ValueError as error:  # a NUL in a name, say
-        raise UsageError(f"a value of another kind than the option's: {error}") from None
+    except ValueError as error:  # such as a NUL in a name
+        raise UsageError(f"an option has an invalid value: {error}") from None
 
 
 def _config(found: Gathered) -> Config:
     options = {name: v for name, v in found.values.items() if not BY_NAME[name].start}
     binds = _binds(options)
-    del options["http"]  # there is one
+    del options["http"]  # there is only one parser
     if options["loop"] == "auto":
         options["loop"] = LOOPS[0]
     logger = None if options["log_config"] is None else ACCESS
@@ -78,13 +78,13 @@ def _config(found: Gathered) -> Config:
 
 
 def _taken(options: dict[str, Any], of: type[HttpConfig] | type[TlsConfig]) -> dict[str, Any]:
-    """Those of the options that are for it."""
+    """Take the options that are fields of this config out of `options`."""
     return {field.name: options.pop(field.name) for field in fields(of) if field.name in options}
 
 
 def from_python(app: Any, given: dict[str, Any]) -> tuple[Config, Any]:
-    """The config, and the program unless it is a name, of a call with these options. Raises
-    UsageError or SetupError."""
+    """The config for a call with these options, and the program (None if it is given by name).
+    Raises UsageError or SetupError."""
     unknown = given.keys() - {option.name for option in OPTIONS if not option.start}
     if unknown:
         raise UsageError(f"serve() has no option {', '.join(sorted(unknown))}")
@@ -93,22 +93,22 @@ def from_python(app: Any, given: dict[str, Any]) -> tuple[Config, Any]:
     try:
         told = sources.given({"target": target} | given)
         wanted = _config(gather(told, sources.environment(), sources.variables()))
-    except (TypeError, AttributeError, ValueError) as error:  # a NUL in a name, say
-        raise UsageError(f"serve(): a value of another type than the option's: {error}") from None
+    except (TypeError, AttributeError, ValueError) as error:  # such as a NUL in a name
+        raise UsageError(f"serve(): an option has an invalid value: {error}") from None
     if wanted.reload and not isinstance(app, str):
         raise UsageError('serve(reload=True) needs the application by name: "module:attribute"')
     return wanted, None if isinstance(app, str) else app
 
 
 def _binds(options: dict[str, Any]) -> tuple[Bind, ...]:
-    """The addresses, each however it was written."""
+    """The addresses to serve, from whichever options give them."""
     texts = options.pop("bind")
     host, port = options.pop("host"), options.pop("port")
     path, fd = options.pop("uds"), options.pop("fd")
     ways = [bool(texts), host is not None or port is not None, path is not None, fd is not None]
     if sum(ways) > 1:
         raise UsageError(
-            "--host and --port, --uds, --fd and --bind do not go together: use one or the other"
+            "--host and --port, --uds, --fd and --bind exclude each other: use one of these ways"
         )
     if ways[1]:
         host = host if host is not None else "127.0.0.1"

@@ -31,11 +31,11 @@ class Bind:
     port: int = 0
     path: str | None = None
     fd: int | None = None
-    origin: str = ""  # the variable that it is from, if no option gave it
+    origin: str = ""  # the variable that gave the address, if no option did
 
     @classmethod
     def parse(cls, text: str, what: str = "--bind") -> "Bind":
-        """what: the option. Raises UsageError with the right forms."""
+        """Parse an address. what: the option. Raises UsageError with the valid forms."""
         if text.startswith("unix:"):
             if not text[5:]:
                 raise UsageError(f"{what} {text!r} has no path: {FORMS}")
@@ -50,30 +50,30 @@ class Bind:
         elif ":" in host:
             raise UsageError(f"{what} {text!r}: write IPv6 as [{host}]:{port}")
         if text.startswith(":"):
-            host = "0.0.0.0"  # as gunicorn has it
+            host = "0.0.0.0"  # as in gunicorn
         if not colon or not host or not port.isdecimal() or int(port) > 65535:
-            raise UsageError(f"{what} {text!r} is no address: {FORMS}, port 0 to 65535")
+            raise UsageError(f"{what} {text!r} is not a valid address: {FORMS}, port 0 to 65535")
         return cls(host=host, port=int(port))
 
 
 @dataclass
 class Listener:
-    """A served address. foreign: somebody else made it and may go on with it after us."""
+    """A served address. foreign: another process made the listener, and may use it after us."""
 
     sock: socket.socket
     table: ListenTable
     foreign: bool = False
     path: str | None = None
-    redirects: bool = False  # it speaks plain HTTP, to send clients to TLS
+    redirects: bool = False  # it serves plain HTTP, to redirect clients to TLS
 
     @property
     def address(self) -> str:
         return self.table.address
 
     def defer_accept(self, on: bool) -> None:
-        """Have connections wait in the kernel until their first bytes are there: tcp(7).
+        """Let connections wait in the kernel until their first bytes arrive: tcp(7).
 
-        A socket that listened already when we got it keeps what it has.
+        A socket that was already listening when we got it keeps its setting.
         """
         if not self.foreign and is_tcp(self.sock):
             now = look(self.sock, socket.IPPROTO_TCP, "TCP_DEFER_ACCEPT")
@@ -81,14 +81,14 @@ class Listener:
                 self.table.copy_options()
 
     def unlink(self) -> None:
-        """Remove our socket file: nobody new finds us."""
+        """Remove our socket file, so that no new client finds us."""
         if self.path is not None:
             with suppress(FileNotFoundError):
                 os.unlink(self.path)
             self.path = None
 
     def let_go(self) -> None:
-        """In a fork that is not to have it: close its descriptors there."""
+        """In a fork that must not have the listener: close its descriptors there."""
         self.path = None
         self.close()
 
@@ -112,7 +112,7 @@ def _tcp_sockets(bind: Bind, channel: Channel, v4_any_ports: set[int]) -> list[s
             bind.host, bind.port, type=socket.SOCK_STREAM, flags=socket.AI_PASSIVE
         )
     except (socket.gaierror, UnicodeError) as error:  # a label that is empty or too long
-        reason = getattr(error, "strerror", None) or "no valid host name"
+        reason = getattr(error, "strerror", None) or "not a valid host name"
         raise UsageError(f"--bind {bind.host}:{bind.port}: {reason}") from None
     sockets: list[socket.socket] = []
     families = {family for family, *_ in found}
@@ -123,7 +123,7 @@ def _tcp_sockets(bind: Bind, channel: Channel, v4_any_ports: set[int]) -> list[s
             sock.setblocking(False)
             wish(sock, socket.SOL_SOCKET, "SO_REUSEADDR", 1)
             if family == socket.AF_INET6:
-                # [::] takes IPv4 too (dual stack), unless that is bound by itself.
+                # [::] takes IPv4 too (dual stack), unless IPv4 is bound separately.
                 alone = len(families) == 1 and not (bind.port in v4_any_ports and bind.port)
                 dual = bind.host == "::" and alone
                 sock.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, not dual)
@@ -138,9 +138,9 @@ def _tcp_sockets(bind: Bind, channel: Channel, v4_any_ports: set[int]) -> list[s
 
 
 def _unix_socket(path: str) -> socket.socket:
-    """Bind a unix socket; a file that a dead server left is replaced, anything else is kept.
+    """Bind a unix socket. A file that a dead server left is replaced; any other file is kept.
 
-    Everybody may connect who may enter its folder; one that replaces another keeps its mode.
+    All users with access to the folder may connect. A file that replaces another has its mode.
     """
     kind: int | None = None
     try:
@@ -151,7 +151,7 @@ def _unix_socket(path: str) -> socket.socket:
         raise _bind_error(error, f"unix:{path}") from None
     if kind is not None:
         if not stat.S_ISSOCK(kind):
-            raise SetupError(f"unix:{path} is in use: the file is no socket")
+            raise SetupError(f"unix:{path} is in use: the file is not a socket")
         with socket.socket(socket.AF_UNIX, socket.SOCK_STREAM) as probe:
             probe.setblocking(False)
             try:
@@ -171,7 +171,7 @@ def _unix_socket(path: str) -> socket.socket:
         sock.bind(path)
     except OSError as error:
         sock.close()
-        if error.strerror is None:  # Python's own: the path is too long
+        if error.strerror is None:  # Python's own error: the path is too long
             raise UsageError(f"--bind unix:{path}: {error}") from None
         raise _bind_error(error, f"unix:{path}") from None
     finally:
@@ -184,7 +184,7 @@ def _inherited_socket(fd: int) -> socket.socket:
         sock = socket.socket(fileno=fd)
     except (OSError, OverflowError) as error:
         reason = getattr(error, "strerror", None) or error
-        raise UsageError(f"fd://{fd} is no socket: {reason}") from None
+        raise UsageError(f"fd://{fd} is not a socket: {reason}") from None
     if sock.type != socket.SOCK_STREAM:
         sock.detach()
         raise UsageError(f"fd://{fd} is not a stream socket")
@@ -213,9 +213,9 @@ def _listen(
         if is_tcp(sock) and not foreign:
             wish(sock, socket.IPPROTO_TCP, "TCP_NODELAY", 1)  # for its connections
             if may_defer and not look(sock, socket.IPPROTO_TCP, "TCP_DEFER_ACCEPT"):
-                # As it is: where it is refused, that is told here, and not by every worker.
+                # Set to its present value: a refusal is logged once here, not by every worker.
                 wish(sock, socket.IPPROTO_TCP, "TCP_DEFER_ACCEPT", 0)
-        # What listens already is somebody else's, and is served as it is.
+        # A socket that already listens belongs to another process, and is served as it is.
         table = open_table(
             None if foreign else channel,
             sock,
@@ -240,7 +240,7 @@ def open_listeners(
     backlog: int,
     may_defer: bool,
 ) -> list[Listener]:
-    """Bind and listen on all of them, or on none. may_defer: workers may want deferred accept.
+    """Bind and listen on all addresses, or on none. may_defer: workers may want deferred accept.
 
     Raises SetupError (in use, refused) or UsageError (no such host or descriptor), one line each.
     """
@@ -284,7 +284,7 @@ def open_listeners(
 
 @contextmanager
 def listening_alone(bind: Bind, channel: Channel) -> Iterator[socket.socket]:
-    """A socket that listens, without a table. Raises as open_listeners."""
+    """A listening socket without a table. Raises the same errors as open_listeners."""
     if bind.path is not None:
         with _turn_at(bind.path):
             sock = _unix_socket(bind.path)
@@ -292,7 +292,7 @@ def listening_alone(bind: Bind, channel: Channel) -> Iterator[socket.socket]:
                 sock.listen(_BACKLOG_ALONE)
     else:
         sock, *others = _tcp_sockets(bind, channel, set())
-        for other in others:  # of a name that has several addresses
+        for other in others:  # the name has several addresses
             other.close()
         with _closed_if_it_fails([sock]):
             try:
@@ -322,9 +322,9 @@ def _closed_if_it_fails(sockets: list[socket.socket], path: str | None = None) -
 
 @contextmanager
 def _turn_at(path: str) -> Iterator[None]:
-    """One process at a time, from its look at a socket's file until it listens itself: in between
-    another would take the file for a dead server's, and remove it. An abstract name belongs to the
-    process that has it bound, and ends with it: unix(7)."""
+    """Let one process at a time check a socket's file and begin to listen. In between, another
+    process would take the file for a dead server's, and remove it. The lock is an abstract name: it
+    belongs to the process that has it bound, and ends with it, unix(7)."""
     folder, name = os.path.split(path)
     try:
         where = os.stat(folder or ".")
@@ -340,5 +340,5 @@ def _turn_at(path: str) -> Iterator[None]:
                     time.sleep(TURN_SECONDS)
                     continue
             break
-        # Or somebody keeps the name, who may be anybody: then it is done without.
+        # Any process may keep the name forever: after all turns, go on without it.
         yield

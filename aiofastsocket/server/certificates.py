@@ -1,15 +1,16 @@
-"""Certificates and their keys: from files to the contexts that clients are served with.
+"""Certificates and their keys: from files to the contexts that serve clients.
 
-A client gets the certificate of the name that it asks for (SNI, RFC 6066, 3), else the first one.
-Certificates for the same names and of another kind of key go together: OpenSSL takes what the
-client can verify.
+A client gets the certificate for the name that it requests (SNI, RFC 6066, 3), or else the first
+one. Certificates for the same names, with different kinds of keys, share a context: OpenSSL takes
+one that the client can verify.
 
-All connections begin with one context, the front, which has no certificate of its own: OpenSSL
-takes the keys of session tickets from the context that SSL_new(3) was given. It is made before the
-first worker, which inherits it, and outlives every reload: so do tickets, for two hours each
-(OpenSSL's time-out of a session).
+All connections begin with one context, the front, which has no certificate of its own. OpenSSL
+takes the keys of session tickets from the context that SSL_new(3) was given. The front is made
+before the first worker, which inherits it, and outlives every reload. So do session tickets, for
+two hours each (OpenSSL's timeout of a session).
 """
 
+import logging
 import os
 import ssl
 import time
@@ -17,11 +18,13 @@ from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 from typing import Any
 
-from ..errors import SetupError
+from ..errors import SetupError, UsageError
 from ..private import decode_certificate
 
+logger = logging.getLogger("aiofastsocket")
+
 SOON_SECONDS = 14 * 86400.0
-"""Before a certificate ends, it is told."""
+"""The time before a certificate's end from which a warning is logged."""
 
 # DER of the object identifiers of public keys (RFC 3279, 2.3; RFC 5480, 2.1.1; RFC 8410, 3).
 KINDS = {
@@ -36,7 +39,7 @@ Loader = Callable[[ssl.SSLContext, str, str | None], None]
 
 @dataclass(frozen=True)
 class Certificate:
-    """names: of hosts, in lower case, with * for a label. ends: in seconds of time.time()."""
+    """One certificate. names: of hosts, in lower case, with * for a label. ends: as time.time()."""
 
     names: frozenset[str]
     kind: str
@@ -62,20 +65,21 @@ def read(path: str) -> Certificate:
 
 @dataclass(frozen=True)
 class _Loaded:
-    """What one reading of all files has brought."""
+    """The result of reading all files."""
 
     first: ssl.SSLContext
     by_name: dict[str, ssl.SSLContext]
-    pems: dict[ssl.SSLContext, str | None]  # None: there are several
-    certificates: tuple[tuple[str, Certificate], ...]  # with the files
+    pems: dict[ssl.SSLContext, str | None]  # None: it has several
+    certificates: tuple[tuple[str, Certificate], ...]  # with their files
 
 
 @dataclass
 class Certificates:
-    """The pairs of a service. make: makes a context with everything but a certificate. load: puts a
-    pair into a context; it raises SetupError. more: other files that make() reads."""
+    """The certificates of a service, with their keys. make: makes a context with everything except
+    a certificate. load: puts a pair into a context; it raises SetupError. more: other files that
+    make() reads."""
 
-    pairs: Sequence[tuple[str, str | None]]  # a certificate's file and its key's
+    pairs: Sequence[tuple[str, str | None]]  # the file of a certificate, and that of its key
     make: Callable[[], ssl.SSLContext]
     load: Loader
     more: tuple[str, ...] = ()
@@ -88,10 +92,10 @@ class Certificates:
         self.read()
 
     def read(self) -> None:
-        """Read the files again. Raises SetupError; then everything is as it was.
+        """Read the files again. Raises SetupError; then the old certificates stay in use.
 
-        Where clients have certificates, tickets end with it: a client whose authority is not
-        believed any more has to show its own again.
+        With client certificates, a reload ends session tickets too: a client whose authority is not
+        trusted any more must present its certificate again.
         """
         self._seen = self._stamps()
         contexts: dict[frozenset[str], ssl.SSLContext] = {}
@@ -100,7 +104,7 @@ class Certificates:
         by_name: dict[str, ssl.SSLContext] = {}
         found = []
         for path, key in self.pairs:
-            self.load(self.make(), path, key)  # what is wrong with it is told first
+            self.load(self.make(), path, key)  # its errors are reported first
             certificate = read(path)
             names = certificate.names
             other = kinds.setdefault(names, {}).setdefault(certificate.kind, path)
@@ -121,12 +125,24 @@ class Certificates:
             self.front = self.make()
         self.front.sni_callback = self._named
 
+    def renew(self) -> bool:
+        """Read the files again, for new workers; return whether they are usable. The old ones stay
+        in use if they are not, and a line says so."""
+        try:
+            self.read()
+        except (SetupError, UsageError, OSError) as error:
+            logger.error("%s: the old certificates stay in use", error)
+            return False
+        for line in self.ending():
+            logger.warning("%s", line)
+        return True
+
     def changed(self) -> bool:
-        """Whether a file is another than when it was read last, well or not."""
+        """Whether a file has changed since the last read, successful or not."""
         return self._stamps() != self._seen
 
     def ending(self) -> list[str]:
-        """A line for each certificate that ends soon, or has."""
+        """A line for each certificate that ends soon, or has ended."""
         lines = []
         for path, certificate in self._now.certificates:
             days = (certificate.ends - time.time()) / 86400
@@ -137,20 +153,20 @@ class Certificates:
         return lines
 
     def ends(self) -> int:
-        """When the first of them does: seconds since 1970."""
+        """The end of the first certificate to end, in seconds since 1970."""
         return int(min(certificate.ends for _, certificate in self._now.certificates))
 
     def pem(self, context: ssl.SSLContext) -> str | None:
-        """The certificate of a connection's context, if there is but one."""
+        """The certificate of a connection's context, if it has only one."""
         return self._now.pems.get(context)
 
     def context(self, name: str | None) -> ssl.SSLContext:
-        """For the host that a client asks for."""
+        """The context for the host that a client requests."""
         if name is None:
             return self._now.first
         name = name.lower()
         exact = self._now.by_name.get(name)
-        if exact is None:  # RFC 9525, 6.3: for one label
+        if exact is None:  # RFC 9525, 6.3: * is one label
             exact = self._now.by_name.get(f"*.{name.partition('.')[2]}")
         return exact or self._now.first
 

@@ -1,4 +1,4 @@
-"""A worker as its supervisor has it: forked, listened to, and let go."""
+"""A worker as its supervisor sees it: its fork, its messages, and its end."""
 
 import logging
 import os
@@ -21,7 +21,7 @@ COMPLAINTS = (b"usage", b"setup", b"trace")
 
 
 class State(IntEnum):
-    """Of a worker, as its supervisor knows it.
+    """The state of a worker, as its supervisor knows it.
 
     STARTING -> SERVING -> LEAVING -> STOPPING -> DRAINED
     STARTING -> CANCELLED -> STOPPING
@@ -31,8 +31,8 @@ class State(IntEnum):
     CANCELLED = 1  # told to stop before it was ready
     SERVING = 2
     LEAVING = 3  # it serves until a successor does
-    STOPPING = 4  # it was told to, or said so
-    DRAINED = 5  # it accepts no more
+    STOPPING = 4  # it was told to stop, or said that it stops
+    DRAINED = 5  # it accepts no more connections
 
 
 @dataclass
@@ -42,83 +42,85 @@ class Child:
     pid: int
     slot: int
     generation: int
-    status: int  # -1 once it has ended
+    status: int  # -1 once the pipe has ended
     control: int
     page: WorkerPage
     state: State = State.STARTING
     stuck: bool = False  # its loop has not turned for --timeout-worker
-    began: float = FOREVER  # time.monotonic: when it was ready
-    reaped: bool = False  # its number may be another process's
+    began: float = FOREVER  # time.monotonic: when it became ready
+    reaped: bool = False  # its process id may be another process's
     kill_at: float = FOREVER  # time.monotonic
     told: bytes = b""
 
     @property
     def ready(self) -> bool:
-        """It was, at least."""
+        """Whether the worker has been ready at some time."""
         return self.state >= State.SERVING
 
     @property
     def serves(self) -> bool:
-        """It is ready, and nobody told it to stop."""
+        """Whether the worker is ready and was not told to stop."""
         return self.state in (State.SERVING, State.LEAVING)
 
     @property
     def stopping(self) -> bool:
-        """It is to end, or is about to."""
+        """Whether the worker must end, or is about to."""
         return self.state is State.CANCELLED or self.state >= State.STOPPING
 
     def begin_serving(self) -> None:
-        """It is ready."""
+        """Note that the worker is ready."""
         self.began = time.monotonic()
         cancelled = self.state is State.CANCELLED
         self.state = State.STOPPING if cancelled else State.SERVING
 
     def begin_stopping(self) -> None:
-        """It was told to stop; once more changes nothing."""
+        """Note that the worker was told to stop; another call changes nothing."""
         if not self.stopping:
             self.state = State.STOPPING if self.ready else State.CANCELLED
 
     def hear(self) -> None:
-        """Take what it has told since the last time into `told`."""
+        """Add the worker's messages since the last time to `told`."""
         if self.status < 0:
             return
         with suppress(BlockingIOError):
             more = os.read(self.status, 65536)
             self.told += more
-            if not more or len(self.told) > MOST_TOLD:  # it has nothing to say that is so long
+            if not more or len(self.told) > MOST_TOLD:  # no valid message is as long
                 os.close(self.status)
                 self.status = -1
 
     def said(self, line: bytes) -> bool:
-        """Whether it has told this, in whatever order: it may have answered enough before it says
-        that it is ready. The text of a complaint is none of it."""
+        """Whether the worker has sent this line, in any order: "enough" may come before "ready".
+        The text of a complaint does not count."""
         *lines, _ = self.told.split(b"\n")
         return line in lines and lines[0] not in COMPLAINTS
 
     def complains(self) -> bool:
-        """It has said why it cannot start."""
+        """Whether the worker has said why it cannot start."""
         return not self.ready and self.told.split(b"\n", 1)[0] in COMPLAINTS
 
     def tell(self, word: bytes) -> None:
-        """Through its pipe; one that has not read a thousand words gets no more."""
+        """Send a message through the worker's pipe. If the pipe is full, because the worker does
+        not read, the message is dropped."""
         with suppress(BlockingIOError, BrokenPipeError):
             os.write(self.control, word)
 
     def end(self, *, quick: bool) -> None:
-        """Tell it to stop; one that does not listen to signals yet just ends."""
+        """Tell the worker to stop. Before it has signal handlers, it just ends."""
         if not self.reaped:
             os.kill(self.pid, signal.SIGQUIT if quick and self.ready else signal.SIGTERM)
 
     def complaint(self, code: int) -> tuple[str, str]:
-        """Why it could not start, given its exit code: kind ("usage", "setup", "trace"), text."""
+        """The reason why the worker could not start, given its exit code: the kind ("usage",
+        "setup", "trace") and the text."""
         kind, _, text = self.told.decode(errors="replace").partition("\n")
         if text:
             return kind, text
         return "setup", f"ended by {signal.Signals(-code).name}" if code < 0 else f"exit {code}"
 
     def close(self) -> None:
-        """Close what there is of a worker that is gone, or of another worker's in a new one: pipes
-        that others hold do not end."""
+        """Close the pipes of a worker that is gone, or, in a new worker, those of another worker: a
+        pipe does not end while another process holds it."""
         if self.status >= 0:
             os.close(self.status)
         os.close(self.control)
@@ -134,10 +136,10 @@ def fork(
     close: Iterable[int],
     others: Iterable[Child],
 ) -> Child:
-    """Start a worker on a slot. close: descriptors that a worker must not hold; others: the workers
-    that there are, of which it is to have nothing.
+    """Start a worker on a slot. close: descriptors that a worker must not hold; others: the
+    existing workers, whose pipes it must not hold.
 
-    Raises OSError if there are no descriptors or no memory for it; then nothing is left.
+    Raises OSError if there are no descriptors or no memory for it; then nothing is left open.
     """
     pipes: list[int] = []
     page = pages.take()

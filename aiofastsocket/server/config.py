@@ -1,4 +1,4 @@
-"""What `serve` was asked for: frozen, and validated once, here."""
+"""The configuration of `serve`: frozen, and validated once, here."""
 
 import grp
 import os
@@ -36,7 +36,7 @@ def _group(name: str) -> int:
 
 @dataclass(frozen=True)
 class Config:
-    """Options of `serve`, named as on the command line; seconds are seconds."""
+    """The options of `serve`, named as on the command line. Times are in seconds."""
 
     target: str | None = None
     interface: str = default("interface")
@@ -86,33 +86,38 @@ class Config:
         if not Path(self.app_dir).is_dir():
             raise UsageError(f"--app-dir {self.app_dir} is not a directory")
         if self.reload and self.preload:
-            raise UsageError("--reload does not go with --preload: that imports the program once")
+            raise UsageError(
+                "--reload cannot be used with --preload, which imports the program once"
+            )
         for folder in self.reload_dirs:
             if not Path(folder).is_dir():
                 raise UsageError(f"--reload-dir {folder} is not a directory")
         if (bind := self.metrics_bind) is not None and bind in self.binds:
-            raise UsageError(f"--metrics {self.metrics}: that is the application's address")
+            raise UsageError(f"--metrics {self.metrics}: the application has the same address")
         for option in ("log_file", "access_log_file"):
             if getattr(self, option) is not None and self.log_config is not None:
                 flag = BY_NAME[option].flag
-                raise UsageError(f"{flag} does not go with --log-config, which says where lines go")
+                raise UsageError(
+                    f"{flag} cannot be used with --log-config, which says where lines go"
+                )
         if self.log_format != "text" and self.log_config is not None:
-            raise UsageError("--log-format does not go with --log-config, which has formatters")
+            raise UsageError("--log-format cannot be used with --log-config, which has formatters")
         self.ids()
 
     @property
     def worker_count(self) -> int:
-        """Workers to start with."""
+        """The number of workers at the start."""
         return self.workers if self.workers is not None else min(worker_count(), SLOTS_MAX)
 
     @property
     def slot_count(self) -> int:
-        """Slots of each table, the most workers that TTIN reaches (default: twice the workers)."""
+        """The number of slots per table. TTIN adds workers up to this number (default: twice the
+        workers)."""
         return self.slots if self.slots is not None else min(2 * self.worker_count, SLOTS_MAX)
 
     @property
     def metrics_bind(self) -> Bind | None:
-        """Where metrics are told; None: nowhere."""
+        """The address of the metrics; None: metrics are off."""
         text = self.metrics
         if text is None:
             return None
@@ -123,7 +128,7 @@ class Config:
         return Bind.parse(text, "--metrics")
 
     def ids(self) -> tuple[int, int] | None:
-        """uid and gid that the workers are to have; None: they stay what they are."""
+        """uid and gid for the workers; None: the workers keep those of the supervisor."""
         if self.user is None and self.group is None:
             return None
         uid, gid = os.getuid(), os.getgid()

@@ -1,4 +1,5 @@
-"""What `serve` answers without a target: over HTTP, which worker this was and what it has done."""
+"""The program that `serve` runs without a target: over HTTP, it shows the worker that answers, and
+its counters."""
 
 import asyncio
 import os

@@ -1,4 +1,4 @@
-"""Forking in the supervisor: whatever happens in a child, it never goes on as a second one."""
+"""Forking in the supervisor: even after an error, no child continues as a second supervisor."""
 
 import logging
 import os
@@ -13,8 +13,8 @@ logger = logging.getLogger("aiofastsocket")
 
 
 def forked(what: str, run: Callable[[], int]) -> int:
-    """A child that runs `run` and ends with the exit code that it returns; its process id. what:
-    the child, for the log. Raises OSError as fork(2)."""
+    """Fork a child that calls `run` and exits with the code that it returns; return the process id
+    of the child. what: the child's name for the log. Raises OSError, as fork(2) does."""
     flush_standard_streams()
     # A signal that comes before the child has its own handlers must not reach ours.
     mask = signal.pthread_sigmask(signal.SIG_BLOCK, ACTED_ON)
@@ -28,7 +28,7 @@ def forked(what: str, run: Callable[[], int]) -> int:
 
 
 def how_it_ended(code: int) -> str:
-    """A process, by its exit code as os.waitstatus_to_exitcode has it."""
+    """How a process ended, in words. code: from os.waitstatus_to_exitcode."""
     return f"killed by {signal.Signals(-code).name}" if code < 0 else f"exited with {code}"
 
 

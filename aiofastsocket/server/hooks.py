@@ -1,6 +1,6 @@
-"""`--hooks`: functions in a module of the user's, found by name, which are called at points in the
-life of the service: in workers, or in a child that lives as long as the call. They have --user's
-rights, and are never in the supervisor. An error in one is told, and ends nothing.
+"""`--hooks`: functions in a module of the user, found by name, that are called at points in the
+life of the service. They run in workers, or in a child that lives as long as the call, and never in
+the supervisor. They have the rights of --user. An error in a hook is logged, and ends nothing.
 """
 
 import importlib
@@ -22,22 +22,23 @@ from .privileges import drop
 
 logger = logging.getLogger("aiofastsocket")
 
-NO_MODULE = 2  # exit code of a child
+NO_MODULE = 2  # exit code of a child: the module does not exist
 
 
 @dataclass(frozen=True)
 class Worker:
-    """What hooks of workers are given. slot: from 0 on; its successors have the same."""
+    """The argument of the hooks of workers. slot: from 0 on; a worker's successors have the same
+    slot."""
 
     slot: int
     pid: int
 
 
 class Hooks:
-    """Of this process, which has given up what it is to give up."""
+    """The hooks in this process, which has dropped its privileges already."""
 
     def __init__(self, config: Config) -> None:
-        """Raises UsageError if there is no such module; an error within it is told."""
+        """Raises UsageError if there is no such module; an error within it is logged."""
         self._module: ModuleType | None = None
         if config.hooks is None:
             return
@@ -67,14 +68,14 @@ class Hooks:
 
 
 def call_apart(config: Config, name: str, let_go: Callable[[], object]) -> int:
-    """Call one in a child of its own; the child's process id. let_go: closes there what a worker
-    would not have. Raises OSError as fork(2)."""
+    """Call a hook in a child of its own; return the child's process id. let_go: closes, in the
+    child, everything that a worker would not have. Raises OSError, as fork(2) does."""
     supervisor = os.getpid()
 
     def run() -> int:
         for number in (signal.SIGTERM, signal.SIGCHLD):
             signal.signal(number, signal.SIG_DFL)
-        # A terminal's are for the supervisor.
+        # Signals from a terminal are for the supervisor.
         for number in (signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -90,7 +91,7 @@ def call_apart(config: Config, name: str, let_go: Callable[[], object]) -> int:
 
 
 def is_there(config: Config) -> bool:
-    """Whether there is such a module, which is not imported."""
+    """Whether the module, or the package that it belongs to, exists. Nothing is imported."""
     name = (config.hooks or "").partition(".")[0]
     sys.path.insert(0, config.app_dir)
     try:
@@ -102,14 +103,14 @@ def is_there(config: Config) -> bool:
 
 
 def ended(name: str, status: int) -> None:
-    """Say it if a child that called a hook has not ended by itself."""
+    """Log it if a child that called a hook has not ended with exit code 0."""
     code = os.waitstatus_to_exitcode(status)
     if code:
         logger.error("the process of the hook %s: %s", name, how_it_ended(code))
 
 
 def starting(config: Config, let_go: Callable[[], object]) -> None:
-    """Call `on_starting`, and wait until it is over. Raises UsageError without such a module."""
+    """Call `on_starting`, and wait for its end. Raises UsageError if there is no such module."""
     if config.hooks is None:
         return
     pid = call_apart(config, "on_starting", let_go)

@@ -1,8 +1,8 @@
-"""What the value of an option may be: one class a kind, which reads it from text (the command line,
-the environment) and takes it from Python.
+"""The kinds of option values, one class per kind. A kind reads a value from text (the command line,
+the environment) or takes it from Python.
 
-Each has `convert`, which returns the value or raises UsageError: what was given, and what would be
-right. `what` is how the user named it: "--backlog", "$WEB_CONCURRENCY".
+Each kind has `convert`, which returns the value, or raises UsageError with the given value and the
+valid values. `what` is the option as the user named it: "--backlog", "$WEB_CONCURRENCY".
 """
 
 import math
@@ -17,7 +17,7 @@ from ..errors import UsageError
 
 
 class Kind(Protocol):
-    """metavar: what stands for the value in a help text."""
+    """One kind of values. metavar: the placeholder for the value in a help text."""
 
     @property
     def metavar(self) -> str | None: ...
@@ -27,15 +27,15 @@ class Kind(Protocol):
 
 def _wrong(what: str, value: Any, right: str) -> UsageError:
     if isinstance(value, int | float | str) and not isinstance(value, bool):
-        shown = str(value) if len(str(value)) < 100 else "of so many digits"
+        shown = str(value) if len(str(value)) < 100 else "(too long to show)"
         return UsageError(f"{what} {shown}: use {right}")
-    return UsageError(f"{what} {value!r} is of another type: use {right}")
+    return UsageError(f"{what} {value!r} has the wrong type: use {right}")
 
 
 @dataclass(frozen=True)
 class Text:
-    """Any text; from Python a path too. commas: it is a list with commas between, and from Python
-    may be one."""
+    """Any text, and from Python also a path. commas: the text is a list separated by commas; from
+    Python it may be a list."""
 
     metavar: str
     commas: bool = False
@@ -52,7 +52,7 @@ class Text:
 
 @dataclass(frozen=True)
 class Word:
-    """One of these. elsewhere: words of other servers, and what is right instead of each."""
+    """One of some words. elsewhere: words of other servers, each with its replacement here."""
 
     words: tuple[str, ...]
     elsewhere: tuple[tuple[str, str], ...] = ()
@@ -77,7 +77,7 @@ class Whole:
         right = f"{self.least} or more" if self.most is None else f"{self.least} to {self.most}"
         try:
             number = int(value) if isinstance(value, str) else operator.index(value)
-        except (TypeError, ValueError):  # of too many digits, too
+        except (TypeError, ValueError):  # also: too many digits
             number = None
         if number is None or isinstance(value, bool):
             raise _wrong(what, value, f"a whole number, {right}")
@@ -88,7 +88,7 @@ class Whole:
 
 @dataclass(frozen=True)
 class Auto:
-    """A whole number, or auto, which is None."""
+    """A whole number, or auto, which becomes None."""
 
     number: Whole
     metavar = "N|auto"
@@ -103,7 +103,7 @@ class Auto:
 
 @dataclass(frozen=True)
 class Seconds:
-    """zero: 0 is allowed too."""
+    """A time in seconds. zero: 0 is allowed too."""
 
     zero: bool = False
     metavar = "SECONDS"
@@ -121,13 +121,13 @@ class Seconds:
 
 @dataclass(frozen=True)
 class Switch:
-    """Yes or no. flag: on the command line it can only be switched on."""
+    """Yes or no. flag: the command line can only switch it on."""
 
     flag: bool = False
     metavar = None
 
     def convert(self, what: str, value: Any) -> bool:
-        if value not in (True, False, "yes", "no"):  # 1 and 0 are equal to these
+        if value not in (True, False, "yes", "no"):  # 1 and 0 equal True and False
             raise _wrong(what, value, "true or false")
         return bool(value) and value != "no"
 
@@ -148,13 +148,13 @@ class Field:
             pair = [v if isinstance(v, bytes) else str(v).encode() for v in value]
             first, second = pair
         except (TypeError, ValueError):
-            raise _wrong(what, value, "a pair, name and value") from None
+            raise _wrong(what, value, "a pair of name and value") from None
         return first, second
 
 
 @dataclass(frozen=True)
 class Each:
-    """Any number of them; from Python a list, or one, or a dict of pairs."""
+    """Any number of values of a kind; from Python a list, one value, or a dict of pairs."""
 
     kind: Kind
 
@@ -176,7 +176,7 @@ class Each:
 
 @dataclass(frozen=True)
 class Anything:
-    """What its user checks itself."""
+    """Any value; the code that uses it checks it."""
 
     metavar: str
 

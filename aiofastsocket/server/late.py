@@ -1,4 +1,5 @@
-"""Workers that could not keep up: the log says which, and what their siblings took of theirs."""
+"""Workers that could not keep up: the log names them, and counts the connections that siblings took
+from them."""
 
 import logging
 import time
@@ -9,20 +10,20 @@ from .child import Child
 
 logger = logging.getLogger("aiofastsocket")
 
-QUIET_SECONDS = 60.0  # between two lines on one slot
+QUIET_SECONDS = 60.0  # the shortest time between two log lines on one slot
 
 
 class Late:
-    """Of these tables, and the workers that serve them, by process id."""
+    """The late workers of some tables. workers: those that serve the tables, by process id."""
 
     def __init__(self, tables: Sequence[ListenTable], workers: Mapping[int, Child]) -> None:
         self._tables = tables
         self._workers = workers
-        # By address and slot: how many were told, and when the next may be.
+        # By address and slot: the connections that were logged, and the time of the next log line.
         self._told: dict[tuple[str, int], tuple[int, float]] = {}
 
     def tell(self) -> None:
-        """What has come since the last time."""
+        """Log the connections that siblings have taken since the last time."""
         now = time.monotonic()
         for table in self._tables:
             for slot in table.slots() if not table.info().shared else ():

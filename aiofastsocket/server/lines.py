@@ -1,9 +1,9 @@
-"""Lines for a standard stream whose reader may have stopped: nobody waits for it.
+"""Lines for a standard stream whose reader may have stopped. The server never waits for the reader.
 
-A write(2) to a pipe that is full blocks. O_NONBLOCK would help, but it belongs to the open file
-description, which other processes have too: so a pipe or a terminal is opened anew, through
-/proc/self/fd, and is ours alone. Facts: up to PIPE_BUF bytes go into a pipe as a whole or not at
-all, pipe(7); poll(2) calls a pipe writable if there is room for so many.
+A write(2) to a full pipe blocks. O_NONBLOCK would help, but it belongs to the open file
+description, which other processes have too. So a pipe or a terminal is opened again, through
+/proc/self/fd, and this description is ours alone. Up to PIPE_BUF bytes go into a pipe as a whole or
+not at all, pipe(7). poll(2) reports a pipe as writable if it has room for PIPE_BUF bytes.
 """
 
 import logging
@@ -19,12 +19,12 @@ LARGEST = 1 << 20
 
 
 class Lines:
-    """Writes to a copy of a descriptor, which forks inherit; what finds no room is dropped, line by
-    line, and counted."""
+    """Writes to a copy of a descriptor, which forks inherit. Lines that find no room are dropped
+    and counted."""
 
     def __init__(self, fd: int) -> None:
-        self.dropped = 0  # lines, since that was told
-        self._rest = b""  # of a line that was begun
+        self.dropped = 0  # lines, since the last report of dropped lines
+        self._rest = b""  # of a line that was partly written
         mode = os.fstat(fd).st_mode
         self._most = LARGEST if stat.S_ISREG(mode) else PIPE_BUF
         self._polled = stat.S_ISFIFO(mode) or stat.S_ISCHR(mode)
@@ -32,7 +32,7 @@ class Lines:
         self._fd = -1
         if self._polled:
             flags = os.O_WRONLY | os.O_NONBLOCK | os.O_NOCTTY | os.O_CLOEXEC
-            with suppress(OSError):  # no /proc, or a terminal of another user's
+            with suppress(OSError):  # no /proc, or a terminal of another user
                 self._fd = os.open(f"/proc/self/fd/{fd}", flags)
                 self._polled = False
         if self._fd < 0:
@@ -42,15 +42,16 @@ class Lines:
         os.register_at_fork(after_in_child=self._forget)
 
     def _forget(self) -> None:
-        """In a forked child: what was begun is the parent's to end, and to tell."""
+        """In a forked child: the parent completes a partly written line, and reports dropped
+        lines."""
         self.dropped, self._rest = 0, b""
 
     def fileno(self) -> int:
-        """The copy."""
+        """The descriptor of the copy."""
         return self._fd
 
     def write(self, text: bytes) -> bool:
-        """Lines, each with its newline. Whether all of them were written."""
+        """Write lines, each with its newline; return whether all of them were written."""
         if self._rest:
             self._rest = self._rest[self._try(self._rest[: self._most]) :]
             if self._rest:
@@ -58,7 +59,7 @@ class Lines:
                 return False
         at = 0
         while at < len(text):
-            # Whole lines, as many as go at once; of one that is longer, a piece.
+            # As many whole lines as fit one write; of a longer line, a piece.
             end = text.rfind(b"\n", at, at + self._most) + 1 or min(at + self._most, len(text))
             done = self._try(text[at:end])
             at += done
@@ -71,13 +72,13 @@ class Lines:
         return True
 
     def _try(self, data: bytes) -> int:
-        """How many bytes there was room for."""
+        """Write as many bytes as there is room for; return their number."""
         try:
             if self._socket is not None:
                 return self._socket.send(data, socket.MSG_DONTWAIT)
             if not self._polled or self._has_room():
                 return os.write(self._fd, data)
-        except OSError:  # it would block; or the disk is full, or nobody has the pipe
+        except OSError:  # it would block, the disk is full, or the pipe has no reader
             pass
         return 0
 
@@ -88,8 +89,8 @@ class Lines:
 
 
 class FileLines(Lines):
-    """The same to a file of that name, which is made if it is not there. owner: user and group that
-    it is opened as: others may rename files in its folder, or put links there. Raises OSError."""
+    """Lines for a file, which is created if it is missing. owner: the user and group that open the
+    file, because other users may rename files in its folder, or put links there. Raises OSError."""
 
     def __init__(self, path: str, owner: tuple[int, int] | None) -> None:
         self.path = os.path.abspath(path)
@@ -104,7 +105,8 @@ class FileLines(Lines):
             return os.open(self.path, flags, 0o640)
 
     def reopen(self) -> None:
-        """Another file may have the name now. Raises OSError; then lines go on to the old one."""
+        """Open the file of this name again, which may be another one now. Raises OSError; then
+        lines still go to the old file."""
         fd = self._open()
         os.dup2(fd, self._fd, inheritable=False)
         os.close(fd)
@@ -113,7 +115,7 @@ class FileLines(Lines):
 
 @contextmanager
 def _as(owner: tuple[int, int] | None) -> Iterator[None]:
-    """With the rights of that user and group, and no other group's; if we may change them."""
+    """Have the rights of this user and group, and of no other group, if we may change rights."""
     if owner is None or os.geteuid() != 0:
         yield
         return
@@ -130,7 +132,7 @@ def _as(owner: tuple[int, int] | None) -> Iterator[None]:
 
 
 class LineHandler(logging.Handler):
-    """Of Python's logging, on such a stream."""
+    """A handler of Python's logging that writes to a stream of lines."""
 
     def __init__(self, lines: Lines) -> None:
         super().__init__()
@@ -141,10 +143,12 @@ class LineHandler(logging.Handler):
         lines, dropped = self._lines, self._lines.dropped
         try:
             text = (self.format(record) + "\n").encode(errors="backslashreplace")
-        except Exception:  # as logging's own handlers: the caller's mistake is no error of his
+        except Exception:  # as in logging's own handlers: the caller gets no error
             self.handleError(record)
             return
-        remark = b"(%d lines were dropped: nobody read them)\n" % dropped if dropped else b""
+        remark = (
+            b"(%d lines were dropped: they could not be written)\n" % dropped if dropped else b""
+        )
         lines.dropped = 0
         lines.write(remark + text)
         if remark and lines.dropped > text.count(b"\n"):  # not even the remark was written

@@ -1,5 +1,5 @@
-"""Where lines go: to the standard streams, to files, or where a configuration of Python's logging
-says."""
+"""The destinations of log lines: the standard streams, files, or those in a configuration of
+Python's logging."""
 
 import configparser
 import json
@@ -24,18 +24,18 @@ _standard_error: Lines | None = None
 
 
 def standard_error_fd() -> int:
-    """For what does not come through Python's logging."""
+    """The descriptor for output that does not come through Python's logging."""
     return 2 if _standard_error is None else _standard_error.fileno()
 
 
 ACCESS = "aiofastsocket.access"
 OF_UVICORN = {"aiofastsocket": "uvicorn.error", ACCESS: "uvicorn.access"}
-"""Where our lines go in a configuration that was made for uvicorn, and does not know us."""
+"""The loggers for our lines if a configuration is made for uvicorn, and has none of our loggers."""
 
 
 def standard_output() -> Lines | None:
-    """Where the access log goes without a configuration; None: nowhere, as standard output was
-    closed when we started."""
+    """The destination of the access log without a configuration of logging; None: standard output
+    was closed when we started."""
     global _standard_output
     if _standard_output is None and sys.stdout is not None:
         _standard_output = Lines(1)
@@ -43,7 +43,7 @@ def standard_output() -> Lines | None:
 
 
 class Json(logging.Formatter):
-    """A line as a JSON object."""
+    """Formats a line as a JSON object."""
 
     default_msec_format = "%s.%03d"
 
@@ -63,8 +63,8 @@ class Json(logging.Formatter):
 
 @dataclass(frozen=True)
 class Files:
-    """Where lines go instead of the standard streams, and as what. owner: user and group of files
-    that are made."""
+    """The files for lines instead of the standard streams, and the format. owner: user and group of
+    new files."""
 
     log: str | None = None
     access: str | None = None
@@ -72,7 +72,7 @@ class Files:
     owner: tuple[int, int] | None = None
 
     def open(self, option: str, path: str) -> FileLines:
-        """Raises SetupError."""
+        """Open a log file. Raises SetupError."""
         try:
             return FileLines(path, self.owner)
         except OSError as error:
@@ -80,26 +80,27 @@ class Files:
 
 
 def reopen(*, tells: bool = False) -> bool:
-    """Files that have been renamed are made anew; whether there are any. tells: say so, which one
-    of the processes does; all of them say what cannot be."""
+    """Open the log files again, after they have been renamed; return whether there are any. tells:
+    log success, which only one of the processes does; all of them log failures."""
     files = [one for one in (_standard_error, _standard_output) if isinstance(one, FileLines)]
     logger = logging.getLogger("aiofastsocket")
     for one in files:
         try:
             one.reopen()
         except OSError as error:
-            logger.error("log file %s cannot be opened again: %s", one.path, error.strerror)
+            logger.error("log file %s cannot be reopened: %s", one.path, error.strerror)
         else:
             level = logging.INFO if tells else logging.DEBUG
-            logger.log(level, "log file %s is opened again", one.path)
+            logger.log(level, "log file %s is reopened", one.path)
     return bool(files)
 
 
 def configure(level: str, config: str | dict[str, Any] | None, files: Files) -> None:
-    """Loggers: aiofastsocket, and with a config, which says where all goes, aiofastsocket.access.
+    """Set up the logger aiofastsocket, and with a config, which has all destinations, the logger
+    aiofastsocket.access.
 
-    config: a file's path, or what logging.config.dictConfig takes. Raises UsageError if it is none,
-    SetupError if a file cannot be opened.
+    config: a file's path, or a dict for logging.config.dictConfig. Raises UsageError if it is
+    invalid, SetupError if a file cannot be opened.
     """
     global _standard_error, _standard_output
     logger = logging.getLogger("aiofastsocket")
@@ -118,7 +119,7 @@ def configure(level: str, config: str | dict[str, Any] | None, files: Files) -> 
         logger.propagate = False
         if files.access is not None:
             _standard_output = files.open("--access-log-file", files.access)
-        standard_output()  # now: workers may have another user, who may not open it
+        standard_output()  # now: workers may be another user without permission
         return
     access = logging.getLogger(ACCESS)
     access.setLevel(logging.INFO)
@@ -141,7 +142,7 @@ def configure(level: str, config: str | dict[str, Any] | None, files: Files) -> 
 
 
 def _adopt(config: str | dict[str, Any]) -> None:
-    """Have lines go to uvicorn's loggers, if only those were configured; say it if none was."""
+    """Send lines to uvicorn's loggers if only those are configured; warn if none is configured."""
     silent = [ours for ours in OF_UVICORN if not logging.getLogger(ours).hasHandlers()]
     for ours in silent:
         logging.getLogger(ours).parent = logging.getLogger(OF_UVICORN[ours])
@@ -155,6 +156,6 @@ def _adopt(config: str | dict[str, Any]) -> None:
 
 
 def as_uvicorn() -> bool:
-    """The access log goes to uvicorn.access, whose formatter wants its arguments."""
+    """Whether the access log goes to uvicorn.access, whose formatter needs separate arguments."""
     parent = logging.getLogger(ACCESS).parent
     return parent is not None and parent.name == OF_UVICORN[ACCESS]

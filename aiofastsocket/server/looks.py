@@ -1,4 +1,4 @@
-"""What is looked at again and again: each thing by its own interval."""
+"""Periodic checks, each with its own interval."""
 
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -9,19 +9,19 @@ SOON_SECONDS = 0.1
 
 @dataclass
 class Look:
-    """do: called once `seconds` have gone by, and again after as many, or soon if it returns True.
-    FOREVER: never."""
+    """One periodic check. do: called every `seconds` seconds, or after SOON_SECONDS if it returned
+    True. seconds: FOREVER means never."""
 
     seconds: float
     do: Callable[[], bool | None]
     due: float = FOREVER  # time.monotonic
 
     def begin(self, now: float) -> None:
-        """From now on."""
+        """Begin the interval now."""
         self.due = now + self.seconds
 
     def look(self, now: float) -> None:
-        """If it is due."""
+        """Call `do` if it is due."""
         if now >= self.due:
             self.begin(now)
             if self.do():

@@ -1,4 +1,4 @@
-"""How many workers this machine is good for."""
+"""The number of workers that suits this machine."""
 
 import math
 import os
@@ -6,7 +6,7 @@ from pathlib import Path
 
 
 def allowed_cores() -> list[int]:
-    """Cores that this process may run on, sched_getaffinity(2)."""
+    """The cores that this process may run on, sched_getaffinity(2)."""
     return sorted(os.sched_getaffinity(0))
 
 
@@ -30,7 +30,7 @@ def cgroup_cpus(root: Path = Path("/sys/fs/cgroup"), membership: str | None = No
             break
         try:
             quota, period = (folder / "cpu.max").read_text().split()
-        except (OSError, ValueError):  # the root group has none
+        except (OSError, ValueError):  # the root group has no such file
             continue
         if quota != "max":
             limits.append(int(quota) / int(period))
@@ -38,7 +38,8 @@ def cgroup_cpus(root: Path = Path("/sys/fs/cgroup"), membership: str | None = No
 
 
 def worker_count() -> int:
-    """What `--workers auto` means: the affinity mask, but no more than the control group grants."""
+    """The number of workers for `--workers auto`: the cores in the affinity mask, but no more than
+    the control group grants."""
     cores = len(allowed_cores())
     granted = cgroup_cpus()
     return cores if granted is None else max(1, min(cores, math.ceil(granted)))

@@ -1,8 +1,10 @@
-"""The options of `serve`: one table, which the command line, the environment, a file and the call
-from Python are read by (sources.py), and whose defaults and checks those who use an option have
-(config.py, http/config.py, tls.py). Names are uvicorn's where they mean the same.
+"""The options of `serve`, in one table.
 
-A new option is a line here, and a field of the same name where it is used.
+The command line, the environment, a file and the call from Python are read by this table
+(sources.py). The modules that use an option take its default and its check from here (config.py,
+http/config.py, tls.py). Options with the same meaning as in uvicorn have uvicorn's names.
+
+A new option needs an entry here, and a field of the same name in the module that uses it.
 """
 
 from dataclasses import dataclass, is_dataclass
@@ -14,7 +16,7 @@ from .kinds import Anything, Auto, Each, Field, Kind, Seconds, Switch, Text, Who
 INTERFACES = ("auto", "asgi3", "wsgi", "protocol", "stream")
 LOG_LEVELS = ("debug", "info", "warning", "error", "critical")
 LIFESPANS = ("auto", "on", "off")
-# The only ones there are, under the names that uvicorn has for them.
+# There is one HTTP parser and one WebSocket library; these are uvicorn's names for them.
 HTTP = ("auto", "httptools")
 WS = ("auto", "websockets", "websockets-sansio", "none")
 
@@ -26,12 +28,14 @@ FLAG = Switch(flag=True)
 
 @dataclass(frozen=True)
 class Option:
-    """name: in Python, and of the field that has it. default: None means what `unset` says.
-    variable: of the environment, for those who do not give the option. late: it is read where the
-    option is used, once the program is there, which may have set it. written: on the command line,
-    where that is another name. short: there too, gunicorn's. start: it is about the start, and no
-    part of the configuration. secret: its value is not shown. since: the release that brought
-    it."""
+    """One option of `serve`.
+
+    name: its name in Python, and the name of its field. default: None means the default that
+    `unset` describes. variable: an environment variable that sets the option if it is not given.
+    late: this variable is read when the option is used, because the imported program may set it.
+    written: the name on the command line, if that differs. short: gunicorn's short name on the
+    command line. start: the option concerns the start, and is not part of the configuration.
+    secret: the value is not shown. since: the first release with the option."""
 
     name: str
     kind: Kind
@@ -49,7 +53,7 @@ class Option:
 
     @property
     def flag(self) -> str:
-        """As on the command line."""
+        """The option's name on the command line, with its dashes."""
         return f"--{self.written or self.name.replace('_', '-')}"
 
     @property
@@ -64,7 +68,7 @@ class Option:
 
     @property
     def says(self) -> str:
-        """The help text, with the default."""
+        """The help text, followed by the variable and the default."""
         known = [text for text in (self.variable and f"${self.variable}", self.holds) if text]
         return f"{self.help} ({', '.join(known)})" if known else self.help
 
@@ -75,9 +79,9 @@ OPTIONS = (
         "config",
         Text("FILE"),
         "configuration",
-        "read options that are not given from this TOML file, from [tool.aiofastsocket] if it is a "
-        "pyproject.toml",
-        unset="aiofastsocket.toml or pyproject.toml of the working directory, if there is one",
+        "TOML file with options, for those not given otherwise; in a pyproject.toml, the table "
+        "[tool.aiofastsocket] is read",
+        unset="aiofastsocket.toml or pyproject.toml in the working directory, if present",
         short="-c",
         start=True,
         since="0.2",
@@ -86,7 +90,8 @@ OPTIONS = (
         "env_file",
         Text("FILE"),
         "configuration",
-        "set variables of the environment that are not set, as lines NAME=VALUE of this file say",
+        "file with lines NAME=VALUE that set environment variables; variables that are already "
+        "set keep their values",
         start=True,
         since="0.2",
     ),
@@ -94,7 +99,7 @@ OPTIONS = (
         "print_config",
         FLAG,
         "configuration",
-        "print each option's value and where it is from, and end",
+        "print the value and the source of each option, and exit",
         False,
         start=True,
         since="0.2",
@@ -103,7 +108,7 @@ OPTIONS = (
         "check_config",
         FLAG,
         "configuration",
-        "check all options, certificates and the program, which is imported, and end",
+        "check all options and certificates, import and check the program, and exit",
         False,
         start=True,
         since="0.2",
@@ -116,15 +121,16 @@ OPTIONS = (
             (
                 (
                     "asgi2",
-                    "ASGI 2 is not served; asgiref's guarantee_single_callable makes ASGI 3 of it",
+                    "ASGI 2 is not supported; asgiref's guarantee_single_callable converts it to "
+                    "ASGI 3",
                 ),
                 ("asgi", "use asgi3"),
                 ("asginl", "use asgi3, and --lifespan off"),
-                ("rsgi", "RSGI is not served; name the ASGI or WSGI application"),
+                ("rsgi", "RSGI is not supported; name the ASGI or WSGI application"),
             ),
         ),
         "program",
-        "kind of the program; auto: find out by looking at it",
+        "kind of the program; auto: detect it from the program",
         "auto",
     ),
     Option("factory", FLAG, "program", "the target is a function that returns the program", False),
@@ -133,19 +139,19 @@ OPTIONS = (
         "preload",
         FLAG,
         "program",
-        "import the program once, before the workers start, not in each of them",
+        "import the program once, before the workers start, instead of in each worker",
         False,
     ),
     Option(
         "hooks",
         Text("MODULE"),
         "program",
-        "call functions of this module by their names: on_starting(), on_reload(), and in workers "
-        "post_fork(worker), worker_ready(worker), worker_exit(worker)",
-        unset="none are called",
+        "module with functions to call: on_starting() and on_reload(), and in each worker "
+        "post_fork(worker), worker_ready(worker) and worker_exit(worker)",
+        unset="no hooks",
         since="0.2",
     ),
-    Option("reload", FLAG, "program", "renew the workers when a Python file changes", False),
+    Option("reload", FLAG, "program", "replace the workers when a Python file changes", False),
     Option(
         "reload_dirs",
         Each(Text("DIR")),
@@ -159,8 +165,8 @@ OPTIONS = (
         "reload_include",
         Each(Text("GLOB")),
         "program",
-        "files that --reload watches beside *.py, by their names or paths, as '*.html'; may be "
-        "repeated",
+        "pattern of files that --reload watches in addition to *.py, for names or paths, such as "
+        "'*.html'; may be repeated",
         (),
         since="0.2",
     ),
@@ -168,7 +174,7 @@ OPTIONS = (
         "reload_exclude",
         Each(Text("GLOB")),
         "program",
-        "files and folders that --reload does not watch, by their names or paths; may be repeated",
+        "pattern of files and folders that --reload ignores, for names or paths; may be repeated",
         (),
         since="0.2",
     ),
@@ -176,7 +182,7 @@ OPTIONS = (
         "reload_delay",
         Seconds(),
         "program",
-        "changes that follow each other faster than this are one to --reload",
+        "longest time between two changes that --reload treats as one change",
         0.05,
         since="0.2",
     ),
@@ -184,7 +190,7 @@ OPTIONS = (
         "lifespan",
         Word(LIFESPANS),
         "program",
-        "tell an ASGI application of its start and end; auto: if it knows the protocol",
+        "run the lifespan protocol of an ASGI application; auto: if the application supports it",
         "auto",
     ),
     # -- addresses --
@@ -192,82 +198,97 @@ OPTIONS = (
         "bind",
         Each(Text("ADDRESS")),
         "addresses",
-        "serve this address: host:port, [ipv6]:port, :port for all of IPv4, unix:path or fd://N; "
-        "port 0 chooses one; may be repeated",
+        "address to serve: host:port, [ipv6]:port, :port for all IPv4 addresses, unix:path or "
+        "fd://N; port 0 chooses a free port; may be repeated",
         (),
-        unset="0.0.0.0:$PORT if there is $PORT, else 127.0.0.1:8000",
+        unset="0.0.0.0:$PORT if $PORT is set, else 127.0.0.1:8000",
         short="-b",
     ),
-    Option("host", Text("HOST"), "addresses", "as --bind HOST:PORT", unset="127.0.0.1"),
-    Option("port", Whole(0, 65535), "addresses", "as --bind HOST:PORT", unset="8000"),
-    Option("uds", Text("PATH"), "addresses", "as --bind unix:PATH"),
     Option(
-        "fd", Whole(0, INT_MAX), "addresses", "as --bind fd://N, a socket of the starting program's"
+        "host",
+        Text("HOST"),
+        "addresses",
+        "host to serve; same as in --bind HOST:PORT",
+        unset="127.0.0.1",
+    ),
+    Option(
+        "port",
+        Whole(0, 65535),
+        "addresses",
+        "port to serve; same as in --bind HOST:PORT",
+        unset="8000",
+    ),
+    Option("uds", Text("PATH"), "addresses", "unix socket to serve; same as --bind unix:PATH"),
+    Option(
+        "fd",
+        Whole(0, INT_MAX),
+        "addresses",
+        "descriptor of an inherited socket to serve; same as --bind fd://N",
     ),
     Option(
         "backlog",
         Whole(1, INT_MAX),
         "addresses",
-        "connections that may wait at each listener to be accepted",
+        "most connections that may wait to be accepted at each listener",
         2048,
     ),
     Option(
         "defer_accept",
         YES,
         "addresses",
-        "accept a connection only when its first bytes are there: for protocols in which the "
-        "client speaks first",
-        unset="yes for ASGI, unless --forwarded-allow-ips tells of proxies, which connect ahead",
+        "accept a connection only after its first bytes arrive; for protocols in which the client "
+        "sends first",
+        unset="yes for HTTP, unless --forwarded-allow-ips names proxies, which connect in advance",
     ),
     # -- TLS --
     Option(
         "ssl_certfile",
         Each(Text("FILE")),
         "TLS",
-        "serve TLS, with the certificate chain in this file; may be repeated: a client gets the "
-        "one for the host that it asks for, else the first",
+        "serve TLS with the certificate chain in this file; may be repeated: a client gets the "
+        "certificate for the host that it requests, or else the first one",
         (),
     ),
     Option(
         "ssl_keyfile",
         Each(Text("FILE")),
         "TLS",
-        "the certificate's key; repeated as --ssl-certfile is, in the same order",
+        "file with the private key for --ssl-certfile; may be repeated, in the same order",
         (),
-        unset="in the same file",
+        unset="the certificate file",
     ),
     Option(
         "ssl_keyfile_password",
         Text("TEXT"),
         "TLS",
-        "password of the key, if it is encrypted",
+        "password of the private key, if the key is encrypted",
         secret=True,
     ),
     Option(
         "ssl_cert_reqs",
         Whole(0),
         "TLS",
-        "clients' certificates: 0 are not asked for, 1 are optional, 2 are required",
+        "client certificates: 0 not requested, 1 optional, 2 required",
         0,
     ),
     Option(
         "ssl_ca_certs",
         Text("FILE"),
         "TLS",
-        "certificates of the authorities that may have signed clients' certificates",
+        "file with certificates of the authorities that are trusted to sign client certificates",
     ),
     Option(
         "ssl_ciphers",
         Text("LIST"),
         "TLS",
-        "ciphers of TLS 1.2, as ciphers(1) writes them",
-        unset="those with forward secrecy and authenticated encryption",
+        "ciphers for TLS 1.2, in the format of ciphers(1)",
+        unset="ciphers with forward secrecy and authenticated encryption",
     ),
     Option(
         "ssl_min_version",
         Word(("1.2", "1.3")),
         "TLS",
-        "oldest version of TLS that is spoken",
+        "oldest TLS version to accept",
         "1.2",
         since="0.2",
     ),
@@ -275,7 +296,7 @@ OPTIONS = (
         "ssl_alpn",
         Text("LIST", commas=True),
         "TLS",
-        "protocols that are offered to clients (ALPN), with commas between; empty: none",
+        "protocols to offer to clients (ALPN), separated by commas; empty: none",
         "http/1.1",
         since="0.2",
     ),
@@ -283,16 +304,17 @@ OPTIONS = (
         "ssl_reload",
         Seconds(),
         "TLS",
-        "look so often whether the certificates' files have changed, and renew the workers then",
-        unset="at HUP only",
+        "interval of checks of the certificate files; if they have changed, the workers are "
+        "replaced",
+        unset="the files are read again on HUP only",
         since="0.2",
     ),
     Option(
         "redirect_http",
         Each(Text("ADDRESS")),
         "TLS",
-        "speak plain HTTP at this address, and send clients to the same path over TLS; written as "
-        "for --bind; may be repeated",
+        "serve plain HTTP at this address, and redirect clients to the same path over TLS; same "
+        "forms as for --bind; may be repeated",
         (),
         since="0.2",
     ),
@@ -300,8 +322,8 @@ OPTIONS = (
         "redirect_http_except",
         Each(Text("PREFIX")),
         "TLS",
-        "paths that begin so are the application's there, as /.well-known/acme-challenge/; may be "
-        "repeated",
+        "prefix of paths that --redirect-http passes to the application instead, such as "
+        "/.well-known/acme-challenge/; may be repeated",
         (),
         since="0.2",
     ),
@@ -309,9 +331,9 @@ OPTIONS = (
         "hsts",
         Text("MAX-AGE"),
         "TLS",
-        "send Strict-Transport-Security over TLS: browsers use nothing else for so many seconds; "
-        "'; includeSubDomains' and '; preload' may follow",
-        unset="it is not sent",
+        "send Strict-Transport-Security over TLS: browsers use only TLS for this number of "
+        "seconds; '; includeSubDomains' and '; preload' may follow the number",
+        unset="not sent",
         since="0.2",
     ),
     # -- workers --
@@ -319,7 +341,7 @@ OPTIONS = (
         "workers",
         Auto(Whole(1, SLOTS_MAX)),
         "workers",
-        "number of worker processes; auto: one for each core, as far as the control group allows",
+        "number of worker processes; auto: one per core, limited by the control group",
         unset="auto",
         variable="WEB_CONCURRENCY",
         short="-w",
@@ -328,14 +350,14 @@ OPTIONS = (
         "slots",
         Whole(1, SLOTS_MAX),
         "workers",
-        "local listeners of each address: the most workers that TTIN reaches",
+        "local listeners per address; TTIN adds workers up to this number",
         unset="twice the workers",
     ),
     Option(
         "backend",
         Word(BACKENDS),
         "workers",
-        "way to the kernel; auto: the device if its module is loaded, else reuseport",
+        "kernel interface; auto: the device if its module is loaded, else reuseport",
         unset="auto",
         variable="AIOFASTSOCKET_BACKEND",
     ),
@@ -343,15 +365,15 @@ OPTIONS = (
         "steer",
         Word(STEERINGS),
         "workers",
-        "destination of new connections: cpu, the worker of the core that received them; spread, "
-        "all workers evenly; auto: what fits the network cards",
+        "destination of new connections; cpu: the worker of the core that received them; spread: "
+        "all workers evenly; auto: the mode that suits the network cards",
         "auto",
     ),
     Option(
         "pin",
         Word(PINS),
         "workers",
-        "bind each worker to its slot's core; auto: while steering is cpu",
+        "pin each worker to the core of its slot; auto: while steering is cpu",
         "auto",
     ),
     Option(
@@ -364,26 +386,26 @@ OPTIONS = (
     # -- HTTP --
     Option(
         "http",
-        Word(HTTP, (("h11", "requests are read by the server's own parser; leave --http out"),)),
+        Word(HTTP, (("h11", "the server has its own HTTP parser; leave --http out"),)),
         "HTTP",
-        "HTTP parser, for those who come from uvicorn: there is one, as strict as httptools",
+        "HTTP parser, for compatibility with uvicorn; there is only one, as strict as httptools",
         "auto",
     ),
     Option(
         "ws",
         Word(WS, (("wsproto", "use websockets, or none"),)),
         "HTTP",
-        "WebSocket library, for those who come from uvicorn: there is one; none: a request for a "
-        "WebSocket is served as if it asked for nothing but HTTP",
+        "WebSocket library, for compatibility with uvicorn; there is only one; none: a request "
+        "for a WebSocket is served as plain HTTP",
         "auto",
     ),
     Option(
         "wsgi_threads",
         Whole(least=0, most=1000),
         "HTTP",
-        "threads of each worker that call a WSGI application: as many requests as may wait for a "
-        "database at once; 0: its event loop's own does, one request at a time, and other workers "
-        "take what waits meanwhile",
+        "threads per worker that call a WSGI application, one for each request that may wait for "
+        "a database at the same time; 0: the event loop's thread calls it, one request at a time, "
+        "and other workers take waiting connections",
         10,
         since="0.2",
     ),
@@ -391,8 +413,8 @@ OPTIONS = (
         "wsgi_underscores",
         YES,
         "HTTP",
-        "hand header fields with an underscore in their name to a WSGI application, where X_Name "
-        "cannot be told from X-Name",
+        "pass header fields with an underscore in the name to a WSGI application, which cannot "
+        "tell X_Name from X-Name",
         False,
         since="0.2",
     ),
@@ -400,21 +422,21 @@ OPTIONS = (
         "root_path",
         Text("PATH"),
         "HTTP",
-        "path at which a proxy has mounted the application",
+        "path at which a proxy mounts the application",
         "",
     ),
     Option(
         "proxy_headers",
         YES,
         "HTTP",
-        "believe X-Forwarded-For and X-Forwarded-Proto of trusted proxies",
+        "use X-Forwarded-For and X-Forwarded-Proto from trusted proxies (--forwarded-allow-ips)",
         True,
     ),
     Option(
         "forwarded_allow_ips",
         Text("LIST", commas=True),
         "HTTP",
-        "trusted proxies: addresses and networks with commas between, or * for all",
+        "trusted proxies: addresses and networks separated by commas, or * for all",
         unset="127.0.0.1",
         variable="FORWARDED_ALLOW_IPS",
         late=True,
@@ -423,18 +445,19 @@ OPTIONS = (
         "proxy_protocol",
         FLAG,
         "HTTP",
-        "trusted proxies (--forwarded-allow-ips) say ahead of each connection whose it is, by the "
-        "PROXY protocol, version 1 or 2; a connection of theirs without that is cut off",
+        "require a PROXY protocol header, version 1 or 2, at the start of each connection from a "
+        "trusted proxy (--forwarded-allow-ips); connections without it are closed",
         False,
         since="0.2",
     ),
-    Option("access_log", YES, "HTTP", "write a line for each response", True),
+    Option("access_log", YES, "HTTP", "write an access log line for each response", True),
     Option(
         "access_log_format",
         Text("FORMAT"),
         "HTTP",
-        "what that line says, in gunicorn's words, as %(h)s, %(r)s, %(s)s, %(D)s, "
-        "%({x-request-id}i)s, or %(queue)s for the seconds that it waited in the kernel; or json",
+        "format of access log lines: json, or text with gunicorn's atoms, such as %(h)s, %(r)s, "
+        "%(s)s, %(D)s and %({x-request-id}i)s, and with %(queue)s for the seconds in the kernel's "
+        "queue",
         unset="the Common Log Format",
         since="0.2",
     ),
@@ -442,7 +465,7 @@ OPTIONS = (
         "access_log_file",
         Text("FILE"),
         "HTTP",
-        "write these lines to this file, which USR1 opens again",
+        "write access log lines to this file; USR1 reopens it",
         unset="standard output",
         since="0.2",
     ),
@@ -460,36 +483,36 @@ OPTIONS = (
         "ws_max_size",
         Whole(metavar="BYTES"),
         "HTTP",
-        "largest WebSocket message that is taken from a client",
+        "largest WebSocket message in bytes that is accepted from a client",
         16 * 1024 * 1024,
     ),
     Option(
         "ws_ping_interval",
         Seconds(),
         "HTTP",
-        "send a ping to a WebSocket client that was silent for so long",
+        "send a ping to a WebSocket client that has been silent for this long",
         20.0,
     ),
     Option(
         "ws_ping_timeout",
         Seconds(),
         "HTTP",
-        "close a WebSocket whose client has not answered a ping for so long",
+        "close a WebSocket if the client does not answer a ping within this time",
         20.0,
     ),
     Option(
         "ws_per_message_deflate",
         YES,
         "HTTP",
-        "compress WebSocket messages, if the client can",
+        "compress WebSocket messages, if the client supports it",
         True,
     ),
     Option(
         "ws_deflate_window",
         Whole(9, 15, metavar="BITS"),
         "HTTP",
-        "window of that compression, as a power of two: a message that is being compressed takes "
-        "up to eight times as many bytes; less compresses less",
+        "window of WebSocket compression, as a power of two; compressing a message takes up to "
+        "eight times this number of bytes; smaller windows compress less",
         12,
         since="0.2",
     ),
@@ -497,7 +520,7 @@ OPTIONS = (
         "ws_deflate_level",
         Whole(1, 9, metavar="LEVEL"),
         "HTTP",
-        "effort of that compression: 1 is the fastest, 9 the smallest",
+        "effort of WebSocket compression: 1 is the fastest, 9 gives the smallest messages",
         3,
         since="0.2",
     ),
@@ -505,8 +528,8 @@ OPTIONS = (
         "queue_time",
         FLAG,
         "HTTP",
-        "tell applications how long a connection's first request waited in the kernel before the "
-        "server took it: aiofastsocket.queue_time, in the scope's extensions or WSGI's environ",
+        "tell applications how long a connection's first request waited in the kernel's queue: "
+        "aiofastsocket.queue_time in the extensions of the ASGI scope or in the WSGI environ",
         False,
         since="0.2",
     ),
@@ -514,9 +537,9 @@ OPTIONS = (
         "health_path",
         Text("PATH"),
         "HTTP",
-        "answer requests for this path without the application: 200, and 503 once the service "
-        "stops; they are not logged",
-        unset="there is none",
+        "path of health checks, which are answered without the application and not logged: 200, "
+        "or 503 once the service stops",
+        unset="no health checks",
         since="0.2",
     ),
     # -- limits --
@@ -524,14 +547,15 @@ OPTIONS = (
         "limit_concurrency",
         Whole(),
         "limits",
-        "connections, or requests under way, of one worker: more are answered 503",
+        "most connections, or requests in progress, per worker; further requests get 503",
         unset="no limit",
     ),
     Option(
         "shed_after",
         Seconds(),
         "limits",
-        "a connection's first request that waited longer than this in the kernel is answered 503",
+        "longest time of a connection's first request in the kernel's queue; requests that waited "
+        "longer get 503",
         unset="no limit",
         since="0.2",
     ),
@@ -539,15 +563,15 @@ OPTIONS = (
         "limit_max_requests",
         Whole(),
         "limits",
-        "requests after which a worker is replaced by a new one",
+        "number of requests after which a worker is replaced",
         unset="no limit",
     ),
     Option(
         "limit_max_requests_jitter",
         Whole(least=0),
         "limits",
-        "each worker answers up to so many requests more than --limit-max-requests, by chance, so "
-        "that they are not all replaced at once",
+        "largest random number added to --limit-max-requests for each worker, so that workers are "
+        "not all replaced at once",
         0,
         since="0.2",
     ),
@@ -555,7 +579,7 @@ OPTIONS = (
         "limit_worker_rss",
         Whole(metavar="BYTES"),
         "limits",
-        "resident memory above which a worker is replaced by a new one",
+        "resident memory in bytes above which a worker is replaced",
         unset="no limit",
         since="0.2",
     ),
@@ -563,7 +587,7 @@ OPTIONS = (
         "limit_worker_lifetime",
         Seconds(),
         "limits",
-        "time after which a worker is replaced by a new one, one worker after the other",
+        "time after which a worker is replaced; workers are replaced one at a time",
         unset="no limit",
         since="0.2",
     ),
@@ -571,28 +595,28 @@ OPTIONS = (
         "limit_request_line",
         Whole(metavar="BYTES"),
         "limits",
-        "longest target of a request: a longer one is answered 414",
+        "longest request target in bytes; longer ones get 414",
         8192,
     ),
     Option(
         "limit_request_fields",
         Whole(),
         "limits",
-        "header fields of a request: more are answered 431",
+        "most header fields per request; requests with more get 431",
         100,
     ),
     Option(
         "limit_request_head",
         Whole(metavar="BYTES"),
         "limits",
-        "size of all header fields of a request: more is answered 431",
+        "largest size in bytes of all header fields of a request; larger ones get 431",
         65536,
     ),
     Option(
         "timeout_tls_handshake",
         Seconds(),
         "limits",
-        "time for a client to shake hands over TLS: else it is cut off",
+        "time for a client to complete the TLS handshake; slower clients are disconnected",
         10.0,
         since="0.2",
     ),
@@ -600,21 +624,21 @@ OPTIONS = (
         "timeout_keep_alive",
         Seconds(),
         "limits",
-        "close a connection that has been idle for so long",
+        "close a connection that has been idle for this long",
         5.0,
     ),
     Option(
         "timeout_request_head",
         Seconds(),
         "limits",
-        "time for a client to send the head of a request: else it is answered 408",
+        "time for a client to send the head of a request; slower clients get 408",
         30.0,
     ),
     Option(
         "timeout_request_body",
         Seconds(),
         "limits",
-        "time in which more of a request's body has to come: else it is answered 408",
+        "longest time without new data of a request body; slower clients get 408",
         60.0,
     ),
     # -- service --
@@ -622,8 +646,8 @@ OPTIONS = (
         "drain_delay",
         Seconds(zero=True),
         "service",
-        "at TERM, serve on for so long before the service stops, while --health-path is answered "
-        "503: load balancers send new requests elsewhere meanwhile",
+        "time between TERM and the stop of the service; meanwhile it serves, but --health-path "
+        "gets 503, so that load balancers send new requests elsewhere",
         0.0,
         since="0.2",
     ),
@@ -631,15 +655,15 @@ OPTIONS = (
         "timeout_graceful_shutdown",
         Seconds(zero=True),
         "service",
-        "time that open connections get to end by themselves after TERM or HUP",
+        "time for open connections to end by themselves after TERM or HUP",
         30.0,
     ),
     Option(
         "timeout_disconnect",
         Seconds(zero=True),
         "limits",
-        "time that an application gets to end a request once it was told that the client is gone, "
-        "because the service stops: then its task is cancelled",
+        "time for an application to end a request after a stopping service has told it that the "
+        "client is gone; then the task is cancelled",
         3.0,
         since="0.2",
     ),
@@ -647,7 +671,7 @@ OPTIONS = (
         "timeout_lifespan_startup",
         Seconds(),
         "service",
-        "time that an ASGI application gets to start, after which the worker has failed",
+        "time for an ASGI application to start; if it takes longer, the worker has failed",
         unset="no limit",
         since="0.2",
     ),
@@ -655,7 +679,7 @@ OPTIONS = (
         "timeout_lifespan_shutdown",
         Seconds(zero=True),
         "service",
-        "time that an ASGI application gets to end, once its last connection has",
+        "time for an ASGI application to shut down after its last connection has ended",
         10.0,
         since="0.2",
     ),
@@ -663,8 +687,8 @@ OPTIONS = (
         "timeout_worker",
         Seconds(),
         "service",
-        "replace a worker that a handler has held up for so long: its event loop, or every thread "
-        "of a WSGI application's; the log tells first what it was doing; 30 is a good value",
+        "replace a worker if a handler has held up its event loop, or if WSGI requests have held "
+        "up all its threads, for this long; its stacks are logged first; 30 is a good value",
         unset="never",
         since="0.2",
     ),
@@ -675,23 +699,23 @@ OPTIONS = (
         "metrics",
         Text("ADDRESS"),
         "service",
-        "tell Prometheus how the service does, at this address under /metrics: host:port, "
-        "[ipv6]:port or unix:path; a port or :port is one of the loopback interface here",
-        unset="it does not",
+        "serve metrics for Prometheus under /metrics at this address: host:port, [ipv6]:port or "
+        "unix:path; a port or :port alone means 127.0.0.1",
+        unset="no metrics",
         since="0.2",
     ),
     Option(
         "log_level",
         Word(LOG_LEVELS, (("trace", "use debug"),)),
         "service",
-        "least important lines of the log",
+        "lowest level of lines that are logged",
         "info",
     ),
     Option(
         "log_file",
         Text("FILE"),
         "service",
-        "write the server's own lines to this file, which USR1 opens again",
+        "write the server's own log lines to this file; USR1 reopens it",
         unset="standard error",
         since="0.2",
     ),
@@ -699,7 +723,7 @@ OPTIONS = (
         "log_format",
         Word(("text", "json")),
         "service",
-        "what the server's own lines look like",
+        "format of the server's own log lines",
         "text",
         since="0.2",
     ),
@@ -707,8 +731,8 @@ OPTIONS = (
         "log_config",
         Anything("FILE"),
         "service",
-        "configuration of Python's logging, .json or .ini, for all lines",
-        unset="lines go to standard error, the access log to standard output",
+        "configuration file of Python's logging, .json or .ini, for all log lines",
+        unset="log lines go to standard error, access log lines to standard output",
     ),
 )
 
@@ -716,13 +740,13 @@ BY_NAME = {option.name: option for option in OPTIONS}
 
 
 def default(name: str) -> Any:
-    """What holds if the option is not given: for the field that has it."""
+    """The default of an option, for the field that holds it."""
     return BY_NAME[name].default
 
 
 def check(config: Any) -> None:
-    """Raise UsageError if a field of a config is not what its option allows; None is what it says
-    if it is not given."""
+    """Raise UsageError if a field of a config has a value that its option does not allow. None is
+    allowed: it means that the option is not given."""
     for name, value in vars(config).items():
         option = BY_NAME.get(name)
         if option is not None and value is not None and not is_dataclass(value):

@@ -1,9 +1,12 @@
-"""Memory that a supervisor shares with its forks: a page for each worker, where that alone writes
-what it does and has done; and before them the supervisor's own, which says whose pages they are,
-and what workers that are gone had done.
+"""Memory that a supervisor shares with its forks.
 
-A worker has nothing but its own page (`keep_only`): what decides about a worker, or is told of one,
-must not be another's to write. The metrics process reads all of them (`read_only`).
+Each worker has a page, which only that worker writes: its present state and its counters. The
+supervisor's own page comes first. It records the worker of each page, and the counters of workers
+that have ended.
+
+A worker keeps only its own page mapped (`keep_only`). Another worker must not be able to write the
+data that decides about a worker, or that is reported about it. The metrics process reads all pages
+(`read_only`).
 
 Source: native/include/fastsocket/fs.h, struct fs_worker_page.
 """
@@ -20,44 +23,44 @@ from .._native import check, ffi, lib
 from ..table.histogram import Histogram
 
 _WORDS = ffi.sizeof("struct fs_counters") // 8
-_MOST = 2**60  # nobody has counted so much
+_MOST = 2**60  # no valid count is as large
 _ROUNDS = 100
 
 
 class Told(IntEnum):
-    """Words of the supervisor's: its counters, and what holds now."""
+    """Words of the supervisor's page: its counters, and current values."""
 
-    SEQUENCE = 0  # odd while a worker's counters become those of one that is gone
+    SEQUENCE = 0  # odd while the counters of an ended worker are added to the sum
     RELOADS = 1
-    CRASHES = 2  # workers that were replaced, and why
+    CRASHES = 2  # from here to STUCK: workers that were replaced, by the reason
     REQUESTS = 3
     MEMORY = 4
     LIFETIME = 5
     STUCK = 6
     FAILED_STARTS = 7
-    WANTED = 8  # workers
-    CERTIFICATE_ENDS = 9  # the first one: seconds since 1970; 0: there is none
+    WANTED = 8  # the number of workers wanted
+    CERTIFICATE_ENDS = 9  # of the first to end: seconds since 1970; 0: there is no certificate
 
 
 @dataclass(frozen=True)
 class Counted:
-    """What all workers together have done, those that are gone among them. Times are seconds."""
+    """The counters of all workers together, including ended ones. Times are in seconds."""
 
     worked: float
     received: int
     sent: int
-    connections: Sequence[int]  # accepted, over
-    answered: Sequence[int]  # by the status's first digit; 0: the client left before
+    connections: Sequence[int]  # accepted, ended
+    answered: Sequence[int]  # by the first digit of the status; 0: the client left before
     refused: Sequence[int]  # by enum fs_refusal
-    websockets: Sequence[int]  # opened, over
+    websockets: Sequence[int]  # opened, ended
     dropped: int
     took: Histogram
-    workers: Sequence[tuple[int, int]]  # pid and slot of each that there is
+    workers: Sequence[tuple[int, int]]  # pid and slot of each existing worker
     told: Sequence[int]  # by Told
 
 
 class WorkerPage:
-    """One worker's. memory: struct fs_worker_page *."""
+    """The page of one worker. memory: struct fs_worker_page *."""
 
     def __init__(self, memory: Any, number: int) -> None:
         self.memory = memory
@@ -65,21 +68,24 @@ class WorkerPage:
 
     @property
     def counters(self) -> int:
-        """The address of its struct fs_counters."""
+        """The address of the page's struct fs_counters."""
         return int(ffi.cast("uintptr_t", ffi.addressof(self.memory, "counters")))
 
     def busy_seconds(self) -> float:
-        """For so long its loop has not waited for events, or no thread of its pool has been free,
-        whichever is longer; 0: it does and there is one, or it does not tell."""
+        """The time since the worker's loop last waited for events, or since a thread of its pool
+        was last free, whichever is longer. 0: the loop waits and a thread is free, or the worker
+        does not report it."""
         return lib.fs_worker_busy(self.memory) / 1e9
 
     def pool_busy(self, since: int) -> None:
-        """Tell since when (time.monotonic_ns()) each thread of the pool has been busy; 0: not."""
+        """Record since when (time.monotonic_ns()) all threads of the pool have been busy; 0: a
+        thread is free."""
         lib.fs_worker_pool(self.memory, since)
 
 
 class Pages:
-    """So many, in one mapping that forks inherit. Raises OSError if there is no memory."""
+    """The pages of up to `most` workers, in one mapping that forks inherit. Raises OSError if there
+    is no memory."""
 
     def __init__(self, most: int) -> None:
         self._each = _whole(ffi.sizeof("struct fs_worker_page"))
@@ -87,7 +93,7 @@ class Pages:
         self._size = self._head + most * self._each
         self._most = most
         memory = _file(self._size)
-        # By which it is mapped to be read; -1: a sandbox refuses what that needs.
+        # A descriptor to map the pages read-only; -1: a sandbox refuses the calls for it.
         self._readable = -1
         try:
             self._map(memory, writable=True)
@@ -101,7 +107,7 @@ class Pages:
 
     def _map(self, fd: int, *, writable: bool) -> None:
         out = ffi.new("void **")
-        check(lib.fs_shared_map(out, self._size, fd, writable), "pages of workers")
+        check(lib.fs_shared_map(out, self._size, fd, writable), "worker pages")
         self._at = out[0]
         self._told = ffi.cast("uint64_t *", self._at)
         self._gone = self._told + len(Told)
@@ -111,64 +117,65 @@ class Pages:
         at = ffi.cast("char *", self._at) + self._head + number * self._each
         return ffi.cast("struct fs_worker_page *", at)
 
-    # -- the supervisor's --
+    # -- in the supervisor --
 
     def take(self) -> WorkerPage:
-        """One that is nobody's. Raises OSError (ENOMEM): there is none left."""
+        """Take a free page. Raises OSError (ENOMEM) if none is left."""
         for number in range(self._most):
             if not self._owners[2 * number]:
                 page = self._page(number)
                 ffi.buffer(page)[:] = bytes(ffi.sizeof("struct fs_worker_page"))
                 return WorkerPage(page, number)
-        check(-12, "pages of workers")
+        check(-12, "worker pages")
         raise AssertionError
 
     def give(self, page: WorkerPage, pid: int, slot: int) -> None:
-        """From now on it is that worker's."""
+        """Record the worker that has this page from now on."""
         self._owners[2 * page.number + 1] = slot
         self._owners[2 * page.number] = pid
 
     def take_back(self, page: WorkerPage) -> None:
-        """Its worker is gone, and has done what stands there."""
+        """Free the page of an ended worker, and add its counters to the sum."""
         done = ffi.cast("uint64_t *", ffi.addressof(page.memory, "counters"))
         self._told[Told.SEQUENCE] += 1
         for word in range(_WORDS):
             self._gone[word] = _sum(self._gone[word], done[word])
         gone = ffi.cast("struct fs_counters *", self._gone)
-        gone.connections[1] = gone.connections[0]  # the kernel has ended what it had
+        gone.connections[1] = gone.connections[0]  # the kernel has closed them
         gone.websockets[1] = gone.websockets[0]
         self._owners[2 * page.number] = 0
         self._told[Told.SEQUENCE] += 1
 
     def count(self, what: Told) -> None:
-        """Once more."""
+        """Add one to a counter of the supervisor's."""
         self._told[what] += 1
 
     def tell(self, what: Told, value: int) -> None:
-        """It holds from now on."""
+        """Set a value of the supervisor's."""
         self._told[what] = value
 
     # -- in forks --
 
     def keep_only(self, page: WorkerPage) -> None:
-        """In a worker: have nothing but its own."""
+        """In a worker: unmap all pages except its own."""
         start = self._head + page.number * self._each
         self._keep(start, self._each)
 
     def read_only(self) -> None:
-        """In one that only reads: nothing that it does can change that."""
+        """In a process that only reads: map the pages read-only, if a sandbox allows it. The
+        process cannot undo this."""
         if self._readable >= 0:
             writable = self._at
             self._map(self._readable, writable=False)
-            check(lib.fs_shared_keep(writable, self._size, 0, 0), "pages of workers")
+            check(lib.fs_shared_keep(writable, self._size, 0, 0), "worker pages")
             self._close_file()
 
     def close(self) -> None:
-        """Unmap them here; nothing of it is used again."""
+        """Unmap all pages in this process, which does not use this object again."""
         self._keep(0, 0)
 
     def _keep(self, start: int, size: int) -> None:
-        check(lib.fs_shared_keep(self._at, self._size, start, size), "pages of workers")
+        check(lib.fs_shared_keep(self._at, self._size, start, size), "worker pages")
         self._close_file()
 
     def _close_file(self) -> None:
@@ -179,7 +186,7 @@ class Pages:
     # -- reading --
 
     def read(self) -> Counted:
-        """What there is to tell. A worker that ends meanwhile is counted once."""
+        """Read all counters and values. A worker that ends meanwhile is counted once."""
         for _ in range(_ROUNDS):
             before = self._told[Told.SEQUENCE]
             counted = self._read_once()
@@ -215,7 +222,7 @@ class Pages:
 
 
 def _file(size: int) -> int:
-    """Memory as a file that its maker alone may open; -1: where a sandbox refuses it, forks have
+    """Memory as a file that only its creator may open. -1: a sandbox refuses it; forks then keep
     the mapping as it is."""
     try:
         fd = os.memfd_create("aiofastsocket-workers", os.MFD_CLOEXEC)
@@ -231,11 +238,11 @@ def _file(size: int) -> int:
 
 
 def _sum(known: int, more: int) -> int:
-    """Of what a worker says nothing is believed that is nonsense, or would become it."""
+    """The sum, or `known` if the sum is invalid: counts from a worker are not trusted."""
     both = known + more
     return both if both < _MOST else known
 
 
 def _whole(size: int) -> int:
-    """In whole pages of the kernel's."""
+    """The size, rounded up to whole pages of the kernel."""
     return -(-size // mmap.PAGESIZE) * mmap.PAGESIZE

@@ -1,7 +1,7 @@
-"""`--pid-file`: a file that names a running supervisor, and nobody else.
+"""`--pid-file`: a file that names a running supervisor, and no other process.
 
-It runs if it has the file locked, fcntl(2): the lock ends with the process, is not inherited, and
-does not care whose number it is that stands there, by now.
+The supervisor is running if it has the file locked, fcntl(2). The lock ends with the process and is
+not inherited. It does not depend on the number in the file, which another process may have by now.
 """
 
 import fcntl
@@ -12,20 +12,20 @@ from contextlib import contextmanager
 
 from ..errors import SetupError
 
-_held: list[int] = []  # descriptors, which nobody else is to have
+_held: list[int] = []  # descriptors, which no other process may have
 
 
 def let_go() -> None:
-    """In a fork: what it could write there would be another process's number."""
+    """In a fork: close the file. The number in it is the supervisor's, not the fork's."""
     while _held:
         os.close(_held.pop())
 
 
 @contextmanager
 def written_pid_file(path: str) -> Iterator[None]:
-    """Have our process id in the file meanwhile. Raises SetupError if that cannot be."""
+    """Keep our process id in the file during the block. Raises SetupError if that is impossible."""
     fd = _opened(path)
-    while not _is_at(fd, path):  # whoever had it has removed it before we had the lock
+    while not _is_at(fd, path):  # its owner removed it before we had the lock
         os.close(fd)
         fd = _opened(path)
     _held.append(fd)
@@ -43,9 +43,9 @@ def written_pid_file(path: str) -> Iterator[None]:
 
 
 def _opened(path: str) -> int:
-    """And locked."""
+    """Open and lock the file."""
     try:
-        # A name that anybody may have put there: no link is followed, nobody is waited for.
+        # Any user may have created this name: do not follow a link, and do not block.
         flags = os.O_RDWR | os.O_CREAT | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC
         fd = os.open(path, flags, 0o644)
     except OSError as error:
@@ -62,12 +62,12 @@ def _opened(path: str) -> int:
 
 def _lock(fd: int, path: str) -> None:
     if not stat.S_ISREG(os.fstat(fd).st_mode):
-        raise SetupError(f"pid file {path} cannot be written: it is no regular file")
+        raise SetupError(f"pid file {path} cannot be written: it is not a regular file")
     try:
         fcntl.lockf(fd, fcntl.LOCK_EX | fcntl.LOCK_NB)
     except OSError:
         named = os.pread(fd, 20, 0).strip().decode(errors="replace")
-        raise SetupError(f"pid file {path} names process {named}, which runs") from None
+        raise SetupError(f"pid file {path} names process {named}, which is running") from None
 
 
 def _is_at(fd: int, path: str) -> bool:

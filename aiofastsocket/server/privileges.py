@@ -1,4 +1,4 @@
-"""`--user` and `--group`: what a forked child gives up."""
+"""`--user` and `--group`: the privileges that a forked child drops."""
 
 import os
 import signal
@@ -8,8 +8,8 @@ from .config import Config
 
 
 def drop(config: Config, supervisor: int, end: int = signal.SIGTERM) -> None:
-    """Become that user, and get the signal `end` when the supervisor ends. Raises OSError if that
-    is refused, or the supervisor has ended."""
+    """Become the user and group of the options, and get the signal `end` when the supervisor ends.
+    Raises OSError if that is refused, or if the supervisor has ended."""
     ids = config.ids()
     if ids is not None and os.geteuid() == 0:
         uid, gid = ids

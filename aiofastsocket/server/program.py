@@ -1,4 +1,4 @@
-"""What a worker runs: the target as a program that starts, serves connections, drains and ends."""
+"""The target as a worker runs it: a program that starts, serves connections, drains and ends."""
 
 import asyncio
 from collections.abc import Callable
@@ -16,10 +16,12 @@ from .pages import WorkerPage
 
 
 class Program(Protocol):
-    """Made in the worker; its methods are called in the worker's loop.
+    """The program of a worker. It is made in the worker, and its methods are called in the worker's
+    loop.
 
-    client_first: its connections can wait for their client's first bytes. unready: where those are
-    that shake hands. not_tls: given a transport, the answer to a client that speaks no TLS.
+    client_first: its connections can wait for their client's first bytes. unready: the set for
+    connections during the TLS handshake. not_tls: given a transport, returns the answer to a client
+    that does not use TLS.
     """
 
     client_first: bool
@@ -27,37 +29,39 @@ class Program(Protocol):
     not_tls: Callable[[asyncio.Transport], bytes] | None
 
     async def startup(self, enough: Callable[[], object]) -> None:
-        """Before the first connection; `enough` asks for another worker. Raises SetupError."""
+        """Start, before the first connection. `enough` asks for another worker. Raises
+        SetupError."""
 
     def protocol(self, listener: Listener) -> targets.ProtocolFactory:
-        """What makes the protocols of a listener's connections."""
+        """The factory of the protocols of a listener's connections."""
 
     def refused_proxy(self, client: Any) -> None:
-        """A trusted proxy did not say whose its connection is, and was cut off. client: it."""
+        """A connection of a trusted proxy without a header of the PROXY protocol was closed.
+        client: the proxy."""
 
     def tell_unhealthy(self) -> None:
-        """The service stops soon: requests for its health are answered so. It may come before
+        """The service stops soon: answer health checks accordingly. This may be called before
         `startup`."""
 
     def drain(self, window: float) -> None:
-        """The worker stops: connections end when what is under way is done. window: seconds over
-        which clients that come back are sent away."""
+        """The worker stops: connections end when their requests in progress are done. window:
+        seconds over which connections of clients that reconnect are closed."""
 
     def hang_up(self) -> None:
-        """The grace time is over: what is under way is told that its client is gone."""
+        """The grace time is over: tell the requests in progress that their clients are gone."""
 
     def busy(self) -> bool:
-        """Whether something goes on that no connection stands for."""
+        """Whether work is in progress, even without an open connection."""
 
     def doing(self) -> list[str]:
-        """The requests that threads other than the loop's are busy with. From any thread."""
+        """The requests in threads other than the loop's. May be called from any thread."""
 
     async def shutdown(self) -> None:
-        """After the last connection, or in spite of those that are left."""
+        """End, after the last connection, or even if some connections are left."""
 
 
 class Plain:
-    """Protocols that are connections' whole story."""
+    """A program that consists of the protocols of its connections only."""
 
     client_first = False
     unready: set[Any] | None = None
@@ -94,7 +98,7 @@ class Plain:
 
 
 def _server_of(listener: Listener) -> tuple[str, int | None] | None:
-    """The scope's "server" of all its connections; None if each has its own."""
+    """The scope's "server" for all connections of a listener; None if each has its own."""
     name = common_name(listener.sock)
     if isinstance(name, str):
         return name, None
@@ -102,7 +106,7 @@ def _server_of(listener: Listener) -> tuple[str, int | None] | None:
 
 
 class Web:
-    """An ASGI or a WSGI application. page: where it is told that no thread of WSGI's is free."""
+    """An ASGI or a WSGI application. page: records that no WSGI thread is free."""
 
     def __init__(
         self,
@@ -113,7 +117,7 @@ class Web:
         page: WorkerPage,
         certificates: Certificates | None,
     ) -> None:
-        # Not needed, and not loaded, for the other kinds.
+        # Not needed, and not loaded, for the other kinds of programs.
         from .._native import http1
         from .http import lifespan, service
 
@@ -196,8 +200,8 @@ class Web:
 
 
 def load() -> None:
-    """Import now what a worker would import itself when it finds what kind of program it has: it
-    may not read the package any more once it is another user."""
+    """Import the modules now that a worker would import for its kind of program. Once a worker is
+    another user, it may lack permission to read the package."""
     from .._native import http1  # noqa: F401
     from .http import lifespan, service  # noqa: F401
 
@@ -205,13 +209,14 @@ def load() -> None:
 def program(
     config: Config, found: Any, slot: int, page: WorkerPage, certificates: Certificates | None
 ) -> Program:
-    """The program that a loaded target is; without a target, the demo. UsageError if it is none,
-    SetupError if what it needs is not installed. page: where the worker tells that it is busy."""
+    """The program for a loaded target; without a target, the demo. page: records that the worker is
+    busy. Raises UsageError if the target is not a program, SetupError if a package that it needs is
+    not installed."""
     kind = "demo" if config.target is None else targets.kind_of(found, config.interface)
     if config.tls.redirect_http and kind not in ("asgi3", "wsgi"):
         raise UsageError("--redirect-http is for ASGI and WSGI applications")
     if "h2" in config.tls.ssl_alpn.split(",") and kind in ("asgi3", "wsgi"):
-        raise UsageError("--ssl-alpn h2: HTTP/2 is not spoken here, leave it out")
+        raise UsageError("--ssl-alpn h2: HTTP/2 is not supported, leave it out")
     if config.target is None:
         return Plain(lambda listener: lambda: Demo(listener.table, slot))
     if kind in ("asgi3", "wsgi"):

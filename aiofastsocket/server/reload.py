@@ -1,6 +1,6 @@
-"""`--reload`: a process that watches the program's files and has the supervisor renew the workers.
+"""`--reload`: a process that watches the program's files and makes the supervisor replace workers.
 
-A reload as by HUP: a program that does not start any more leaves the old one serving.
+The reload is the same as after HUP: if the program does not start, the old one continues to serve.
 """
 
 import importlib.util
@@ -23,15 +23,15 @@ LONGEST_DELAY = 3600.0
 
 
 def check_watcher() -> None:
-    """SetupError unless what watches is installed."""
+    """Raise SetupError unless the package that watches files is installed."""
     if importlib.util.find_spec("watchfiles") is None:
         raise SetupError("--reload needs watchfiles: pip install watchfiles")
 
 
 @dataclass(frozen=True)
 class Watched:
-    """What is watched. include, exclude: patterns of names, of folders' too, or of paths. delay:
-    seconds without a change that make what went before one change."""
+    """The files to watch. include, exclude: patterns of file names, folder names, or paths. delay:
+    seconds without a change after which all previous changes count as one."""
 
     folders: Sequence[str]
     include: Sequence[str] = ("*.py",)
@@ -39,7 +39,7 @@ class Watched:
     delay: float = 0.05
 
     def has(self, path: str) -> bool:
-        """Whether a change of this file is one."""
+        """Whether a change of this file counts."""
         return _matches(path, self.include) and not _matches(path, self.exclude)
 
 
@@ -60,7 +60,7 @@ def watching(watched: Watched) -> Iterator[None]:
         try:
             for number in ACTED_ON:
                 signal.signal(number, signal.SIG_DFL)
-            signal.signal(signal.SIGINT, signal.SIG_IGN)  # a terminal's: the supervisor decides
+            signal.signal(signal.SIGINT, signal.SIG_IGN)  # from a terminal: the supervisor decides
             check(lib.fs_parent_death_signal(signal.SIGTERM, supervisor), "supervisor is gone")
             _watch(watched, supervisor)
         except BaseException:
@@ -79,7 +79,7 @@ def watching(watched: Watched) -> Iterator[None]:
 def _watch(watched: Watched, supervisor: int) -> None:
     from watchfiles import Change, DefaultFilter, watch
 
-    class Files(DefaultFilter):  # without those of version control, virtual environments, editors
+    class Files(DefaultFilter):  # not those of version control, virtual environments, editors
         def __call__(self, change: Change, path: str) -> bool:
             return bool(super().__call__(change, path)) and watched.has(path)
 

@@ -33,14 +33,16 @@ logger = logging.getLogger("aiofastsocket")
 def serve(config: Config, program: Any = None) -> int:
     """Serve until told to stop; returns the exit code. Raises UsageError or SetupError.
 
-    program: the target itself, where config.target only names it.
+    program: the target itself, if config.target is only its name.
     """
     files = Files(
         config.log_file, config.access_log_file, config.log_format == "json", config.ids()
     )
     configure(config.log_level, config.log_config, files)
     if config.http.access_log_format is not None and config.log_config and as_uvicorn():
-        raise UsageError("--access-log-format: this --log-config is uvicorn's, and has a format")
+        raise UsageError(
+            "--access-log-format cannot be used with a --log-config for uvicorn, which has a format"
+        )
     if unread := elsewhere.unread():
         logger.warning("%s", unread)
     binds = config.binds + tuple(Bind(fd=fd) for fd in systemd.take_listen_fds())
@@ -96,9 +98,8 @@ def serve(config: Config, program: Any = None) -> int:
 
 
 def check(config: Config) -> int:
-    """Whether all of it can be served, as far as that is told without addresses: certificates are
-    read and the program is imported. Returns 0, raises UsageError, SetupError, or what the program
-    raises."""
+    """Check that the configuration can be served, without opening addresses: read the certificates
+    and import the program. Returns 0. Raises UsageError, SetupError, or the program's errors."""
     config.tls.certificates()
     if config.log_config is not None:
         configure(config.log_level, config.log_config, Files())
@@ -111,7 +112,7 @@ def check(config: Config) -> int:
     sys.path.insert(0, config.app_dir)
     if config.target is not None:
         target.kind_of(target.load(config.target, factory=config.factory), config.interface)
-    print("the configuration can be used")
+    print("the configuration is valid")
     return 0
 
 
@@ -129,11 +130,11 @@ def _metrics_process() -> Any:
 def _metrics(
     config: Config, channel: Channel, listeners: list[Listener], stack: ExitStack
 ) -> Callable[[Pages], Any] | None:
-    """What answers for metrics; None: nobody asked for them."""
+    """A function that makes the metrics process; None: metrics are off."""
     bind = config.metrics_bind
     if bind is None:
         return None
-    process = _metrics_process()  # before anybody forks: what dropped root may not read the package
+    process = _metrics_process()  # before forks: without root, the package may be unreadable
     sock = stack.enter_context(listening_alone(bind, channel))
     where = address_text(sock)
     logger.info("metrics are at %s/metrics", f"{where} under " if bind.path else f"http://{where}")
@@ -141,7 +142,7 @@ def _metrics(
 
 
 def _default_bind() -> Bind:
-    """Where no address was given. Raises UsageError."""
+    """The address to serve if none is given. Raises UsageError."""
     port = os.environ.get("PORT")
     if port is None:
         return Bind(host="127.0.0.1", port=8000)
@@ -150,29 +151,31 @@ def _default_bind() -> Bind:
 
 
 def _absolute(folder: str) -> str:
-    """As it is now: the working directory may be gone when the program is imported again."""
+    """The absolute path of a folder, now: the working directory may be gone when the program is
+    imported again."""
     try:
         return os.path.abspath(folder)
     except FileNotFoundError:
-        raise SetupError("the working directory is gone: start in one that is there") from None
+        raise SetupError("the working directory is gone: start in one that exists") from None
 
 
 def _loop_factory(name: str, backend: str) -> LoopFactory:
-    """Imported here, before anybody forks: a worker that dropped root may not read the package."""
+    """The factory of event loops, imported before any fork: a worker that has dropped root may lack
+    permission to read the package."""
     options: dict[str, Any] = {"backend": backend}
     if name == "asyncio":
         return partial(SelectorLoop, **options)
-    from ..loop.on_uvloop import UvloopLoop  # not needed where asyncio was asked for
+    from ..loop.on_uvloop import UvloopLoop  # not needed for asyncio
 
     return partial(UvloopLoop, **options)
 
 
 @contextmanager
 def _ended_by_signals() -> Iterator[None]:
-    """Until the supervisor has its own handlers, a signal that ends also unmakes what was made."""
+    """Until the supervisor has its own handlers, a signal that ends the process also cleans up."""
 
     def end(*_: object) -> None:
-        for number in ACTED_ON:  # no further one interrupts the cleaning up
+        for number in ACTED_ON:  # no further signal interrupts the cleanup
             signal.signal(number, signal.SIG_IGN)
         raise SystemExit(0)
 

@@ -1,10 +1,11 @@
-"""Signals, signal(7): what the service acts on, and what it does not let end it.
+"""Signals, signal(7): those that the service acts on, and those that must not end it.
 
-The default action of most signals ends a process. None of them is to end a supervisor or a worker
-that nobody asked to end: a logrotate script sends USR1, a timer of somebody's ALRM. They get a
-handler that does nothing; never SIG_IGN, which what is executed would inherit. An application's own
-handlers, in a worker, are put in place later, and win. What stays as it is: faults (SEGV, BUS, ILL,
-FPE, ABRT, TRAP, SYS), limits that somebody has set (XCPU, XFSZ), and job control (TSTP, CONT).
+The default action of most signals ends a process. A supervisor or a worker must not end by a signal
+that does not ask for it: a logrotate script sends USR1, a timer sends ALRM. These signals get a
+handler that does nothing; never SIG_IGN, which executed programs would inherit. An application
+installs its own handlers later, in a worker, and they have priority. These signals keep their
+default action: faults (SEGV, BUS, ILL, FPE, ABRT, TRAP, SYS), limits (XCPU, XFSZ), and job control
+(TSTP, CONT).
 """
 
 import signal
@@ -18,7 +19,7 @@ ACTED_ON = (
     signal.SIGTTOU,
     signal.SIGCHLD,
 )
-"""What the supervisor has handlers for, and a worker must not inherit them."""
+"""The signals that the supervisor has handlers for; a worker must not inherit these handlers."""
 
 UNHEEDED = (
     signal.SIGUSR1,
@@ -31,7 +32,7 @@ UNHEEDED = (
     signal.SIGSTKFLT,
     *map(int, range(signal.SIGRTMIN, signal.SIGRTMAX + 1)),
 )
-"""What means nothing to it."""
+"""The signals that must not end the service."""
 
 
 def nothing(*_: object) -> None:
@@ -39,13 +40,13 @@ def nothing(*_: object) -> None:
 
 
 def unheed() -> None:
-    """From now on in this process, and its forks, none of them ends it."""
+    """From now on, no signal of UNHEEDED ends this process or its forks."""
     for number in UNHEEDED:
         signal.signal(number, nothing)
 
 
 def name_of(number: int) -> str:
-    """As people write it: USR1, RTMIN+3."""
+    """The name of a signal as people write it: USR1, RTMIN+3."""
     try:
         return signal.Signals(number).name.removeprefix("SIG")
     except ValueError:

@@ -1,5 +1,5 @@
-"""Where the value of an option comes from: the command line or a call from Python, the environment,
-a file, its default; what comes first in this order holds.
+"""The sources of an option's value: the command line or a call from Python, the environment, a
+file, and the default. The first source in this order that has a value decides.
 """
 
 import difflib
@@ -19,15 +19,15 @@ PREFIX = "AIOFASTSOCKET_SERVE_"
 TABLE = "aiofastsocket"  # of [tool] in a pyproject.toml
 FILES = ("aiofastsocket.toml", "pyproject.toml")
 
-# Ways to say where: one of them holds. Host and port are one.
+# Ways to give the address: only one of them is in force. Host and port are one way.
 _WAYS = {"bind": "bind", "host": "host", "port": "host", "uds": "uds", "fd": "fd"}
 _SWITCHES = {"true": "yes", "false": "no", "1": "yes", "0": "no", "on": "yes", "off": "no"}
 
 
 @dataclass(frozen=True)
 class Source:
-    """values: by the option's name, and perhaps `target`. named: how the user wrote an option
-    there. origin: for people."""
+    """One source of values. values: by the option's name, and perhaps `target`. named: the name of
+    an option as the user writes it in this source. origin: the source's name for people."""
 
     values: Mapping[str, Any]
     named: Callable[[Option], str]
@@ -35,7 +35,8 @@ class Source:
 
 
 def given(values: Mapping[str, Any]) -> Source:
-    """On the command line, or from Python, where None may be as if it was not given."""
+    """Values from the command line, or from Python, where None may mean that an option is not
+    given."""
     known = {
         name: value
         for name, value in values.items()
@@ -49,7 +50,8 @@ def _may_be_none(option: Option) -> bool:
 
 
 def environment() -> Source:
-    """Each option's own variable. Raises UsageError for one that begins so and is none's."""
+    """Values from each option's own variable. Raises UsageError for a variable with PREFIX that
+    belongs to no option."""
     names = {PREFIX + option.name.upper(): option for option in OPTIONS}
     values: dict[str, Any] = {}
     for name, text in os.environ.items():
@@ -65,7 +67,8 @@ def environment() -> Source:
 
 
 def _from_text(option: Option, text: str) -> Any:
-    """Several values have commas or line ends between them; header fields, line ends."""
+    """The value in a variable's text. Several values are separated by commas or line ends; header
+    fields by line ends only."""
     if isinstance(option.kind, Switch):
         return _SWITCHES.get(text.lower(), text)
     if isinstance(option.kind, Each):
@@ -76,18 +79,18 @@ def _from_text(option: Option, text: str) -> Any:
 
 
 def variables() -> Source:
-    """Variables that are others' too, as $WEB_CONCURRENCY."""
+    """Values from variables that other programs use too, such as $WEB_CONCURRENCY."""
     known = {option.name: option.variable for option in OPTIONS if not option.late}
     values = {name: os.environ[v] for name, v in known.items() if v and v in os.environ}
     return Source(values, lambda option: f"${option.variable}", "environment")
 
 
 def file(path: str | None) -> Source:
-    """What it says; None: one that is in the working directory, if it says anything.
+    """Values from a file; None: from a file in the working directory, if one has values.
 
-    Raises UsageError for what is no option, SetupError if it cannot be read.
+    Raises UsageError for a key that is not an option, SetupError if the file cannot be read.
     """
-    if path is not None and path.endswith(".py"):  # gunicorn's
+    if path is not None and path.endswith(".py"):  # a file of gunicorn's
         raise UsageError(f"--config {path}: write it as TOML; docs/gunicorn.md has each setting")
     for name in FILES if path is None else (path,):
         try:
@@ -99,7 +102,7 @@ def file(path: str | None) -> Source:
             raise SetupError(f"--config {name}: there is no such file") from None
         except OSError as error:
             raise SetupError(f"--config {name}: {error.strerror}") from None
-        except ValueError as error:  # of TOML, or of UTF-8
+        except ValueError as error:  # invalid TOML, or invalid UTF-8
             raise UsageError(f"{name} is not valid TOML: {error}") from None
         if Path(name).name == "pyproject.toml":
             for table in ("tool", TABLE):
@@ -118,10 +121,10 @@ def _said_in(path: str, said: Mapping[str, Any]) -> Source:
     values = {}
     for key, value in said.items():
         if isinstance(value, dict) and key not in names:
-            raise UsageError(f"{path}: [{key}] is a table; options stand at the top, without one")
+            raise UsageError(f"{path}: [{key}] is a table; write options without a table")
         name = names.get(key.replace("-", "_"))
         if name in BY_NAME and BY_NAME[name].start:
-            raise UsageError(f"{path}: {key} is for the command line and the environment alone")
+            raise UsageError(f"{path}: {key} is for the command line and the environment only")
         if name is None:
             raise UsageError(f"{path}: {key} is not an option{_nearest(key, names)}")
         if name in values:
@@ -136,7 +139,8 @@ def _nearest(name: str, known: Mapping[str, object], before: str = "") -> str:
 
 
 def env_file(path: str) -> None:
-    """Put what it says into the environment, but for what is there. Raises SetupError."""
+    """Set the variables in a file, except those that are already set. Raises SetupError, or
+    UsageError for invalid text."""
     try:
         import dotenv
     except ModuleNotFoundError:
@@ -160,7 +164,7 @@ class Gathered:
     origins: dict[str, str]
 
     def lines(self) -> Iterator[str]:
-        """As a file would say it, with where it is from; secrets masked."""
+        """The options in the form of a file, each with its source; secrets are masked."""
         if self.target is not None:
             yield f"target = {json.dumps(self.target)}  # {self.origins['target']}"
         for option in OPTIONS:
@@ -180,17 +184,17 @@ def _toml(value: Any) -> str:
     if value is None:
         return '"auto"'
     if isinstance(value, float):
-        return repr(value)  # inf and nan are TOML's words, too
+        return repr(value)  # TOML has inf and nan too
     if isinstance(value, tuple) and value and isinstance(value[0], tuple):
         value = [b": ".join(pair).decode(errors="backslashreplace") for pair in value]
-    # A JSON string is one of TOML, but for a character that JSON leaves as it is.
+    # A JSON string is a TOML string, except for one character that JSON does not escape.
     return json.dumps(value, default=str, ensure_ascii=False).replace("\x7f", "\\u007f")
 
 
 def gather(*sources: Source) -> Gathered:
-    """All options: of the first source that has it, else its default.
+    """The values of all options: each from the first source that has it, else the default.
 
-    Raises UsageError, which names what was wrong.
+    Raises UsageError, which names the invalid value.
     """
     values: dict[str, Any] = {}
     origins: dict[str, str] = {}
@@ -199,7 +203,7 @@ def gather(*sources: Source) -> Gathered:
         if target is None and source.values.get("target") is not None:
             target = source.values["target"]
             origins["target"] = source.origin
-        # Where a stronger one says an address in its way, a weaker one's is another's.
+        # If a stronger source gives the address in one way, other ways in weaker ones are ignored.
         way = {_WAYS[name] for name in _WAYS if name in values}
         for name, value in source.values.items():
             option = BY_NAME.get(name)

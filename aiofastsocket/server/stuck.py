@@ -1,9 +1,9 @@
-"""`--timeout-worker`: what a worker that hangs was doing, for the log.
+"""`--timeout-worker`: the stacks and the requests of a worker that hangs, for the log.
 
-It hangs when its loop does not turn, or when no thread of its pool gets free. The supervisor sees
-that by the worker's own page, and sends it SHOW_STACKS, which faulthandler answers in C, whoever
-has the interpreter's lock. Which request it is, a thread of the worker's says before that, if it
-gets the lock.
+A worker hangs when its loop does not turn, or when no thread of its pool becomes free. The
+supervisor sees that in the worker's page, and sends the worker SHOW_STACKS. faulthandler answers
+this signal in C, even if another thread holds the interpreter's lock. Before that, a thread of the
+worker logs the request, if it gets the lock.
 """
 
 import asyncio
@@ -21,7 +21,7 @@ SHOW_STACKS = signal.SIGRTMAX - 1
 
 
 def show_stacks_when_asked(fd: int) -> None:
-    """From now on; of all threads, written to the descriptor."""
+    """At each SHOW_STACKS from now on, write the stacks of all threads to the descriptor."""
     faulthandler.register(SHOW_STACKS, file=fd, all_threads=True)
 
 
@@ -29,8 +29,8 @@ Doing = Callable[[], list[str]]
 
 
 def watch(loop: asyncio.AbstractEventLoop, page: WorkerPage, seconds: float, doing: Doing) -> None:
-    """Start the thread that says which request holds the loop up, when it has for half of that; or
-    which its pool's threads are busy with (`doing`), when all are."""
+    """Start the thread that logs the request that has held up the loop for half of `seconds`, or
+    the requests of the pool's threads (`doing`), if all threads have been busy for this long."""
     args = loop, page, seconds, doing
     threading.Thread(target=_watch, args=args, name="stuck", daemon=True).start()
 
@@ -42,9 +42,11 @@ def _watch(loop: asyncio.AbstractEventLoop, page: WorkerPage, seconds: float, do
         busy = page.busy_seconds()
         if busy >= seconds / 2 and not told:
             if paths := doing():
-                logger.warning("no thread has been free for %.1f s: %s", busy, ", ".join(paths))
+                logger.warning(
+                    "no thread of the pool has been free for %.1f s: %s", busy, ", ".join(paths)
+                )
             else:
                 task = asyncio.current_task(loop)
                 name = "no task" if task is None else task.get_name()
-                logger.warning("the loop has not turned for %.1f s: %s", busy, name)
+                logger.warning("the event loop has been held up for %.1f s: %s", busy, name)
         told = busy >= seconds / 2

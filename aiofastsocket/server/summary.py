@@ -1,4 +1,4 @@
-"""What a service says of itself when it serves: where, how many, on what, steered how and why."""
+"""The log line of a service that begins to serve: its addresses, workers, backend and steering."""
 
 from ..table.open import how_steered
 from .bind import Listener
@@ -6,14 +6,14 @@ from .worker import Setup
 
 
 def start_line(setup: Setup, workers: int, *, pinned: bool) -> str:
-    """All of it, for the log."""
+    """The whole line, for the log."""
     config, channel = setup.config, setup.channel
     scheme = "TLS " if config.tls.ssl_certfile else ""
     addresses = ", ".join(one.address for one in setup.listeners if not one.redirects)
     if origin := config.binds[0].origin:
         addresses += f" ({origin})"
     if plain := ", ".join(one.address for one in setup.listeners if one.redirects):
-        addresses += f", where plain HTTP at {plain} is redirected to"
+        addresses += f" (plain HTTP at {plain} is redirected to TLS)"
     table = setup.listeners[0].table
     cores = sorted({table.slot(number).cpu for number in range(workers)})
     ways = dict.fromkeys(steering(setup, listener) for listener in setup.listeners)
@@ -26,7 +26,7 @@ def start_line(setup: Setup, workers: int, *, pinned: bool) -> str:
 
 
 def steering(setup: Setup, listener: Listener) -> str:
-    """Where its new connections go, and why."""
+    """The steering of a listener's new connections, and the reason for it."""
     if listener.foreign:
-        return f"shared at {listener.address} (somebody else listens on this socket)"
+        return f"shared at {listener.address} (another process listens on this socket)"
     return how_steered(setup.channel, listener.table)

@@ -1,8 +1,9 @@
-"""The parent of the workers: synchronous, one thread, no event loop, never the target's code.
+"""The parent of the workers: synchronous, one thread, no event loop. It runs none of the target's
+code.
 
-It holds every slot open for the life of the service, so a slot's queue survives its worker. What
-it wants is state (how many workers, of which generation); after each event `_reconcile` starts and
-retires workers until that is so.
+It holds every slot open for the life of the service, so a slot's queue survives its worker. The
+wanted state is a number of workers of one generation. After each event `_reconcile` starts and
+retires workers until this state is reached.
 """
 
 import logging
@@ -13,13 +14,12 @@ import time
 from collections.abc import Callable
 from contextlib import suppress
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING
 
-from ..errors import SetupError, UsageError
 from ..proc import children
 from ..table.table import ListenTable
 from . import hooks, systemd, worn
-from .bind import Listener
 from .child import Child, State, fork
 from .forked import how_it_ended
 from .late import Late
@@ -27,8 +27,8 @@ from .logs import reopen
 from .looks import FOREVER, Look
 from .pages import Pages, Told
 from .signals import ACTED_ON, UNHEEDED, name_of
-from .stuck import SHOW_STACKS
-from .summary import start_line, steering
+from .summary import start_line
+from .tables import Tables
 from .worker import CUT_SHORT, QUICK_SECONDS, REOPEN, UNHEALTHY, Setup
 
 if TYPE_CHECKING:
@@ -38,43 +38,28 @@ logger = logging.getLogger("aiofastsocket")
 
 FAILED_STARTS = 5
 PAGES_BESIDE = 64
-MARGIN_SECONDS = 2.0  # what it gets over its grace time, before SIGKILL
+MARGIN_SECONDS = 2.0  # time for a worker beyond its grace time, before SIGKILL
 REVIEW_SECONDS = 1.0
-LATE_SECONDS = 2.0  # between two looks whether a worker could not keep up
-JOINED_SECONDS = 10.0  # between two looks whether a stranger listens there too
-QUIET_SECONDS = 60.0  # between two lines on a page that somebody scribbles over
-NOTICE_SECONDS = 10.0  # between two words to a service manager that has no watchdog
+LATE_SECONDS = 2.0  # between two looks for workers that could not keep up
+JOINED_SECONDS = 10.0  # between two looks for other processes that listen at our addresses
+NOTICE_SECONDS = 10.0  # between two messages to a service manager that has no watchdog
 MOMENT_SECONDS = 0.3  # between the TERM of a worker and that of the supervisor, if both get one
-RETRY_SECONDS = 5.0  # the longest pause between starts that fail
+RETRY_SECONDS = 5.0  # the longest pause between failed starts
 LONGEST_WAIT = 3600.0  # poll(2) takes milliseconds in an int
 
 
 @dataclass
 class Slot:
-    """What the supervisor remembers of a slot beyond its workers."""
+    """The supervisor's record of a slot, in addition to its workers."""
 
     failures: int = 0
     not_before: float = 0.0
 
 
-def _end_arrivals(listener: Listener) -> None:
-    """The first half of a full stop, as far as it is allowed; once."""
-    if listener.table.info().stopping:
-        return
-    try:
-        listener.unlink()
-    except OSError as error:
-        logger.warning("%s cannot be removed: %s", listener.address, error.strerror)
-    try:
-        listener.table.stop_arrivals()
-    except OSError as error:
-        logger.warning("%s; clients that come now may be reset", error.strerror)
-
-
 @dataclass
 class Supervisor:
-    """Runs until it is told to stop; `run` returns the exit code. metrics: makes what answers for
-    them, given the pages of all workers."""
+    """Runs until it is told to stop; `run` returns the exit code. metrics: makes the metrics
+    process, given the pages of all workers."""
 
     setup: Setup
     metrics: "Callable[[Pages], MetricsProcess] | None" = None
@@ -82,21 +67,19 @@ class Supervisor:
     _metrics: "MetricsProcess | None" = None
     _workers: dict[int, Child] = field(default_factory=dict)
     _slots: list[Slot] = field(default_factory=list)
-    _generation: int = 1  # what new workers are
-    _serving: int = 0  # the last generation that was complete
-    _base: int = 0  # to fall back on: that one, before there is any the first with a ready worker
+    _generation: int = 1  # of new workers
+    _serving: int = 0  # the last complete generation
+    _base: int = 0  # to fall back on: the last complete one, else the first with a ready worker
     _newest: int = 1
     _hooked: set[int] = field(default_factory=set)  # children that call a hook
     _stop_at: float = FOREVER  # time.monotonic
     _exit_code: int | None = None  # not None: stopping
     _quick: bool = False
     _last_complaint: str = ""
-    _before: frozenset[int] = frozenset()  # children that are not ours, where we are PID 1
-    # By address: how many times were told, and when the next may be.
-    _restored: dict[str, tuple[int, float]] = field(default_factory=dict)
-    _refused: dict[str, float] = field(default_factory=dict)  # the same of what the kernel refused
+    _before: frozenset[int] = frozenset()  # children from before `run`, which are not ours
 
     def __post_init__(self) -> None:
+        self._tables = Tables(self.setup)
         # Generations may overlap, and workers take their time to end.
         self._pages = Pages(PAGES_BESIDE + 4 * self.setup.config.slot_count)
 
@@ -104,7 +87,7 @@ class Supervisor:
         self._wanted = self.setup.config.worker_count
         self._slots = [Slot() for _ in range(self.setup.config.slot_count)]
         self._watchdog = systemd.watchdog_seconds()
-        self._late = Late(self._tables, self._workers)
+        self._late = Late(list(self._tables), self._workers)
         self._begin_looks()
         self._before = frozenset(children(os.getpid()))
         wake_in, wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)
@@ -119,7 +102,7 @@ class Supervisor:
             while self._exit_code is None or self._workers:
                 self._reconcile()
                 self._wait(wake_in)
-                self._tell_restored()
+                self._tables.tell_restored()
         finally:
             for child in self._workers.values():  # only if something above went wrong
                 with suppress(ProcessLookupError, ChildProcessError):
@@ -133,17 +116,13 @@ class Supervisor:
                     os.waitpid(pid, 0)
             self._pages.close()
             signal.set_wakeup_fd(-1)
-            for number in ACTED_ON:  # what is left is cleaning up, and that is not interrupted
+            for number in ACTED_ON:  # only the cleanup is left, without interruption
                 signal.signal(number, signal.SIG_IGN)
             os.close(wake_in)
             os.close(wake_out)
         return self._exit_code if self._exit_code is not None else 1
 
-    @property
-    def _tables(self) -> list[ListenTable]:
-        return [listener.table for listener in self.setup.listeners]
-
-    # -- what is to be --
+    # -- the wanted state --
 
     def _reconcile(self) -> None:
         now = time.monotonic()
@@ -174,7 +153,7 @@ class Supervisor:
         self._tell()
 
     def _tell(self) -> None:
-        """What holds now, for metrics."""
+        """Publish the current values for metrics."""
         if self._metrics is None:
             return
         self._pages.tell(Told.WANTED, self._wanted)
@@ -186,71 +165,30 @@ class Supervisor:
     def _begin_looks(self) -> None:
         config = self.setup.config
         told = NOTICE_SECONDS if self._watchdog is None else self._watchdog / 2
-        stuck, tls = config.timeout_worker, config.tls.ssl_reload
-        self._reviews = Look(REVIEW_SECONDS, self._review)
+        replaced = self._workers.values(), config, self._pages
+        limit, tls = config.timeout_worker, config.tls.ssl_reload
+        self._reviews = Look(REVIEW_SECONDS, lambda: self._tables.review(self._workers))
         self._looks = [
             self._reviews,
-            Look(JOINED_SECONDS, self._tell_joined),
+            Look(JOINED_SECONDS, self._tables.tell_joined),
             Look(LATE_SECONDS, self._late.tell),
             Look(told if "NOTIFY_SOCKET" in os.environ else FOREVER, self._notice),
-            Look(FOREVER if stuck is None else stuck / 4, self._replace_stuck),
-            Look(worn.seconds_between_looks(config), self._replace_worn),
+            Look(FOREVER if limit is None else limit / 4, partial(worn.replace_stuck, *replaced)),
+            Look(worn.seconds_between_looks(config), partial(worn.replace_worn, *replaced)),
             Look(FOREVER if tls is None else tls, self._look_at_certificates),
         ]
         for look in self._looks:
             look.begin(time.monotonic())
 
     def _look_at_certificates(self) -> None:
-        """Files that are others, or have others' contents, are what new workers serve with."""
+        """Replace the workers if the certificate files are different, or have different content."""
         certificates = self.setup.certificates
-        if certificates is not None and certificates.changed() and self._read_certificates():
+        if certificates is not None and certificates.changed() and certificates.renew():
             logger.info("certificates have changed")
             self._renew()
 
-    def _read_certificates(self) -> bool:
-        """Whether they can be used, or there are none."""
-        if self.setup.certificates is None:
-            return True
-        try:
-            self.setup.certificates.read()
-        except (SetupError, UsageError, OSError) as error:
-            logger.error("%s: the certificates from before go on", error)
-            return False
-        for line in self.setup.certificates.ending():
-            logger.warning("%s", line)
-        return True
-
-    def _replace_stuck(self) -> bool:
-        """A worker that hangs gets a successor, after its stacks are in the log. True: there may be
-        another; two that write at the same time would mix their lines."""
-        limit = self.setup.config.timeout_worker
-        if limit is None:
-            return False
-        for child in self._workers.values():
-            if child.state is State.SERVING and child.page.busy_seconds() >= limit:
-                child.state, child.stuck = State.LEAVING, True
-                self._pages.count(Told.STUCK)
-                logger.error(
-                    "worker %d (slot %d) hangs, held up for %g s: replaced; its stacks:",
-                    *(child.pid, child.slot, limit),
-                )
-                os.kill(child.pid, SHOW_STACKS)
-                return True
-        return False
-
-    def _replace_worn(self) -> None:
-        """One after the other: each has its successor first."""
-        for child in self._workers.values():
-            if any(other.state is State.LEAVING for other in self._workers.values()):
-                return
-            why = worn.is_worn(child, self.setup.config) if child.state is State.SERVING else None
-            if why is not None:
-                child.state = State.LEAVING
-                self._pages.count(why[0])
-                logger.info("worker %d (slot %d) %s: replaced", child.pid, child.slot, why[1])
-
     def _notice(self) -> None:
-        """Tell the service manager how it goes: that our loop turns, unless no worker's does."""
+        """Send the state to the service manager, with WATCHDOG=1 unless every worker hangs."""
         serving = [child for child in self._workers.values() if child.serves]
         held = sum(s.open or 0 for table in self._tables for s in table.slots())
         states = [f"STATUS={len(serving)} workers serve, {held} connections"]
@@ -271,21 +209,21 @@ class Supervisor:
         ]
 
     def _is_served(self, slot: int) -> bool:
-        """By the present generation; by one that leaves, too."""
+        """Whether a worker of the present generation serves the slot, even one that leaves."""
         return any(
             (c.slot, c.generation) == (slot, self._generation) and c.serves
             for c in self._workers.values()
         )
 
     def _complete(self) -> None:
-        """A whole generation is ready: the one before may go."""
+        """A whole generation is ready: retire the previous one."""
         first = self._serving == 0
         self._serving = self._base = self._generation
         for child in list(self._workers.values()):
             if child.generation != self._generation:
                 self._retire(child)
         if first:
-            logger.info("%s", start_line(self.setup, self._wanted, pinned=self._pinned()))
+            logger.info("%s", start_line(self.setup, self._wanted, pinned=self._tables.pinned()))
             systemd.notify("READY=1")
         else:
             systemd.notify("READY=1")
@@ -293,55 +231,10 @@ class Supervisor:
             self._pages.count(Told.RELOADS)
             logger.info("reloaded: %d new %s", self._wanted, serve)
 
-    def _pinned(self) -> bool:
-        if self.setup.config.pin != "auto":
-            return self.setup.config.pin == "on"
-        return any(not t.info().shared and t.info().steer == "cpu" for t in self._tables)
-
-    def _tell_joined(self) -> None:
-        for listener in self.setup.listeners:
-            if listener.table.joined():
-                logger.warning("%s", listener.table.of_strangers())
-
-    def _review(self) -> None:
-        for listener in self.setup.listeners:
-            if self._each(ListenTable.review, listener.table):
-                now = steering(self.setup, listener)
-                logger.warning("%s: steering is now %s", listener.address, now)
-                if not self._pinned():
-                    for child in self._workers.values():
-                        with suppress(ProcessLookupError):
-                            os.sched_setaffinity(child.pid, os.sched_getaffinity(0))
-
-    def _tell_restored(self) -> None:
-        for table in self._tables:
-            times = table.info().restored
-            told, again = self._restored.get(table.address, (0, 0.0))
-            if times > told and time.monotonic() >= again:
-                self._restored[table.address] = times, time.monotonic() + QUIET_SECONDS
-                logger.error(
-                    "%s: the page that all workers share made no sense, a worker has written to it:"
-                    " restored; counters go on from what was read last",
-                    table.address,
-                )
-
-    def _each(self, do: Callable[[ListenTable], object], *only: ListenTable) -> bool:
-        """Do it to the tables; whether it was anything to one of them. Workers hold the listeners
-        too, and could have the kernel refuse what we want: the service goes on."""
-        done = False
-        for table in only or self._tables:
-            try:
-                done = bool(do(table)) or done
-            except OSError as error:
-                if time.monotonic() >= self._refused.get(table.address, 0.0):
-                    self._refused[table.address] = time.monotonic() + QUIET_SECONDS
-                    logger.error("%s: refused, but the service goes on: %s", table.address, error)
-        return done
-
     # -- workers --
 
     def _start(self, slot: int) -> None:
-        if self._exit_code is not None:  # the start of the slot before ended it all
+        if self._exit_code is not None:  # the start on the previous slot ended the service
             return
         try:
             child = fork(
@@ -349,11 +242,11 @@ class Supervisor:
                 slot,
                 self._generation,
                 pages=self._pages,
-                pin=self._pinned(),
+                pin=self._tables.pinned(),
                 close=self._own_fds,
                 others=self._workers.values(),
             )
-        except OSError as error:  # the others serve on meanwhile
+        except OSError as error:  # the other workers continue to serve
             self._failed_start(slot, self._generation, "setup", f"fork: {error}")
         else:
             self._workers[child.pid] = child
@@ -361,17 +254,17 @@ class Supervisor:
                 child.tell(UNHEALTHY)
 
     def _retire(self, child: Child) -> None:
-        """Let it finish: away from new connections, unless its slot has a successor."""
+        """Let a worker finish, without new connections for its slot unless that has a successor."""
         if child.stopping:
             return
         child.begin_stopping()
         child.kill_at = self._deadline()
         if not self._successor(child):
-            self._each(lambda table: table.activate(child.slot, False))
+            self._tables.each(lambda table: table.activate(child.slot, False))
         child.end(quick=False)
 
     def _deadline(self) -> float:
-        """When a worker that is told to stop now has had all its time."""
+        """The time when a worker that is told to stop now has used all its time."""
         config = self.setup.config
         grace = config.timeout_graceful_shutdown + config.http.timeout_disconnect
         grace += config.timeout_lifespan_shutdown
@@ -383,30 +276,32 @@ class Supervisor:
         )
 
     def _overtaken(self, child: Child) -> bool:
-        """A newer generation serves its slot already: it replaced a dead one, and a reload came."""
+        """Whether a newer generation serves the slot of this worker already, because the worker
+        replaced a dead one and a reload came."""
         return any(
             c.slot == child.slot and c.serves and c.generation > child.generation
             for c in self._workers.values()
         )
 
     def _relieve(self, child: Child) -> None:
-        """Whoever was waiting to leave its slot. One of another generation may be needed yet."""
+        """Retire the worker that waits to leave this worker's slot. A worker of another generation
+        may still be needed."""
         for other in self._workers.values():
             same = (other.slot, other.generation) == (child.slot, child.generation)
             if same and other.state is State.LEAVING:
                 limit = self.setup.config.timeout_worker
                 still = limit is not None and other.page.busy_seconds() >= limit
                 self._retire(other)
-                if other.stuck and still:  # it would not hear of it
+                if other.stuck and still:  # it would not react to the signal
                     other.kill_at = time.monotonic()
 
     def _put_in_charge(self, child: Child) -> None:
         def put(table: ListenTable) -> None:
-            with suppress(ProcessLookupError):  # it died already; its exit will be noticed
+            with suppress(ProcessLookupError):  # it is dead; its exit will be noticed
                 table.hand_over(child.slot, child.pid)
                 table.activate(child.slot, True)
 
-        self._each(put)
+        self._tables.each(put)
 
     # -- events --
 
@@ -424,11 +319,11 @@ class Supervisor:
                         self._signalled(number)
             else:
                 self._heard(by_fd[fd])
-        # A killed worker's pipe ends before SIGCHLD comes, or after: look at both.
+        # A killed worker's pipe ends before SIGCHLD comes, or after: check both.
         self._reap()
 
     def _timeout(self) -> float | None:
-        """Milliseconds until there is something to do unasked."""
+        """Milliseconds until there is something to do without an event."""
         now = time.monotonic()
         due = [child.kill_at for child in self._workers.values()]
         if self._exit_code is None:
@@ -437,7 +332,7 @@ class Supervisor:
                 due.append(self._metrics.due)
             due.append(self._stop_at)
             due += [s.not_before for s in self._slots[: self._wanted] if s.not_before > now]
-            if any(t.info().wanted == "auto" and t.info().steer == "cpu" for t in self._tables):
+            if self._tables.are_reviewed():
                 due.append(self._reviews.due)
         first = min(due, default=FOREVER)
         return None if first == FOREVER else min(max(0.0, first - now), LONGEST_WAIT) * 1000 + 1
@@ -462,19 +357,19 @@ class Supervisor:
                 logger.info("TTIN: %d workers", self._wanted)
         elif number == signal.SIGTTOU:
             if self._wanted == 1:
-                logger.warning("TTOU: one worker is left, it stays")
+                logger.warning("TTOU: only one worker is left, it stays")
             else:
                 self._wanted -= 1
                 logger.info("TTOU: %d workers", self._wanted)
         else:
             if number in UNHEEDED:
-                logger.info("%s means nothing yet: the service goes on", name_of(number))
+                logger.info("%s ignored: the service continues", name_of(number))
             return
-        # One signal, one step: two of them must not cancel out unseen.
+        # One signal, one step: two signals must not cancel each other out unseen.
         self._reconcile()
 
     def _reopen(self) -> bool:
-        """The log files, in all processes; whether there are any."""
+        """Reopen the log files in all processes; return whether there are any."""
         if not reopen(tells=True):
             return False
         for child in self._workers.values():
@@ -484,28 +379,29 @@ class Supervisor:
         return True
 
     def _stop_later(self, delay: float) -> None:
-        """Those that send us clients are to hear of it first."""
+        """Stop after a delay, so that load balancers notice it first."""
         if self._stop_at != FOREVER:
             return
         systemd.notify("STOPPING=1")
-        logger.info("TERM: it serves on for %g s (--drain-delay), and says that it stops", delay)
+        logger.info("TERM: serving for another %g s (--drain-delay); health checks get 503", delay)
         self._stop_at = time.monotonic() + delay
         for child in self._workers.values():
             child.tell(UNHEALTHY)
 
     def _reload(self) -> None:
         if self.setup.preloaded is not None:
-            why = "--preload" if self.setup.config.preload else "it was given, not named"
-            logger.warning("HUP: new workers, but the code is not reloaded (%s)", why)
+            why = "--preload" if self.setup.config.preload else "given as an object, not by name"
+            logger.warning("HUP: starting new workers, but the code is not reloaded (%s)", why)
         else:
             logger.info("HUP: starting new workers")
         if self.setup.config.hooks is not None:
             self._call_hook("on_reload")
-        self._read_certificates()
+        if self.setup.certificates is not None:
+            self.setup.certificates.renew()
         self._renew()
 
     def _let_go(self) -> None:
-        """In a child that is no worker: close what is ours."""
+        """In a child that is not a worker: close the supervisor's descriptors and pages."""
         for fd in self._own_fds:
             os.close(fd)
         for child in self._workers.values():
@@ -515,7 +411,7 @@ class Supervisor:
         self._pages.close()
 
     def _call_hook(self, name: str) -> None:
-        """In a child of its own, which nobody waits for."""
+        """Call a hook in a child of its own, without waiting for it."""
         try:
             self._hooked.add(hooks.call_apart(self.setup.config, name, self._let_go))
         except OSError as error:
@@ -525,7 +421,7 @@ class Supervisor:
         """Start a new generation."""
         if self._serving:
             systemd.notify(systemd.reloading())
-        self._each(lambda table: table.steer(self.setup.config.steer))
+        self._tables.each(lambda table: table.steer(self.setup.config.steer))
         self._fall_back()
         self._last_complaint = ""
         self._newest += 1
@@ -535,7 +431,7 @@ class Supervisor:
 
     def _heard(self, child: Child) -> None:
         child.hear()
-        if child.complains():  # it has nothing to do but to end
+        if child.complains():  # it can only end now
             child.kill_at = min(child.kill_at, time.monotonic() + MARGIN_SECONDS)
         if not child.ready and child.said(b"ready"):
             child.begin_serving()
@@ -543,7 +439,7 @@ class Supervisor:
                 self._base = self._base or child.generation
             self._slots[child.slot] = Slot()
             if self._exit_code is not None:
-                # It started into a stop: it answers what waits, and ends.
+                # It started during a stop: it answers waiting clients, and ends.
                 child.end(quick=self._quick)
             elif not child.stopping:
                 if not self._overtaken(child):
@@ -552,11 +448,15 @@ class Supervisor:
         if child.state is State.SERVING and child.said(b"enough"):
             child.state = State.LEAVING
             self._pages.count(Told.REQUESTS)
-            logger.info("worker %d (slot %d) has answered enough", child.pid, child.slot)
+            logger.info(
+                "worker %d (slot %d) reached --limit-max-requests; starting its successor",
+                child.pid,
+                child.slot,
+            )
         if State.SERVING <= child.state < State.DRAINED and child.said(b"stopping"):
             if child.serves:
                 logger.info("worker %d (slot %d) stops: replaced", child.pid, child.slot)
-                # Perhaps all of a process group were told to stop, and we hear of it next.
+                # Perhaps the whole process group was told to stop, and our signal comes next.
                 self._slots[child.slot].not_before = time.monotonic() + MOMENT_SECONDS
             child.state = State.DRAINED
             child.kill_at = min(child.kill_at, self._deadline())
@@ -568,7 +468,7 @@ class Supervisor:
             if pid:
                 del self._workers[pid]
                 child.reaped = True
-                self._heard(child)  # all it wrote is there, and fits one read
+                self._heard(child)  # all its messages are in the pipe, and fit one read
                 self._gone(child, os.waitstatus_to_exitcode(status))
         if self._metrics is not None:
             self._metrics.reap()
@@ -585,9 +485,9 @@ class Supervisor:
         return 0 if self._metrics is None else self._metrics.pid
 
     def _reap_orphans(self) -> None:
-        """As PID 1, of a container say: processes whose parents have ended are ours to wait for,
-        but none that was there before us, which whoever started it waits for."""
-        if os.readlink("/proc/self") != "1":  # another namespace's
+        """As PID 1, for example of a container, wait for processes whose parents have ended. The
+        exceptions are processes from before `run`: the code that started them waits for them."""
+        if os.readlink("/proc/self") != "1":  # /proc is that of another namespace
             return
         for pid in (
             set(children(1))
@@ -602,7 +502,7 @@ class Supervisor:
     def _gone(self, child: Child, code: int) -> None:
         child.close()
         self._pages.take_back(child.page)
-        self._each(ListenTable.reap)
+        self._tables.each(ListenTable.reap)
         if self._exit_code is not None or child.stopping:
             logger.debug("worker %d stopped", child.pid)
             if self._exit_code == 0 and code == CUT_SHORT:
@@ -641,7 +541,7 @@ class Supervisor:
             slot.not_before = time.monotonic() + pause
 
     def _abort_reload(self) -> None:
-        logger.error("reload given up: the old workers go on serving")
+        logger.error("reload failed: the old workers continue to serve")
         if self._serving:
             systemd.notify("READY=1")
         self._generation = self._base
@@ -657,15 +557,12 @@ class Supervisor:
                 self._retire(child)
 
     def _shut_down(self) -> None:
-        """At a full stop, when all queues are empty: newcomers are refused, the port is free."""
+        """At a full stop, when all queues are empty: refuse new connections, and free the port."""
         if self._exit_code is None or not all(
             c.state is State.DRAINED for c in self._workers.values()
         ):
             return
-        for listener in self.setup.listeners:
-            if not listener.foreign:
-                with suppress(OSError):  # ENOTCONN: the one before did it
-                    listener.table.shutdown()
+        self._tables.shut_down()
 
     def _stop(self, code: int, *, quick: bool) -> None:
         if self._exit_code is None:
@@ -673,17 +570,14 @@ class Supervisor:
             if code == 0:
                 logger.info("stopping%s", " at once" if quick else "")
         elif not quick:
-            return  # TERM again changes nothing, INT or QUIT make haste
+            return  # another TERM changes nothing; INT or QUIT hurry
         self._exit_code = code if self._exit_code is None else self._exit_code
         self._quick = quick
-        for listener in self.setup.listeners:
-            # Somebody else's socket is not ours to end; its queue is the next server's.
-            if not listener.foreign:
-                _end_arrivals(listener)
+        self._tables.stop_arrivals()
         served = {child.slot for child in self._workers.values() if child.ready}
         for child in self._workers.values():
             child.begin_stopping()
             child.kill_at = self._deadline()
-            # One that still starts, alone on its slot, has its queue to answer first.
+            # A worker that is still starting, alone on its slot, must answer its queue first.
             if child.ready or quick or child.slot in served or self._serving == 0:
                 child.end(quick=self._quick)

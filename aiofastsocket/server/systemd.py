@@ -1,4 +1,4 @@
-"""systemd's two protocols: sockets passed in (sd_listen_fds(3)) and state told (sd_notify(3))."""
+"""systemd's two protocols: sockets passed in (sd_listen_fds(3)) and state sent (sd_notify(3))."""
 
 import logging
 import os
@@ -11,7 +11,7 @@ FIRST_FD = 3  # SD_LISTEN_FDS_START
 
 
 def take_listen_fds() -> list[int]:
-    """Descriptors that systemd passed to this very process; the variables are then cleared."""
+    """The descriptors that systemd passed to this very process; the variables are then cleared."""
     pid = os.environ.pop("LISTEN_PID", "")
     count = os.environ.pop("LISTEN_FDS", "")
     os.environ.pop("LISTEN_FDNAMES", None)
@@ -24,7 +24,8 @@ def take_listen_fds() -> list[int]:
 
 
 def notify(*states: str) -> None:
-    """Tell the service manager, if there is one: "READY=1", "STATUS=2 workers" ..., at once."""
+    """Send states, such as "READY=1" and "STATUS=2 workers", to the service manager, if there is
+    one; all in one message."""
     path = os.environ.get("NOTIFY_SOCKET")
     if not path:
         return
@@ -38,17 +39,18 @@ def notify(*states: str) -> None:
 
 
 def reloading() -> str:
-    """For `notify`: what is followed by READY=1 when it is over. The time tells the manager which
-    of several it is (Type=notify-reload)."""
+    """The state for `notify` at the start of a reload; READY=1 follows at the end. The time lets
+    the manager tell several reloads apart (Type=notify-reload)."""
     return f"RELOADING=1\nMONOTONIC_USEC={time.clock_gettime_ns(time.CLOCK_MONOTONIC) // 1000}"
 
 
 def watchdog_seconds() -> float | None:
-    """Within so many seconds the manager wants to hear WATCHDOG=1, sd_watchdog_enabled(3)."""
+    """The time within which the manager expects WATCHDOG=1, sd_watchdog_enabled(3); None: it does
+    not expect it."""
     text = os.environ.get("WATCHDOG_USEC", "")
     meant = os.environ.get("WATCHDOG_PID", str(os.getpid())) == str(os.getpid())
     return int(text) / 1e6 if meant and text.isdecimal() and int(text) > 0 else None
 
 
 VARIABLES = ("NOTIFY_SOCKET", "WATCHDOG_USEC", "WATCHDOG_PID")
-"""Of the environment: the supervisor's own, not its workers'."""
+"""Variables of the environment that are for the supervisor only, not for its workers."""

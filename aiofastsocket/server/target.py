@@ -1,4 +1,4 @@
-"""The program to serve: import it, find out what kind it is, make its protocol factory."""
+"""The program to serve: import it, detect its kind, make its protocol factory."""
 
 import asyncio
 import functools
@@ -16,15 +16,15 @@ KINDS = (
     "an ASGI or WSGI application, an asyncio.Protocol class or factory, or "
     "`async def handle(reader, writer)`"
 )
-# What each is called with: so many positional arguments.
+# The number of positional arguments that each kind is called with.
 _ARGUMENTS = {"protocol": 0, "stream": 2, "asgi3": 3, "wsgi": 2}
 _MANY = 1 << 16
-# The application in a module that is given alone, as gunicorn and mod_wsgi have it.
+# Names of the application in a module that is given alone, as in gunicorn and mod_wsgi.
 _USUAL = ("application", "app")
 
 
 def check_name(target: str) -> None:
-    """UsageError unless it is written as module:attribute, or as a module alone."""
+    """Raise UsageError unless the target is written as module:attribute, or as a module alone."""
     module_name, colon, path = target.partition(":")
     if path.endswith(")"):
         function = f"{module_name}:{path.partition('(')[0]}"
@@ -38,22 +38,22 @@ def check_name(target: str) -> None:
 
 
 def load(target: str, *, factory: bool = False) -> Any:
-    """The object that `module:attr` names, or `module` alone, whose application it is; with
-    `factory`, what calling it returns.
+    """The object that `module:attr` names, or the application of `module` alone; with `factory`,
+    the result of calling it.
 
-    Raises UsageError if there is no such module or attribute. What the module itself raises on
-    import is not caught.
+    Raises UsageError if there is no such module or attribute. Errors that the module itself raises
+    on import are not caught.
     """
     check_name(target)
     module_name, _, path = target.partition(":")
     try:
         found: Any = importlib.import_module(module_name)
     except ModuleNotFoundError as error:
-        # Only if it is the target itself, or a parent, that is missing, not what it imports.
+        # Only if the target itself, or a parent, is missing, not a module that it imports.
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
         place = sys.path[0]
-        where = "in" if os.access(place, os.X_OK) else "that this user may read in"
+        where = "in" if os.access(place, os.X_OK) else "that this user can read in"
         raise UsageError(
             f"target {target!r}: there is no module {error.name!r} {where} {place} (--app-dir)"
         ) from None
@@ -61,7 +61,7 @@ def load(target: str, *, factory: bool = False) -> Any:
         path = next((name for name in _USUAL if hasattr(found, name)), "")
     if not path:
         raise UsageError(
-            f"target {target!r}: it has neither {' nor '.join(map(repr, _USUAL))}: write it as "
+            f"target {target!r} has neither {' nor '.join(map(repr, _USUAL))}: write it as "
             "module:attribute"
         )
     for name in path.split("."):
@@ -71,14 +71,14 @@ def load(target: str, *, factory: bool = False) -> Any:
             raise UsageError(f"target {target!r}: {module_name!r} has no {path!r}") from None
     if factory:
         if not callable(found):
-            raise UsageError(f"target {target!r}: --factory needs something callable")
+            raise UsageError(f"target {target!r}: --factory needs a callable target")
         found = found()
     return found
 
 
 def _takes(function: Any) -> tuple[int, int]:
-    """How many positional arguments a call may have: the fewest and the most. What cannot be told
-    is believed to take any."""
+    """The fewest and the most positional arguments of a call. A callable without a known signature
+    is assumed to take any number."""
     try:
         parameters = inspect.signature(function).parameters.values()
     except (TypeError, ValueError):
@@ -101,7 +101,7 @@ def _is_protocol(found: Any) -> bool:
 
 
 def _can_be(kind: str, found: Any) -> bool:
-    """Whether it can be called as that kind is."""
+    """Whether the object can be called as a target of this kind."""
     if not callable(found) or (isinstance(found, type) and kind == "stream"):
         return False
     if (_is_protocol(found) and kind != "protocol") or (
@@ -113,10 +113,10 @@ def _can_be(kind: str, found: Any) -> bool:
 
 
 def _likely(found: Any) -> tuple[str, ...]:
-    """The kinds that something callable may be, the likeliest first."""
+    """The possible kinds of a callable, the likeliest first."""
     fewest, most = _takes(found)
     if isinstance(found, type):
-        # Its instances are what the call returns: PEP 3333's iterable, or awaited.
+        # The call returns an instance: PEP 3333's iterable, or an awaitable.
         is_wsgi, is_asgi = hasattr(found, "__iter__"), hasattr(found, "__await__")
         return ("protocol",) * _is_protocol(found) + ("asgi3",) * is_asgi + ("wsgi",) * is_wsgi
     if _is_async(found):
@@ -130,8 +130,8 @@ def _likely(found: Any) -> tuple[str, ...]:
 def kind_of(found: Any, interface: str = "auto") -> str:
     """The kind of a target: "asgi3", "wsgi", "stream" or "protocol".
 
-    interface: "auto" detects, a kind is believed unless it cannot be called so. UsageError says
-    what would be right.
+    interface: "auto" detects the kind; a given kind is accepted if the target can be called that
+    way. Raises UsageError, which lists the valid targets.
     """
     if interface != "auto":
         if not _can_be(interface, found):
@@ -145,12 +145,12 @@ def kind_of(found: Any, interface: str = "auto") -> str:
             return kind
     hint = ""
     if _is_protocol(found):
-        hint = ", made without arguments; wrap it in a function without parameters"
+        hint = "; it needs arguments: wrap it in a function without parameters"
     raise UsageError(f"target is {found!r}, not {KINDS}{hint}")
 
 
 def protocol_factory(found: Any, kind: str) -> ProtocolFactory:
-    """Make what serves one connection of a target of kind "protocol" or "stream"."""
+    """The factory of protocols, one per connection, for a target of kind "protocol" or "stream"."""
     if kind == "stream":
         return functools.partial(_stream_protocol, found)
     factory: ProtocolFactory = found
@@ -160,14 +160,14 @@ def protocol_factory(found: Any, kind: str) -> ProtocolFactory:
 def _made_by(factory: ProtocolFactory) -> asyncio.BaseProtocol:
     made = factory()
     if isinstance(made, type):
-        raise TypeError(f"target returned the class {made!r}, no protocol: use --factory")
+        raise TypeError(f"target returned the class {made!r}, not a protocol: use --factory")
     return made
 
 
 def _stream_protocol(
     handle: Callable[[asyncio.StreamReader, asyncio.StreamWriter], Awaitable[None]],
 ) -> asyncio.BaseProtocol:
-    # As asyncio.start_server does it.
+    # As in asyncio.start_server.
     loop = asyncio.get_running_loop()
     reader = asyncio.StreamReader(loop=loop)
     return asyncio.StreamReaderProtocol(reader, handle, loop=loop)

@@ -10,15 +10,15 @@ from .certificates import Certificates
 from .options import check, default
 
 VERSIONS = {"1.2": ssl.TLSVersion.TLSv1_2, "1.3": ssl.TLSVersion.TLSv1_3}
-# Of TLS 1.2: forward secrecy and authenticated encryption. Every client since 2014 knows one.
+# For TLS 1.2: forward secrecy and authenticated encryption. Every client since 2014 supports one.
 CIPHERS = "@SECLEVEL=2:ECDHE+AESGCM:ECDHE+CHACHA20"
 HSTS = re.compile(r"\d+(; *includeSubDomains)?(; *preload)?", re.ASCII | re.IGNORECASE)
 
 
 @dataclass(frozen=True)
 class TlsConfig:
-    """Named as on the command line. ssl_cert_reqs: an ssl.VerifyMode, of the clients' certificates;
-    ssl_ciphers: a list in OpenSSL's format, for TLS 1.2 (ciphers(1))."""
+    """The options of TLS, named as on the command line. ssl_cert_reqs: an ssl.VerifyMode, for
+    client certificates; ssl_ciphers: a list in OpenSSL's format, for TLS 1.2 (ciphers(1))."""
 
     ssl_certfile: tuple[str, ...] = default("ssl_certfile")
     ssl_keyfile: tuple[str, ...] = default("ssl_keyfile")
@@ -45,17 +45,15 @@ class TlsConfig:
             raise UsageError(
                 f"--ssl-keyfile was given {len(self.ssl_keyfile)} times, --ssl-certfile "
                 f"{len(self.ssl_certfile)} times: give a key for each certificate, in the same "
-                "order, or none if they are in the certificates' files"
+                "order, or none if the keys are in the certificate files"
             )
         if self.ssl_cert_reqs not in tuple(ssl.VerifyMode):
             raise UsageError(f"--ssl-cert-reqs {self.ssl_cert_reqs}: use 0, 1 or 2")
         if self.ssl_cert_reqs and self.ssl_ca_certs is None:
-            raise UsageError(
-                "--ssl-cert-reqs needs --ssl-ca-certs: whose certificates are believed"
-            )
+            raise UsageError("--ssl-cert-reqs needs --ssl-ca-certs, with the trusted authorities")
         if self.ssl_ca_certs is not None and not self.ssl_cert_reqs:
             raise UsageError(
-                "--ssl-ca-certs alone asks no client for a certificate: add --ssl-cert-reqs, "
+                "--ssl-ca-certs alone does not request client certificates: add --ssl-cert-reqs, "
                 "1 (optional) or 2 (required)"
             )
         if self.redirect_http_except and not self.redirect_http:
@@ -68,15 +66,15 @@ class TlsConfig:
                 )
         if self.hsts is not None and not HSTS.fullmatch(self.hsts):
             raise UsageError(
-                f"--hsts {self.hsts!r}: use a number of seconds, as 31536000, with "
-                "'; includeSubDomains' and '; preload' behind it or not"
+                f"--hsts {self.hsts!r}: use a number of seconds, such as 31536000, and optionally "
+                "'; includeSubDomains' and '; preload' after it"
             )
         for text in self.redirect_http:
             Bind.parse(text, "--redirect-http")
 
     def certificates(self) -> Certificates | None:
-        """From the files as they are now; None without a certificate. Raises SetupError if the
-        files cannot be used, UsageError for the rest."""
+        """The certificates in the files as they are now; None without a certificate. Raises
+        SetupError if the files cannot be used, UsageError for other errors."""
         if not self.ssl_certfile:
             return None
         keys = self.ssl_keyfile or (None,) * len(self.ssl_certfile)
@@ -85,7 +83,7 @@ class TlsConfig:
         return Certificates(pairs, self._context, self._load_certificate, more)
 
     def _context(self) -> ssl.SSLContext:
-        """With everything but a certificate."""
+        """A context with everything except a certificate."""
         context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
         context.minimum_version = VERSIONS[self.ssl_min_version]
         context.options |= ssl.OP_NO_RENEGOTIATION
@@ -109,14 +107,14 @@ class TlsConfig:
             context.set_ciphers(self.ssl_ciphers or CIPHERS)
         except ssl.SSLError:
             raise UsageError(
-                f"--ssl-ciphers {self.ssl_ciphers!r}: OpenSSL knows none of them"
+                f"--ssl-ciphers {self.ssl_ciphers!r}: OpenSSL supports none of them"
             ) from None
         return context
 
     def _load_certificate(self, context: ssl.SSLContext, path: str, key: str | None) -> None:
         asked = False
 
-        def password() -> str:  # or OpenSSL asks at a terminal that nobody watches
+        def password() -> str:  # without it, OpenSSL would ask at a terminal
             nonlocal asked
             asked = True
             return self.ssl_keyfile_password or ""
@@ -130,7 +128,7 @@ class TlsConfig:
                 word = "needs another password" if self.ssl_keyfile_password else "is encrypted"
                 reason = f"the key {word}: --ssl-keyfile-password"
             elif isinstance(error, ssl.SSLError) and not key:
-                reason = f"{reason} (with its key in it? else give --ssl-keyfile)"
+                reason = f"{reason} (if the file has no key, give --ssl-keyfile)"
             raise SetupError(f"certificate {files} cannot be used: {reason}") from None
 
 

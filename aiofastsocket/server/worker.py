@@ -1,8 +1,9 @@
 """One worker process: from the fork to its exit code.
 
-It tells its supervisor through a pipe, one line each: "ready", "enough" when it wants a successor,
-"stopping"; or why it cannot start ("usage", "setup" or "trace", and the text). The supervisor's
-pipe to it brings REOPEN and UNHEALTHY, a byte each, and ends when the supervisor is gone.
+The worker reports to its supervisor through a pipe, one line per message: "ready", "enough" when it
+wants a successor, and "stopping". If it cannot start, it sends the kind of error ("usage", "setup"
+or "trace") and the text. Another pipe brings REOPEN and UNHEALTHY from the supervisor, one byte
+each, and ends when the supervisor is gone.
 """
 
 import asyncio
@@ -45,44 +46,44 @@ from .systemd import VARIABLES
 
 logger = logging.getLogger("aiofastsocket")
 
-REOPEN = b"r"  # the log files: they have been renamed
+REOPEN = b"r"  # reopen the log files, which have been renamed
 UNHEALTHY = b"u"  # the service stops soon
 
 LoopFactory = Callable[[], asyncio.AbstractEventLoop]
 
 POLL_SECONDS = 0.02
-PROXY_SECONDS = 5.0  # for a proxy to say whose connection it is
-RETURN_SECONDS = 5.0  # over which clients are sent away that come back at once, at most
-STARTING_SECONDS = 3.0  # what an application that still starts gets after TERM
-QUICK_SECONDS = 3.0  # what the worker gets after QUIT, its application's end included
+PROXY_SECONDS = 5.0  # time for a proxy to send its header of the PROXY protocol
+RETURN_SECONDS = 5.0  # the longest time over which clients that reconnect are disconnected
+STARTING_SECONDS = 3.0  # time after TERM for an application that is still starting
+QUICK_SECONDS = 3.0  # time for the worker after QUIT, with its application's shutdown
 CUT_SHORT = 3
-"""Exit code: the application did not end in its time."""
-# Where the kernel will not tell of handshakes under way: its first SYN|ACK retransmission comes
+"""Exit code: the application did not end in time."""
+# Used if the kernel does not report handshakes in progress: its first SYN|ACK retransmission comes
 # after one second, and then a client that connected under deferred accept is handed over.
 UNTOLD_HANDSHAKE_SECONDS = 1.2
 
 
 @dataclass(frozen=True)
 class Setup:
-    """What was set up before the first worker: all of them have it."""
+    """The state that is set up before the first worker, and that all workers have."""
 
     config: Config
     channel: Channel
     listeners: list[Listener]
     loop_factory: LoopFactory
-    certificates: Certificates | None = None  # the supervisor reads their files again
-    preloaded: Any = None  # the target, if the supervisor imported it
+    certificates: Certificates | None = None  # the supervisor rereads the files
+    preloaded: Any = None  # the target, if the supervisor imported it or was given it
 
 
 @dataclass(frozen=True)
 class Assignment:
-    """What the supervisor gives a new worker."""
+    """The data that the supervisor gives a new worker."""
 
     setup: Setup
     slot: int
     pin: bool
-    status: int  # descriptor: what we tell
-    control: int  # descriptor: what we are told
+    status: int  # descriptor: messages to the supervisor
+    control: int  # descriptor: messages from the supervisor
     supervisor: int  # pid
     page: WorkerPage  # where the supervisor sees whether our loop turns
 
@@ -110,38 +111,38 @@ def main(job: Assignment) -> int:
     with runner:
         code = runner.run(worker.run())
         if worker.abandons:
-            # asyncio would wait for tasks and threads of the application's, maybe for ever.
+            # asyncio would wait for the application's tasks and threads, maybe forever.
             flush_standard_streams()
             os._exit(code)
     hooks.call("worker_exit", Hooked(job.slot, os.getpid()))
-    atexit._run_exitfuncs()  # the program's own, as at the end of any process
+    atexit._run_exitfuncs()  # the program's functions, as at the end of any process
     return code
 
 
 def _runner(job: Assignment) -> asyncio.Runner:
-    """With its loop, which is made here, where a failure is told."""
+    """A runner with its loop. The loop is created here, where a failure can be reported."""
     runner, name = asyncio.Runner(loop_factory=job.setup.loop_factory), job.setup.config.loop
     try:
         runner.get_loop()
     except OSError as error:
         if error.errno in (errno.EMFILE, errno.ENFILE, errno.ENOMEM):
             raise
-        # libuv wants eventfd(2), asyncio does not.
+        # libuv needs eventfd(2), asyncio does not.
         another = "" if name == "asyncio" else "; try --loop asyncio"
         raise SetupError(
-            f"--loop {name}: it cannot be made here: {error.strerror}{another}"
+            f"--loop {name}: the event loop cannot be created: {error.strerror}{another}"
         ) from None
     return runner
 
 
 def _trace(error: BaseException) -> str:
-    """As Python shows it, but without the frames before the program's own."""
+    """The traceback as Python shows it, but without the frames before the program's own."""
     frames = error.__traceback__
     while frames is not None and frames.tb_next is not None and _is_ours(frames.tb_frame):
         frames = frames.tb_next
     text = "".join(traceback.format_exception(type(error), error, frames))
-    if not os.access(os.__file__, os.R_OK):  # whoever became another user may not read Python
-        text += f"(this user may not read {os.path.dirname(os.__file__)})"
+    if not os.access(os.__file__, os.R_OK):  # another user may lack permission
+        text += f"(this user has no permission to read {os.path.dirname(os.__file__)})"
     return text
 
 
@@ -157,8 +158,9 @@ def _failed(job: Assignment, kind: str, text: str) -> int:
 
 
 def _settle(job: Assignment) -> None:
-    """Become a process of its own: signals as at exec, the supervisor's death noticed."""
-    atexit._clear()  # the supervisor's
+    """Become a process of its own: signals and exit functions as at exec, without systemd's
+    variables, and on the slot's core if workers are pinned."""
+    atexit._clear()  # the supervisor's functions
     for number in (signal.SIGTERM, signal.SIGQUIT, signal.SIGCHLD):
         signal.signal(number, signal.SIG_DFL)
     # A terminal sends INT to the whole group, and HUP when it closes: the supervisor decides.
@@ -192,8 +194,8 @@ def _program(job: Assignment) -> Program:
 
 
 def _but_cancellation(loop: asyncio.AbstractEventLoop, context: dict[str, Any]) -> None:
-    """At the end all tasks are cancelled; CPython 3.11's and 3.12's streams take that for an error
-    of their callback."""
+    """Handle exceptions except cancellations. At the end all tasks are cancelled; the streams of
+    CPython 3.11 and 3.12 report that as an error of their callback."""
     if not isinstance(context.get("exception"), asyncio.CancelledError):
         loop.default_exception_handler(context)
 
@@ -212,8 +214,8 @@ class _Worker:
         self._quit = False
         self._told_of_proxies = False
         self._alone = False  # the supervisor is gone
-        self.abandons = False  # the application has not started, or ended, in its time
-        self._heeded: dict[int, object] = {}  # signals, by the handler that we have put there
+        self.abandons = False  # the application has not started, or ended, in time
+        self._heeded: dict[int, object] = {}  # by signal: the handler that we have installed
         self._acceptors: list[Acceptor] = []
         self._served: list[Connections] = []
 
@@ -222,7 +224,7 @@ class _Worker:
         loop.add_signal_handler(signal.SIGTERM, self._stop.set)
         loop.add_signal_handler(signal.SIGQUIT, self._quick)
         for number in UNHEEDED:
-            own = signal.getsignal(number) is not nothing  # the application's, which wins
+            own = signal.getsignal(number) is not nothing  # the application's, which has priority
             if not own and number != stuck.SHOW_STACKS:
                 loop.add_signal_handler(number, self._unheeded, number)
                 self._heeded[number] = signal.getsignal(number)
@@ -262,7 +264,7 @@ class _Worker:
         while (self._connections() or self._program.busy()) and not self._over(deadline):
             await asyncio.sleep(POLL_SECONDS)
         if self._connections() and not self._quit:
-            logger.warning("connections cut off after the grace time: %d", self._connections())
+            logger.warning("connections closed after the grace time: %d", self._connections())
         if self._program.busy() and not self._quit:
             self._program.hang_up()
             deadline = time.monotonic() + config.http.timeout_disconnect + POLL_SECONDS
@@ -299,22 +301,23 @@ class _Worker:
             if not self._told_of_proxies:
                 self._told_of_proxies = True
                 logger.warning(
-                    "a connection of %s was cut off: a trusted proxy begins with a header of the "
-                    "PROXY protocol (--proxy-protocol)",
+                    "a connection from %s was closed: a trusted proxy must begin with a header of "
+                    "the PROXY protocol (--proxy-protocol)",
                     peer[0] if isinstance(peer, tuple) and peer else "a unix socket",
                 )
 
         return Proxied(loop, factory, trusts, refused, PROXY_SECONDS)
 
     async def _started(self) -> bool:
-        """The program has started; False: it was told to stop before that. Raises SetupError."""
+        """Wait until the program has started. False: the worker was told to stop before that.
+        Raises SetupError."""
         limit = self._job.setup.config.timeout_lifespan_startup
         startup = asyncio.ensure_future(self._program.startup(lambda: self._tell("enough")))
         stop = asyncio.ensure_future(self._stop.wait())
         try:
             await asyncio.wait({startup, stop}, timeout=limit, return_when=asyncio.FIRST_COMPLETED)
             if stop.done() and not startup.done():
-                # Others may wait in its queue: it may just have been about to serve.
+                # Clients may wait in the queue: let the program start, so that it can serve them.
                 await asyncio.wait({startup}, timeout=0 if self._quit else STARTING_SECONDS)
             if startup.done():
                 startup.result()
@@ -322,7 +325,7 @@ class _Worker:
             self.abandons = True
             if stop.done():
                 return False
-            raise SetupError(f"the application has not started in {limit:g} s")
+            raise SetupError(f"the application did not start within {limit:g} s")
         finally:
             stop.cancel()
             if not startup.done():
@@ -330,7 +333,7 @@ class _Worker:
                 await asyncio.wait({startup}, timeout=1)
 
     async def _ended(self) -> bool:
-        """Have the program end, in the time that it has for that; whether it did."""
+        """Shut the program down; return whether it ended within its time."""
         limit = self._job.setup.config.timeout_lifespan_shutdown
         limit = min(limit, QUICK_SECONDS) if self._quit else limit
         ending = asyncio.ensure_future(self._program.shutdown())
@@ -352,11 +355,11 @@ class _Worker:
         self._stop.set()
 
     def _unheeded(self, number: int) -> None:
-        if signal.getsignal(number) == self._heeded[number]:  # else the application's is there
-            logger.info("%s means nothing to a worker: it goes on", name_of(number))
+        if signal.getsignal(number) == self._heeded[number]:  # else it is the application's
+            logger.info("%s ignored: the worker continues", name_of(number))
 
     def _tell(self, what: str) -> None:
-        with suppress(BrokenPipeError):  # nobody is left to tell: the control pipe ends, too
+        with suppress(BrokenPipeError):  # the supervisor is gone: the control pipe ends, too
             os.write(self._job.status, f"{what}\n".encode())
 
     def _told(self) -> None:
@@ -369,17 +372,19 @@ class _Worker:
             self._orphaned()
 
     def _orphaned(self) -> None:
-        """The supervisor is gone, and with us the last who hold the slots: a full stop."""
+        """The supervisor is gone, and the workers are the last processes that hold the slots: begin
+        a full stop."""
         asyncio.get_running_loop().remove_reader(self._job.control)
         self._alone = True
         for listener in self._job.setup.listeners:
             if not listener.foreign:
-                with suppress(OSError):  # then the last clients may be reset
+                with suppress(OSError):  # if it is refused, the last clients may be reset
                     listener.table.stop_arrivals()
         self._stop.set()
 
     async def _stop_accepting(self, deadline: float) -> None:
-        """Leave nobody behind: at a full stop the queues end with us, else somebody goes on."""
+        """Stop accepting without leaving clients behind. At a full stop the queues end with us;
+        otherwise other workers serve them."""
         draining = [a for a in self._acceptors if a.local.table.info().stopping]
         for acceptor in self._acceptors:
             if acceptor not in draining:
@@ -393,18 +398,18 @@ class _Worker:
             self._shut_down()
 
     def _shut_down(self) -> None:
-        """In place of the supervisor: with all queues empty, newcomers are refused and the port is
-        free, whatever we still have to answer."""
+        """Act in place of the supervisor: once all queues are empty, refuse new connections and
+        free the port, even if we still have requests to answer."""
         for listener in self._job.setup.listeners:
             table = listener.table
             shared = table.info().shared
             sources = [GLOBAL] if shared else [GLOBAL, *range(len(table.slots()))]
             if not listener.foreign and not any(map(table.queued, sources)):
-                with suppress(OSError):  # ENOTCONN: another of us did it
+                with suppress(OSError):  # ENOTCONN: another worker did it
                     table.shutdown()
 
     def _drained(self, acceptors: list[Acceptor], began: float) -> bool:
-        # Handshakes first: one that ends after the look at the queues would be missed.
+        # Check handshakes first: one that ends after the check of the queues would be missed.
         for acceptor in acceptors:
             try:
                 under_way = acceptor.local.table.half_open() > 0
@@ -415,8 +420,8 @@ class _Worker:
         return all(acceptor.idle() for acceptor in acceptors)
 
     def _leave(self, acceptor: Acceptor) -> None:
-        """Give the slot up; whoever serves it next, or the siblings, take what comes late."""
-        with suppress(PermissionError):  # a successor has it
+        """Give the slot up. Its next worker, or the siblings, take connections that come late."""
+        with suppress(PermissionError):  # a successor has the slot
             acceptor.local.table.release(self._job.slot)
             acceptor.sweep()
         acceptor.stop()

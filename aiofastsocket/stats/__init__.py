@@ -1,1 +1,1 @@
-"""`aiofastsocket stats`. command: what is shown, and how."""
+"""The `aiofastsocket stats` command. command: the values that it shows, and their format."""

@@ -1,7 +1,8 @@
-"""`aiofastsocket stats`: what the listen tables of running programs say, for people and machines.
+"""`aiofastsocket stats`: show the listen tables of running programs, as text or as JSON.
 
-It reads the pages that the programs share, without disturbing them; any program's: one with the
-preload library, `serve`, or a loop of ours. Of listeners on the device the kernel module tells.
+It reads the pages that these programs share, without disturbing them: programs with the preload
+library, `serve`, and programs on our loops. Counters of listeners on the device come from the
+kernel module.
 """
 
 import errno
@@ -29,11 +30,11 @@ class Table:
     info: TableInfo
     slots: list[SlotInfo]
     queue: int | None
-    """Connections waiting at the global listener; None where that cannot be seen."""
+    """Connections waiting at the global listener; None if that is not available."""
     queues: list[int | None]
-    """The same at each slot."""
+    """Connections waiting at each slot; None if that is not available."""
     waits: list[Histogram]
-    """How long what each slot's owner accepted had waited."""
+    """For each slot, how long the connections that its owners accepted had waited."""
 
 
 @dataclass(frozen=True)
@@ -57,14 +58,14 @@ def _look(path: str, pid: int, queues: dict[int, Queue]) -> Table:
 
 
 def collect(pids: Iterable[int], broken: list[Broken] | None = None) -> list[Table]:
-    """The tables that these processes hold, each once. Who may not be looked at is passed over.
-    broken: gets those that make no sense."""
+    """The tables that these processes hold, each once. Processes that we may not inspect are
+    skipped. broken: a list that gets the invalid pages."""
     queues: dict[int, Queue] = {}
     with suppress(OSError):
         queues = listen_queues()
     found: dict[int, Table | Broken] = {}  # by the inode of the page
     for pid in pids:
-        with suppress(OSError):  # gone, or not ours to look at
+        with suppress(OSError):  # ended, or we may not inspect it
             for path in pages_of(pid):
                 with suppress(FileNotFoundError):  # closed meanwhile
                     page = os.stat(path).st_ino
@@ -84,7 +85,7 @@ def collect(pids: Iterable[int], broken: list[Broken] | None = None) -> list[Tab
 
 @dataclass(frozen=True)
 class Found:
-    """What was asked for: tables, and listeners on the device by their sockets' inodes."""
+    """The result of a query: tables, and listeners on the device by their sockets' inodes."""
 
     tables: list[Table]
     devices: dict[int, list[DeviceCore]]
@@ -106,21 +107,23 @@ def _sockets(pids: Iterable[int]) -> set[int]:
     """Inodes of the sockets that these processes hold."""
     found: set[int] = set()
     for pid in pids:
-        with suppress(OSError):  # gone, or not ours to look at
+        with suppress(OSError):  # ended, or we may not inspect it
             found |= proc.sockets(pid)
     return found
 
 
 def select(which: str | None) -> Found:
-    """The listeners of an address, a port or a process id; None: all that may be seen.
+    """The listeners of an address, a port or a process id; None: all that we may inspect.
 
-    Raises UsageError or, if there are none, SetupError.
+    Raises UsageError for an invalid argument, SetupError if there are no such listeners.
     """
     if which is None:
         broken: list[Broken] = []
         found = Found(collect(proc.all_pids(), broken), _device_listeners(), broken)
         if not found:
-            raise SetupError("no process that you may look at has a listen table")
+            raise SetupError(
+                "no listen table found, or no permission to inspect the processes that have one"
+            )
         return found
     devices = _device_listeners()
     if ":" in which or (which.isdecimal() and int(which) > 0):
@@ -138,25 +141,25 @@ def select(which: str | None) -> Found:
         tables = collect(pids, broken)
         found = Found(tables, {i: cores for i, cores in devices.items() if i in held}, broken)
     if not found:
-        raise SetupError(f"{which} is nothing with a listen table that you may look at")
+        raise SetupError(f"no listen table found for {which}, or no permission to inspect it")
     return found
 
 
 def _named(address: str, end: str) -> bool:
-    """The address itself, or `:port` at its end."""
+    """Whether `end` is the address itself, or the `:port` at its end."""
     return address.endswith(end) if end.startswith(":") else address == end
 
 
 def _rounded(seconds: float | None) -> float | None:
-    """To a microsecond."""
+    """The seconds, rounded to a microsecond."""
     return None if seconds is None else round(seconds, 6)
 
 
-BROKEN = "its listen table makes no sense, or is another release's"
+BROKEN = "its listen table is invalid, or belongs to another release"
 
 
 def as_json(found: Found) -> str:
-    """A list of objects, one a table, and one a listener on the device."""
+    """A list of objects: one for each table, and one for each listener on the device."""
 
     def slot(table: Table, s: SlotInfo) -> dict[str, Any]:
         return {
@@ -189,7 +192,7 @@ def as_json(found: Found) -> str:
                 "program": proc.program_name(t.pid),
                 "shared": t.info.shared,
                 "steer": t.info.steer,
-                "steering": t.info.steer,  # its name until 0.1
+                "steering": t.info.steer,  # the old name of `steer`, until 0.1
                 "why": t.info.why,
                 "queue": t.queue,
                 "without_slot": t.info.others,
@@ -236,7 +239,7 @@ def _time(seconds: float | None) -> str:
 
 
 def _aligned(rows: list[tuple[str, ...]], left: int) -> Iterable[str]:
-    """Lines of a table, the column `left` flush left; none for its head alone."""
+    """The lines of a table, with the column `left` aligned left; no lines if it has only a head."""
     widths = [max(len(row[i]) for row in rows) for i in range(len(rows[0]))]
     for row in rows if len(rows) > 1 else ():
         cells = (
@@ -252,7 +255,7 @@ def _device_text(cores: list[DeviceCore]) -> Iterable[str]:
     rows: list[tuple[str, ...]] = [("core", "owner", "own", "global", "adopted", "queue")]
     for c in cores:
         if c.core is not None:
-            owner = ", ".join(f"{proc.program_name(pid)} {pid}" for pid in c.owners) or "nobody"
+            owner = ", ".join(f"{proc.program_name(pid)} {pid}" for pid in c.owners) or "none"
             rows.append((str(c.core), owner, *map(str, (c.own, c.global_, c.adopted, c.queue))))
     yield from _aligned(rows, left=1)
     for c in cores:
@@ -280,7 +283,7 @@ def as_text(found: Found) -> str:
             if not s.used and not s.accepted:
                 continue
             thread = "" if s.tid == s.pid else f"/{s.tid}"
-            owner = f"{proc.program_name(s.pid)} {s.pid}{thread}" if s.alive else "nobody"
+            owner = f"{proc.program_name(s.pid)} {s.pid}{thread}" if s.alive else "none"
             core = str(s.cpu) if s.cpu >= 0 else "-"
             counts = (s.own, s.stolen, s.orphan, s.global_)
             busy = "?" if s.busy is None else f"{s.busy:.0%}"
@@ -302,7 +305,7 @@ def as_text(found: Found) -> str:
 
 
 def show(which: str | None, *, as_machine: bool, watch: bool) -> int:
-    """Print them once, or every second until interrupted. Returns the exit code."""
+    """Print the listeners once, or every second until interrupted. Returns the exit code."""
     clear = (
         "\x1b[H\x1b[2J" if sys.stdout is not None and sys.stdout.isatty() and not as_machine else ""
     )
@@ -316,6 +319,6 @@ def show(which: str | None, *, as_machine: bool, watch: bool) -> int:
             time.sleep(1)
     except KeyboardInterrupt:
         return 0
-    except BrokenPipeError:  # `| head`: nobody reads on, and Python need not flush at the end
+    except BrokenPipeError:  # `| head` has ended: keep Python from flushing at exit
         os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
         return 0

@@ -1,7 +1,7 @@
 """The listen table.
 
-view: reading one, for strangers too · histogram: times, as they are counted there · table: making
-and changing one · registry: found again by its socket · passing: pickled · part: what one thread
-accepts from · pulse: whether that thread waits or works · open: made over whichever backend there
-is.
+view: reads a table, also of another program · histogram: the times that a table counts · table:
+makes and changes a table · registry: finds a table by its socket · passing: pickles a table · part:
+the sources that one thread accepts from · pulse: whether that thread waits or works · open: makes a
+table over the backend in use.
 """

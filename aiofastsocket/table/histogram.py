@@ -1,4 +1,4 @@
-"""Times as they are counted in shared memory: how many took how long, to an eighth.
+"""Histograms of times in shared memory. The buckets are exact to an eighth.
 
 Source: native/include/fastsocket/fs.h, struct fs_histogram.
 """
@@ -10,7 +10,7 @@ from typing import Any
 from .._native import ffi, lib
 
 ENDS: tuple[float, ...] = tuple(lib.fs_bucket_end(i) / 1e6 for i in range(lib.FS_BUCKETS))
-"""What a bucket has is shorter than so many seconds; the last one's may be longer."""
+"""Ends of the buckets in seconds: their times are shorter; those of the last may be longer."""
 
 
 @dataclass(frozen=True)
@@ -18,13 +18,13 @@ class Histogram:
     """Times, counted by buckets."""
 
     counts: Sequence[int] = (0,) * len(ENDS)
-    """Number of times in each bucket; ENDS has where the buckets end."""
+    """Number of times in each bucket; ENDS has the ends of the buckets."""
     sum: float = 0.0
     """Sum of all times, in seconds."""
 
     @classmethod
     def read(cls, raw: Any) -> "Histogram":
-        """From a struct fs_histogram."""
+        """Read a struct fs_histogram."""
         return cls(list(raw.count), raw.sum / 1e9)
 
     def __add__(self, other: "Histogram") -> "Histogram":
@@ -49,5 +49,5 @@ class Histogram:
 
 
 def new() -> Any:
-    """Memory for one, to be filled in."""
+    """A new struct fs_histogram, which the caller fills."""
     return ffi.new("struct fs_histogram *")

@@ -1,10 +1,11 @@
-"""From a bound socket to its listen table, over whichever backend there is: the one place that asks
-which. What was made there knows the rest.
+"""Makes the listen table of a bound socket, over the backend in use.
+
+Only this module asks for the backend. The table that it makes knows the rest.
 
     reuseport   the table has slots, which are the local listeners
-    device      the kernel module has them behind the socket, one for each process that asks
-                (`spawn`); the table has none, counts, and accepts through the channel
-    off         nobody has any: the socket is shared
+    device      the kernel module has the local listeners behind the socket, one for each process
+                that calls `spawn`; the table has no slots, counts, and accepts through the channel
+    off         there are no local listeners: the socket is shared
 """
 
 import socket
@@ -25,10 +26,10 @@ def open_table(
     first_is_slot: bool = False,
     supervised: bool = False,
 ) -> ListenTable:
-    """Listen, with local listeners where the backend has some for such a socket. See ListenTable;
-    channel None shares the socket, slots=0 does where slots are the local listeners.
+    """Listen, with local listeners if the backend has them for this kind of socket.
 
-    Raises OSError naming the call and the address.
+    For the arguments see ListenTable. channel None shares the socket. slots=0 shares it if slots
+    are the local listeners. Raises OSError, which names the call and the address.
     """
     backend = channel.backend if channel is not None and is_tcp(sock) else "off"
     device = channel if backend == "device" else None
@@ -51,14 +52,14 @@ def open_table(
 
 
 def spawn(channel: Channel, table: ListenTable, cpu: int = -1) -> None:
-    """This process is about to serve the table: on the device it gets a local listener, for that
-    core, or one that the module chooses. Elsewhere claims are all there is."""
+    """Prepare this process to serve the table. On the device, give it a local listener, for core
+    `cpu` or for one that the module chooses. On other backends, claims suffice."""
     if channel.backend == "device" and is_tcp(table.sock):
         channel.spawn_listen(table.sock, cpu)
 
 
 def how_steered(channel: Channel, table: ListenTable) -> str:
-    """Where the table's new connections go, and why: for people."""
+    """Text for people: the destination of the table's new connections, and the reason."""
     info = table.info()
     if not info.shared:
         return f"{info.steer} ({info.why})"

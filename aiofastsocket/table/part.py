@@ -1,8 +1,7 @@
-"""One thread's part in a listen table, as Python has it: a loop or a selector polls what it accepts
-from.
+"""One thread's part in a listen table, for Python: a loop or a selector polls the part's sources.
 
-What that is, and when a sibling's connection may be taken, is decided in C (native/core/part.c and
-compare.c); from there we are called back when claims change, never for a connection.
+C chooses the sources, and decides when a sibling's connection may be taken (native/core/part.c and
+compare.c). It calls us back when claims change, never for a connection.
 """
 
 import errno
@@ -31,12 +30,15 @@ Remove = Callable[[int], object]
 
 
 class _Poller:
-    """What C calls to have something polled. Bell and neighbour, which would be readable for ever
-    to a poller that is level-triggered, are in an epoll set of their own, the source CLAIMS."""
+    """The object that C calls to have descriptors polled.
+
+    Bell and neighbour would always be readable for a level-triggered poller. So they are in an
+    epoll set of their own, the source CLAIMS.
+    """
 
     def __init__(self, add: Add, remove: Remove) -> None:
         self.claims = select.epoll()
-        self.shared = False  # in a forked child: it is the parent's too
+        self.shared = False  # in a forked child: the parent shares `claims`
         self.failure: BaseException | None = None
         self._add, self._remove = add, remove
 
@@ -64,20 +66,20 @@ _POLLER = ffi.addressof(lib, "part_poller")
 
 
 def _none(*_: object) -> int:
-    """Of a part that does not watch."""
+    """may_take of a part that does not watch: no connections."""
     return 0
 
 
 def _never() -> int:
-    """The same: no look is due."""
+    """look_due of a part that does not watch: no look is due."""
     return -1
 
 
 class LocalListener:
-    """Accepts from a table, for the calling thread alone.
+    """Accepts from a table, for the calling thread only.
 
-    Used by itself, it accepts from the global listener and from slots without an owner. A selector
-    or a loop calls `watch`: it then claims a slot, and accepts from that one too.
+    Used alone, it accepts from the global listener and from slots without an owner. A selector or a
+    loop calls `watch`: then it claims a slot, and accepts from that slot too.
 
     Args:
         table: the table.
@@ -89,12 +91,12 @@ class LocalListener:
     Attributes:
         table: the table.
         peer: address of the client that was accepted last.
-        may_take: how many of the connections that wait at a source may be taken now; called with
-            the source and the most that are wanted. 0 leaves them to the sibling.
-        look_due: after how many milliseconds to `look` at what was left to siblings; -1: nothing
-            was left.
-        show: called with the address of the C structure, and with 0 before that ends; for the
-            object that counts open connections (fs_part_count).
+        may_take: returns the number of connections that may be taken from a source now; called
+            with the source and the largest number wanted. 0 leaves them to the sibling.
+        look_due: returns the milliseconds until the next `look` at connections that were left to
+            siblings; -1 if none were left.
+        show: called with the address of the C structure, and with 0 before the structure is freed;
+            for the object that counts open connections (fs_part_count).
     """
 
     def __init__(
@@ -122,7 +124,7 @@ class LocalListener:
         _locals.add(self)
 
     def __del__(self) -> None:
-        # Dropped with its poller while it watched: nobody serves the slot any more.
+        # Dropped with its poller while it watched: no thread serves the slot any more.
         if getattr(self, "_part", None) is not None:
             self._poller._remove = self._remove = lambda _: None
             if self.table.closed:
@@ -140,22 +142,23 @@ class LocalListener:
         return self._assigned if self._part is None else int(lib.fs_part_slot(self._part))
 
     def fileno(self) -> int:
-        """Descriptor of the global listener. `watch` says what is to be polled."""
+        """Descriptor of the global listener. `watch` adds the descriptors that must be polled."""
         return self.table.fileno(GLOBAL)
 
-    # -- what is to be polled --
+    # -- descriptors to poll --
 
     @property
     def watching(self) -> bool:
-        """Whether it is between watch and unwatch."""
+        """Whether the listener is between watch and unwatch."""
         return self._part is not None
 
     def watch(self, add: Add, remove: Remove, pulse: Pulse, epoll: int) -> bool:
-        """Start: claim a slot if one is free, and `add(fd, source, edge)` what is to be polled, now
-        and whenever claims change. pulse: of the thread that polls; epoll: what it polls, or -1.
+        """Start: claim a slot if one is free, and call `add(fd, source, edge)` for each descriptor
+        to poll, now and whenever claims change. pulse: the pulse of the thread that polls. epoll:
+        the epoll set that it polls, or -1.
 
-        When the source CLAIMS is readable, call `heed`; from any other one may accept what
-        `may_take` allows. True: we have a slot, to be activated once it is polled.
+        When the source CLAIMS is readable, call `heed`. From any other source, accept the number
+        that `may_take` allows. Returns True if we have a slot: activate it once it is polled.
         """
         self._poller, self._remove, self._pulse = _Poller(add, remove), remove, pulse
         self._handle = ffi.new_handle(self._poller)
@@ -183,8 +186,8 @@ class LocalListener:
                 self._poller.claims.close()
 
     def unwatch(self) -> None:
-        """Stop: `remove(fd)` everything, and give the slot up. New connections go elsewhere, and
-        siblings serve those that wait."""
+        """Stop: call `remove(fd)` for each descriptor, and give up the slot. New connections go
+        elsewhere, and siblings serve the waiting ones."""
         if self._part is None:
             return
         part, self._part = self._part, None
@@ -193,9 +196,11 @@ class LocalListener:
         self._end(part)
 
     def unwatch_here(self) -> None:
-        """As unwatch; raises RuntimeError in any thread but the one that watches."""
+        """Like unwatch, but raises RuntimeError in any thread except the one that watches."""
         if threading.get_ident() != self._thread:
-            raise RuntimeError(f"{self.table.address} is used in another thread: end that first")
+            raise RuntimeError(
+                f"{self.table.address} is used in another thread: stop that use first"
+            )
         self.unwatch()
 
     def _end(self, part: Any) -> None:
@@ -207,14 +212,14 @@ class LocalListener:
         lib.fs_part_free(part)
 
     def sync(self) -> bool:
-        """Have polled what is to be polled now. True: we have a slot now, to be activated."""
+        """Update the polled descriptors. Returns True if we have a slot now: activate it."""
         if self._part is None:
             return False
         self._poller.failure = None
         return self._checked(lib.fs_part_sync(self._part)) == 1
 
     def heed(self) -> bool:
-        """The source CLAIMS is readable: as sync."""
+        """Like sync. Call this when the source CLAIMS is readable."""
         if self._part is None:
             return False
         bell = self.table.bell()
@@ -228,11 +233,11 @@ class LocalListener:
             self._checked(lib.fs_part_activate(self._part))
 
     def rest(self) -> None:
-        """Watch nothing but the claims, and let nothing arrive, until `resume`."""
+        """Watch only the claims, and let no connection arrive, until `resume`."""
         lib.fs_part_rest(self._part)
 
     def resume(self) -> bool:
-        """After `rest`: as sync."""
+        """Continue after `rest`. Returns the same as sync."""
         lib.fs_part_resume(self._part)
         return self.sync()
 
@@ -252,7 +257,7 @@ class LocalListener:
     # -- connections --
 
     def look(self) -> list[int]:
-        """Look again at what was left to siblings: where to take one now."""
+        """Look again at connections left to siblings. Returns sources to take one from now."""
         if self._part is None:
             return []
         count = lib.fs_part_look(self._part, self._room)
@@ -263,9 +268,9 @@ class LocalListener:
         return 0 if self._part is None else int(ffi.cast("uintptr_t", self._part))
 
     def accept(self) -> tuple[socket.socket, Address]:
-        """As socket.accept(), from the first source where one may be taken; non-blocking.
+        """Like socket.accept(), from the first source where one may be taken; non-blocking.
 
-        Raises BlockingIOError if none waits anywhere, else OSError as accept4(2).
+        Raises BlockingIOError if none waits at any source, else OSError as accept4(2) does.
         """
         self.peer.clear()
         address, length, flags = self.peer.pointer, self.peer.length, _FLAGS
@@ -277,13 +282,13 @@ class LocalListener:
         fd = check(rc, "accept", self.table.address)
         sock = self.table.sock
         connection = socket.socket(sock.family, sock.type, sock.proto, fileno=fd)
-        connection.setblocking(False)  # as it is; the object has to know
+        connection.setblocking(False)  # the descriptor is; this tells the object
         return connection, self.peer.address()
 
     # -- forks --
 
     def forget(self) -> None:
-        """In a forked child: claim, bell and neighbour are the parent's; watch nothing."""
+        """In a forked child: stop watching, because claim, bell and neighbour are the parent's."""
         if self._part is None:
             return
         part, self._part = self._part, None
@@ -297,10 +302,10 @@ _FLAGS = socket.SOCK_NONBLOCK | socket.SOCK_CLOEXEC
 
 
 class Poller(Protocol):
-    """Something with an epoll set, which a forked child would share with its parent."""
+    """An object with an epoll set that a forked child would share with its parent."""
 
     def renew(self) -> None:
-        """In a forked child: have an epoll set of one's own, with the same registrations."""
+        """In a forked child: make a new epoll set with the same registrations."""
 
 
 pollers: "weakref.WeakSet[Poller]" = weakref.WeakSet()
@@ -309,11 +314,11 @@ _locals: "weakref.WeakSet[LocalListener]" = weakref.WeakSet()
 
 def _after_fork() -> None:
     if pollers:
-        # Until Python 3.12 a signal to the child would wake the parent's loop, which would take it
-        # for its own.
+        # Until Python 3.12 a signal to the child would wake the parent's loop, which would handle
+        # the signal as its own.
         with suppress(ValueError):  # not the main thread
             signal.set_wakeup_fd(-1)
-    # In this order: what a child unregisters must not be the parent's registration.
+    # In this order: a child must not unregister a registration of its parent.
     for poller in list(pollers):
         poller.renew()
     for local in list(_locals):

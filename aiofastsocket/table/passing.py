@@ -1,5 +1,6 @@
-"""A table's descriptors on their way to a process that did not inherit them: multiprocessing
-pickles them for a spawned child.
+"""Passes a table's descriptors to a process that did not inherit them.
+
+multiprocessing pickles them for a spawned child.
 """
 
 import os
@@ -11,23 +12,23 @@ from ..address import address_text
 
 
 def pack(table: Any, sock: socket.socket, slots: list[int]) -> list[Any]:
-    """To be pickled: what stands for the page, the bell, the global listener, and the slots that
-    are not that. table: struct fs_table *."""
-    from multiprocessing.reduction import DupFd  # only those who pickle pay for the import
+    """Objects to pickle: for the page, the bell, the global listener, and the slots other than the
+    global listener. table: struct fs_table *."""
+    from multiprocessing.reduction import DupFd  # imported only for pickling
 
     own = [lib.fs_table_page_fd(table), lib.fs_table_bell(table), sock.fileno()]
     return [DupFd(fd) for fd in own + [fd for fd in slots if fd != sock.fileno()]]
 
 
 def unpack(count: int, packed: list[Any]) -> tuple[Any, socket.socket]:
-    """In the process that receives it: the table (struct fs_table *) and the global listener, both
-    the caller's now. count: of all slots.
+    """In the receiving process: the table (struct fs_table *) and the global listener, which both
+    belong to the caller. count: number of all slots.
 
-    Raises OSError; then nothing is left.
+    Raises OSError, after all descriptors are closed.
     """
     memfd, bell, sock_fd, *slots = (one.detach() for one in packed)
     sock = socket.socket(fileno=sock_fd)
-    if count > len(slots):  # the first is the global listener itself
+    if count > len(slots):  # the first slot is the global listener itself
         slots.insert(0, sock_fd)
     out = ffi.new("struct fs_table **")
     try:

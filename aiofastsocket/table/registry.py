@@ -1,4 +1,4 @@
-"""What belongs to a socket in this process, found again by whoever has kept only the socket."""
+"""Finds the object that belongs to a socket of this process, by the socket alone."""
 
 import socket
 import weakref
@@ -10,24 +10,24 @@ T = TypeVar("T")
 
 
 class Registry(Generic[T]):
-    """Objects by the cookies of their sockets (SO_COOKIE, socket(7)): the number of a descriptor is
-    used again. They are kept until they are discarded."""
+    """Objects by their sockets' cookies (SO_COOKIE, socket(7)), because descriptor numbers are used
+    again. Objects are kept until they are discarded."""
 
     def __init__(self) -> None:
         self._by_cookie: weakref.WeakValueDictionary[int, T] = weakref.WeakValueDictionary()
         self._kept: set[T] = set()
 
     def add(self, sock: socket.socket, what: T) -> None:
-        """From now on it belongs to the socket."""
+        """From now on `what` belongs to the socket."""
         self._by_cookie[lib.fs_socket_cookie(sock.fileno())] = what
         self._kept.add(what)
 
     def discard(self, what: T) -> None:
-        """It is kept no more; found as long as somebody else has it."""
+        """Do not keep `what` any more. It is found as long as other references to it exist."""
         self._kept.discard(what)
 
     def find(self, sock: socket.socket) -> T | None:
-        """What belongs to the socket, or None."""
+        """The object that belongs to the socket, or None."""
         if not self._by_cookie or sock.fileno() < 0:
             return None
         return self._by_cookie.get(lib.fs_socket_cookie(sock.fileno()))

@@ -1,5 +1,7 @@
-"""Reading a listen table: what holds for it and for each slot, for those who have it and for
-strangers, who map its page read-only (any process that may read the owner's /proc entry).
+"""Reads a listen table: its state, and the state of each slot.
+
+A process that has the table reads it. Any other process that may read the owner's /proc entry maps
+the table's page read-only.
 
 Source: native/include/fastsocket/fs.h.
 """
@@ -36,11 +38,11 @@ class TableInfo:
     slots: int
     """Number of slots."""
     shared: bool
-    """Whether all processes accept from the global listener; `why` says the reason."""
+    """Whether all processes accept from the global listener; `why` has the reason."""
     stopping: bool
     """Whether the table's full stop has begun, which keeps new handshakes away."""
     wanted: str
-    """The steering that was asked for, "auto", "cpu" or "spread"."""
+    """The requested steering, "auto", "cpu" or "spread"."""
     steer: str
     """The steering in force, "cpu", "spread", or "hash", the kernel's own."""
     generation: int
@@ -66,7 +68,7 @@ class SlotInfo:
     tid: int
     """Thread id of its owner, or 0 if it has none."""
     cpu: int
-    """The core that it is for, or -1."""
+    """The core of the slot, or -1."""
     live: bool
     """Whether new connections are steered to it."""
     alive: bool
@@ -88,13 +90,13 @@ class SlotInfo:
     cookie: int
     """SO_COOKIE of its socket, socket(7)."""
     arrived: int
-    """Connections that anybody accepted from this slot."""
+    """Connections that any process accepted from this slot."""
     helped: int
-    """Those of them that siblings accepted because its owner was late."""
+    """Connections that siblings accepted from this slot because its owner was late."""
     open: int | None
     """Connections that its owner holds now, or None if the owner does not count them."""
     busy: float | None
-    """Share of its time, 0 to 1, that its owner worked, or None if the owner does not tell."""
+    """Share of its time, 0 to 1, that its owner worked, or None if that is unknown."""
     late: int
     """Connections that its owner accepted because a sibling was late."""
 
@@ -177,7 +179,7 @@ class Readable(Handle):
         return [self.slot(i) for i in range(self.info().slots)]
 
     def close(self) -> None:
-        """Give up this process's hold. May be called twice."""
+        """Close the table in this process. May be called twice."""
         if self._table is not None:
             table, self._table = self._table, None
             lib.fs_table_free(table)
@@ -199,17 +201,17 @@ class TableView(Readable):
 
     @classmethod
     def at(cls, path: str) -> "TableView":
-        """The table whose page is there, a path of /proc/pid/fd. Raises OSError: EINVAL if the page
-        makes no sense, or is another release's.
+        """The table whose page is at `path`, a path of /proc/pid/fd. Raises OSError: EINVAL if the
+        page is invalid, or belongs to another release.
 
-        What the name stands for now may be another file, whose opening has effects (a terminal, a
-        fifo): it is looked at before it is opened.
+        The path may lead to another file by now, and to open that may have effects (a terminal, a
+        fifo). So the file is checked before it is opened.
         """
         seen = os.open(path, os.O_PATH | os.O_CLOEXEC)
         try:
             if not stat.S_ISREG(os.fstat(seen).st_mode):
                 raise FileNotFoundError(errno.ENOENT, os.strerror(errno.ENOENT), path)
-            # Somebody may hold a lease on it, fcntl(2): nobody is to wait for that.
+            # Another process may hold a lease on it, fcntl(2): do not wait for that.
             fd = os.open(f"/proc/self/fd/{seen}", os.O_RDONLY | os.O_CLOEXEC | os.O_NONBLOCK)
         finally:
             os.close(seen)
@@ -220,15 +222,15 @@ class TableView(Readable):
 
 
 def pages_of(pid: int) -> Iterator[str]:
-    """Paths of the pages of tables that a process holds. Raises OSError as `tables_of`."""
+    """Paths of the pages of tables that a process holds. Raises OSError as `tables_of` does."""
     return (path for path, meaning in descriptors(pid) if meaning.startswith(PAGE_NAME))
 
 
 def tables_of(pid: int) -> Iterator[TableView]:
     """Views of the tables that process `pid` holds, in the order it made them.
 
-    Raises OSError if the process is gone or may not be looked at (proc(5), /proc/pid/fd), or if a
-    page makes no sense.
+    Raises OSError if the process has ended or may not be inspected (proc(5), /proc/pid/fd), or if a
+    page is invalid.
     """
     for path in pages_of(pid):
         with suppress(FileNotFoundError):  # closed meanwhile

@@ -1,6 +1,6 @@
-"""As raw.py, but `/block` holds up the whole worker for 100 ms, as a forgotten database call does.
+"""Like raw.py, but `/block` blocks the whole worker for 100 ms, as a forgotten database call does.
 
-It sleeps: what others wait for is the worker, not the core.
+It sleeps: other requests wait for the worker, not for the core.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""ASGI: /N answers with N parts of 64 KiB; what is posted is read, and answered with its size."""
+"""ASGI: /N answers with N parts of 64 KiB; a POST body is read, and its size is the answer."""
 
 PART = b"x" * 65536
 

@@ -1,4 +1,4 @@
-"""An asyncio.Protocol that sends back what it receives, for as long as the client likes."""
+"""An asyncio.Protocol that sends received bytes back, for as long as the client likes."""
 
 import asyncio
 from typing import Any

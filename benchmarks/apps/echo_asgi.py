@@ -4,7 +4,7 @@ from typing import Any
 
 
 async def app(scope: Any, receive: Any, send: Any) -> None:
-    """A request that asks for no WebSocket is answered, too: it tells that the server is there."""
+    """Plain HTTP requests are answered, too: by one, the harness sees that the server is ready."""
     if scope["type"] == "http":
         await send({"type": "http.response.start", "status": 200, "headers": []})
         await send({"type": "http.response.body", "body": b"echo"})

@@ -1,7 +1,7 @@
-"""For burst.py: says who serves a connection, and keeps it; or blocks its worker for a while first.
+"""Two protocols for burst.py.
 
-`GET /`, `GET /sleep`, `GET /burn` are answered and closed; a connection that says nothing is told
-the worker's process id at once, and stays.
+Held sends the worker's process id on each connection at once, and keeps the connection. Blocking
+answers `GET /`, `GET /sleep` and `GET /burn`, and closes; the last two block the worker first.
 """
 
 import asyncio

@@ -1,4 +1,4 @@
-"""ASGI: an answer of 13 bytes; `/block` holds up the whole worker for 100 ms before."""
+"""ASGI: an answer of 13 bytes; `/block` first blocks the whole worker for 100 ms."""
 
 import time
 

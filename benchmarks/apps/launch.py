@@ -1,7 +1,7 @@
-"""How the Python servers of the benchmarks are started: loops, workers, sharing. The servers
-themselves are next door, one a workload; nothing here knows what they answer.
+"""Start the Python servers of the benchmarks, with their loop, workers and way of sharing.
 
-Each peer has its own environment, so a loop's package is imported only when it is asked for.
+The servers are in the other files of this folder, one per workload. This module does not know their
+answers. Each peer has its own environment, so a loop's package is imported only on demand.
 """
 
 import argparse

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The client of the loads that wrk does not know. Its loads are in pingpong.c and short.c.
+ * The client for loads that wrk does not support. These loads are in pingpong.c and short.c.
  */
 #include "client.h"
 

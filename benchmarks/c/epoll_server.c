@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a plain epoll server costs: accept, register, wait, receive, answer, close.
+ * A plain epoll server, to measure its cost: accept, register, wait, receive, answer, close.
  *
  *     epoll_server PORT BACKLOG
  */

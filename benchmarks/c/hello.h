@@ -7,7 +7,7 @@
 
 #include "tcp.h"
 
-/* Answer a request if it is there, and close. Returns 0 if nothing has come yet.
+/* Answer a request if it has arrived, and close. Returns 0 if nothing has arrived.
  *
  * with_fin: the answer waits for the FIN and leaves in the same segment; otherwise they are two. */
 static inline int answer(int fd, int with_fin)

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The least that a short connection costs: accept is deferred until the request is there, so that
- * it is answered at once and never registered; with `fin` in a segment less, too.
+ * The least cost of a short connection. Accept is deferred until the request has arrived, so the
+ * request is answered at once and never registered. With `fin`, it also takes one segment less.
  *
  *     limit_server PORT BACKLOG [fin]
  */

@@ -29,7 +29,7 @@ static int connected(int port)
     return fd;
 }
 
-/* Send what remains of the message; EPOLLOUT goes on where the socket is full. */
+/* Send the rest of the message. If the socket is full, EPOLLOUT continues. */
 static void send_rest(struct pingpong *p, struct connection *c)
 {
     while (c->sent < p->size) {
@@ -48,7 +48,7 @@ static void begin(struct pingpong *p, struct connection *c)
     send_rest(p, c);
 }
 
-/* Receive what is there; true if the message is back. */
+/* Receive the bytes that have arrived; true if the whole message is back. */
 static int received_all(struct pingpong *p, struct connection *c)
 {
     while (c->received < p->back) {
@@ -117,7 +117,7 @@ int pingpong_echo(int port, int connections, int size, double seconds)
     return 0;
 }
 
-/* Ask for a WebSocket, and wait until it is open; its first bytes come after that. */
+/* Ask for a WebSocket, and wait until it is open. Its first message comes after that. */
 static void upgrade(int fd)
 {
     static const char request[] =
@@ -136,7 +136,7 @@ static void upgrade(int fd)
     }
 }
 
-/* RFC 6455, 5.2: a frame of a client, whose mask changes nothing, and the server's that answers. */
+/* RFC 6455, 5.2: a client's frame, whose mask changes nothing, and the server's frame in answer. */
 int pingpong_websocket(int port, int connections, int size, double seconds)
 {
     int head = size < 126 ? 2 : size < 65536 ? 4 : 10;
@@ -154,7 +154,7 @@ int pingpong_websocket(int port, int connections, int size, double seconds)
     return 0;
 }
 
-/* A message there and back; the server has accepted this connection then, and all before it. */
+/* A message there and back: then the server has accepted this connection, and all before it. */
 static void ping(struct pingpong *p, struct connection *c)
 {
     must((int)send(c->fd, p->message, (size_t)p->size, MSG_NOSIGNAL), "send");

@@ -10,7 +10,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* More than this is, to its client, a wait. */
+/* A longer latency counts as delayed. */
 #define DELAYED_NS 10000000
 
 struct samples {
@@ -48,7 +48,7 @@ static inline double samples_us(const struct samples *sorted, double share)
     return sorted->count ? (double)sorted->ns[i < sorted->count ? i : sorted->count - 1] / 1e3 : 0;
 }
 
-/* `requests` counts all that were answered, `s` those whose latency is of interest. */
+/* `requests` counts all answered requests; `s` has the latencies that are reported. */
 static inline void samples_print(struct samples *s, size_t requests, size_t errors, int64_t ns)
 {
     size_t delayed = 0;

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Short connections: connect, one request, the answer until the server closes. They are begun at
- * their times, whether earlier ones were answered or not, so that a slow server cannot slow down
- * what it is asked (with a fixed number of clients it would, and its latency would look better).
+ * Short connections: connect, one request, the answer until the server closes. Connections begin
+ * at their times, whether earlier ones were answered or not. So a slow server cannot slow down its
+ * own load. With a fixed number of clients it would, and its latency would look better.
  */
 #include "client.h"
 #include "samples.h"
@@ -12,7 +12,7 @@
 #include <string.h>
 #include <sys/epoll.h>
 
-#define GIVE_UP_NS 10000000000 /* nothing happened for so long */
+#define GIVE_UP_NS 10000000000 /* longest time in which no connection ends */
 
 struct exchange {
     int fd, asked, blocks;
@@ -41,7 +41,7 @@ static void sow(int seed)
         next_random();
 }
 
-/* The time to the next beginning: a Poisson process. */
+/* The time until the next connection begins: a Poisson process. */
 static int64_t pause_ns(double rate)
 {
     double uniform = ((double)(next_random() >> 11) + 1) / 9007199254740993.0;
@@ -63,7 +63,7 @@ static void ask(struct exchange *e)
 {
     const char *text = e->blocks ? blocking : request;
     e->asked = 1;
-    send(e->fd, text, strlen(text), MSG_NOSIGNAL); /* if refused, recv says so */
+    send(e->fd, text, strlen(text), MSG_NOSIGNAL); /* if it fails, recv does too */
 }
 
 /* 1: answered, -1: failed, 0: not yet. */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the C programs of the benchmarks share: sockets on 127.0.0.1, and how a program ends that
- * cannot go on.
+ * Functions that the C programs of the benchmarks share: sockets on 127.0.0.1, and the end of a
+ * program that cannot continue.
  */
 #ifndef BENCH_TCP_H
 #define BENCH_TCP_H
@@ -15,7 +15,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* The value, or the end of the program: of a call that may not fail here. */
+/* Return the value of a call that must not fail here, or end the program. */
 static inline int must(int rc, const char *call)
 {
     if (rc < 0) {
@@ -32,7 +32,7 @@ static inline struct sockaddr_in loopback(int port)
                                 .sin_addr.s_addr = htonl(INADDR_LOOPBACK)};
 }
 
-/* A non-blocking listener. `deferred`: a connection is handed over with its first bytes there. */
+/* A non-blocking listener. `deferred`: a connection is handed over after its first bytes arrive. */
 static inline int listen_on(int port, int backlog, int deferred)
 {
     struct sockaddr_in address = loopback(port);

@@ -1,4 +1,4 @@
-"""The application of the image: replace it by your own."""
+"""The application of the image. Replace it with your own."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any

@@ -1,10 +1,10 @@
 #include <fastsocket/fs.h>
 #include <fastsocket/uapi.h>
 
-/* Python's poller: what is called often, for it too, is done here. */
+/* Python's poller. `arm` is called often, for Python too, so it is done here. */
 struct part_poll {
-    void *handle; /* of the object whose methods the two are (cdef.h) */
-    int epfd;     /* that it polls; -1: nobody knows */
+    void *handle; /* of the object whose methods are part_add and part_remove (cdef.h) */
+    int epfd;     /* the epoll set that it polls; -1: unknown */
 };
 
 static int part_add(void *handle, int fd, int source, bool edge);

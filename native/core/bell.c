@@ -9,7 +9,7 @@ int table_bell_open(const char **call)
 {
     const struct itimerspec never = {0};
     int fd = timerfd_create(CLOCK_MONOTONIC, TFD_NONBLOCK | TFD_CLOEXEC);
-    /* One that nobody may ring is none. */
+    /* A bell that this process may not ring is useless. */
     if (fd >= 0 && timerfd_settime(fd, 0, &never, NULL) == 0)
         return fd;
     int rc = -errno;

@@ -45,12 +45,12 @@ int fs_channel_open(struct fs_channel **out, enum fs_backend wanted,
                  FS_SLOTS_MAX);
     } else if (wanted == FS_BACKEND_AUTO) {
         rc = open_backend(channel, FS_BACKEND_DEVICE, device, why);
-        if (rc) /* `why` keeps what kept us from the device */
+        if (rc) /* `why` keeps the reason against the device */
             rc = open_backend(channel, FS_BACKEND_REUSEPORT, device, why);
     } else if ((unsigned)wanted <= FS_BACKEND_OFF) {
         rc = open_backend(channel, wanted, device, why);
         if (!rc && why[0] == '\0')
-            snprintf(why, FS_WHY_MAX, "asked for");
+            snprintf(why, FS_WHY_MAX, "requested");
     } else {
         snprintf(why, FS_WHY_MAX, "no such backend: %d", (int)wanted);
     }

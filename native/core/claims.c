@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Who serves a slot. Every change is made under the page's lock and ends with the steering program
- * that fits it.
+ * The owners of slots. Every change is made under the page's lock and ends with the steering
+ * program that fits it.
  */
 #include "process.h"
 #include "table.h"
@@ -30,7 +30,7 @@ static int claim_locked(struct fs_table *t, int slot, int cpu)
         if (fits && !slot_alive(&page->slot[i]))
             s = &page->slot[i];
     }
-    /* No slot of that core is free: take any, it becomes that core's. */
+    /* No slot of that core is free: take any slot; it becomes that core's. */
     for (uint32_t i = 0; !s && i < t->slots; i++)
         if (!slot_alive(&page->slot[i]))
             s = &page->slot[i];
@@ -89,7 +89,7 @@ int fs_table_release(struct fs_table *t, int slot)
     return rc;
 }
 
-/* What the dead had shown of themselves: a slot's load is that of the living. */
+/* Clear the records of dead threads: a slot's load is the load of living threads. */
 static void clear_records(struct fs_table *t, pid_t pid)
 {
     struct part_record *records = page_parts(&t->map);
@@ -103,7 +103,7 @@ static void clear_records(struct fs_table *t, pid_t pid)
     }
 }
 
-/* Clear the claims of a process, or of all the dead (pid 0). */
+/* Clear the claims of a process, or of all dead owners (pid 0). */
 static int clear_claims(struct fs_table *t, pid_t pid)
 {
     int rc = table_lock(t);
@@ -158,7 +158,7 @@ int fs_table_freeze(struct fs_table *t)
         rc = -EBUSY;
     } else {
         flag_write(&t->page->frozen, true);
-        page_say(t->page, "somebody accepts by a call that blocks");
+        page_say(t->page, "a process accepts connections with a blocking call");
     }
     table_unlock(t);
     return rc;
@@ -171,14 +171,14 @@ static int yield_locked(const struct mapping *map, int fd, bool stranger)
     if (strangers > FS_SLOTS_MAX)
         return -EINVAL;
     for (uint32_t i = 0; i < map->slots && !flag_read(&page->frozen); i++) {
-        /* Whatever may still be in a queue is an orphan. */
+        /* Connections that may still be in a queue are orphans. */
         if (atomic_load(&page->slot[i].claims) == 0)
             atomic_store(&page->slot[i].claims, 1);
         slot_clear(page, &page->slot[i]);
     }
     flag_write(&page->frozen, true);
     page_say(page, stranger ? "another process listens on the address with a socket of its own"
-                            : "another process has the listener, but may not have its slots");
+                            : "another process has the listener, but no access to its slots");
     atomic_store(&page->strangers, strangers);
     return steer_past_slots(fd, map->slots, strangers);
 }
@@ -217,7 +217,7 @@ int fs_table_relisten(struct fs_table *t, int backlog)
     int rc = table_lock(t);
     if (rc)
         return rc;
-    /* In this order, so that members that had left get their old numbers. */
+    /* Listen in this order, so that members that had left get their old numbers. */
     if (listen(t->global, backlog) < 0)
         rc = -errno;
     for (uint32_t i = t->own_from; !rc && i < t->made; i++)

@@ -2,25 +2,26 @@
  *
  * Whether a part takes a connection that waits at a sibling's slot.
  *
- * A burst wakes siblings although the owner is about to come: it was woken too and has no core yet
- * (part.c, facts). If they took at once, the one that happens to run would take nearly all. So they
- * compare loads, the connections that one holds and those that wait for it, and look whether the
- * owner is late: the longer of the time for which it has not waited, and the time for which its
- * turns were seen standing still. What they leave alone they look at again, soon; until then its
- * slot does not wake them, or each connection that comes to a busy owner would wake a sibling for
- * nothing.
+ * A burst wakes siblings although the owner is about to come: the owner was woken too and has no
+ * core yet (part.c, facts). If siblings took at once, the one that happens to run would take nearly
+ * all connections. So they compare loads: the connections that a thread holds and those that wait
+ * for it. They also check whether the owner is late: the longer of the time for which it has not
+ * waited, and the time for which its turns were seen standing still. A sibling looks again, soon,
+ * at the connections that it leaves alone. Until then the slot does not wake it, or each connection
+ * that comes to a busy owner would wake a sibling for nothing.
  *
- *   nothing waits there, any more                              look again, rarely
+ *   nothing waits there any more                               look again, rarely
  *   its load is ours + 2, or + 12 %                            take one
  *   late for 2 ms, and its load is greater than ours           take one
  *   busy for 2 ms, and asleep: a handler that blocks           take one
- *   late for LATE, whatever the loads                          take one
+ *   late for LATE, at any load                                 take one
  *   else                                                       look again
  *
- * Where somebody does not count (a program under the preload library) loads are not compared.
- * A slot whose owner is late is steered away from until that turns again: newcomers need not wait.
+ * Where a thread does not count its connections (a program under the preload library), loads are
+ * not compared. A slot whose owner is late is steered away from until the owner turns again: new
+ * connections need not wait.
  *
- * What is compared stands in the page, so siblings can lie. They gain connections, or lose them.
+ * The compared values stand in the page, so siblings can lie. Liars gain connections, or lose them.
  */
 #include "clock.h"
 #include "part.h"
@@ -34,26 +35,28 @@
 #define LATE   (50 * NS_A_MS)
 #define MARGIN 2 /* connections, at least */
 
-/* Milliseconds after which it is looked again: at what waits, and, where siblings are woken for
- * nothing and soon would be again, at a queue that was empty. Each look wakes somebody. */
-static const unsigned look_ms[] = {0, 80, 40, FS_LOOK_MS}; /* by looks that are left */
+/* Milliseconds until the next look: at connections that wait; and at a queue that was empty, where
+ * siblings are woken for nothing and soon would be again. Each look wakes a thread. */
+static const unsigned look_ms[] = {0, 80, 40, FS_LOOK_MS}; /* by number of looks that are left */
 enum { AT_EMPTY = 2, AT_WAITING = 3 };
 
-/* Connections in a listener's queue: in LISTEN state tcpi_unacked is its length (tcp_get_info).
- * The kernel writes no more of the structure than is asked for, which costs a third. */
+/* The number of connections in a listener's queue: in LISTEN state tcpi_unacked is its length
+ * (tcp_get_info). The kernel writes only the part of the structure that is requested, which costs a
+ * third. */
 static int64_t queue_length(int fd)
 {
     struct tcp_info info = {0};
     socklen_t length = offsetof(struct tcp_info, tcpi_unacked) + sizeof info.tcpi_unacked;
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &length) == 0)
         return info.tcpi_unacked;
-    struct pollfd look = {.fd = fd, .events = POLLIN}; /* where that is refused: one, at least */
+    struct pollfd look = {.fd = fd, .events = POLLIN}; /* TCP_INFO is refused: 1 or 0 */
     return poll(&look, 1, 0) > 0 && look.revents & POLLIN ? 1 : 0;
 }
 
-/* The parts that accept from a slot first: its owner, and in a reload that owner's predecessor. */
+/* The parts that accept from a slot first: its owner, and in a reload also the owner's
+ * predecessor. */
 struct owners {
-    int64_t open; /* that they hold together; < 0: not counted */
+    int64_t open; /* connections that they hold together; < 0: not counted */
     uint64_t turns;
     uint64_t busy; /* ns for which the least busy of them is busy */
     const struct part_record *one;
@@ -97,15 +100,15 @@ static int64_t own_queue(const struct fs_part *p)
     return p->slot == FS_GLOBAL ? 0 : queue_length(p->table->fds[p->slot]);
 }
 
-/* One may be taken without anybody's being late. */
+/* Whether the loads alone allow to take one, without a late owner. */
 static bool far_below(int64_t mine, int64_t theirs)
 {
     int64_t margin = mine * 12 / 100;
     return theirs - mine >= (margin > MARGIN ? margin : MARGIN);
 }
 
-/* Reading /proc costs more than all the rest: of one that runs it is asked again when it has been
- * busy for twice as long. */
+/* Reading /proc costs more than all the rest. So a thread that was seen running is checked again
+ * only when it has been busy for twice as long. */
 static bool sleeps(struct watched *w, const struct owners *o)
 {
     if (!o->one || o->busy <= TARDY || o->busy < 2 * w->asked)
@@ -136,9 +139,10 @@ static bool is_to_take(struct fs_part *p, uint32_t slot, int64_t queue)
         return false;
     atomic_fetch_add_explicit(&p->record->late, 1, memory_order_relaxed);
     atomic_fetch_add_explicit(&p->table->page->slot[slot].helped, 1, memory_order_relaxed);
-    /* An owner without a part never turns, and would not come back. */
+    /* An owner without a part never turns, so it would not come back. */
     if (owners.one && table_steer_away(p->table, (int)slot) && atomic_load(&owners.one->busy) == 0)
-        table_ring(p->table); /* it waits, and may have looked before: nothing else may wake it */
+        /* The owner waits, and may have looked too early: nothing else may wake it. */
+        table_ring(p->table);
     return true;
 }
 
@@ -148,8 +152,8 @@ bool part_would_take(struct fs_part *p, uint32_t slot)
     return queue > 0 && is_to_take(p, slot, queue);
 }
 
-/* A sibling's queue is to be looked at again, so often, the next time after `ms`; 0: not at all.
- * wakes: a connection that comes there is to wake us meanwhile. */
+/* Have a sibling's queue looked at again, `looks` times, the next time after `ms`; 0: not at all.
+ * wakes: a connection that comes there meanwhile wakes us. */
 static void look_again(struct fs_part *p, uint32_t slot, uint8_t looks, unsigned ms, bool wakes)
 {
     struct watched *w = &p->watched[slot];
@@ -167,8 +171,8 @@ bool part_compare(struct fs_part *p, uint32_t slot)
     int64_t queue = queue_length(p->table->fds[slot]);
     bool took = w->took;
     w->took = queue > 0 && is_to_take(p, slot, queue);
-    /* After a take too there is a look until the queue was seen empty: the edge is gone, and
-     * the caller may take only one. */
+    /* After a take, too, there is a look until the queue was seen empty: the edge is gone, and the
+     * caller may take only one. */
     uint8_t looks = queue > 0 ? AT_WAITING : took ? 0 : w->looks ? w->looks - 1 : AT_EMPTY;
     look_again(p, slot, looks, look_ms[looks], w->took || looks == 0);
     if (queue <= 0)

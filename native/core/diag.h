@@ -9,8 +9,8 @@
 #include <stdint.h>
 
 /* Call `each` for every TCP socket of a family (AF_INET, AF_INET6) in one of the states, a set of
- * bits `1 << TCP_...`, and at a port in network order (0: any). 0, or -errno: no inet_diag in this
- * kernel, or a filter refuses netlink. */
+ * bits `1 << TCP_...`, and at a port in network order (0: any). Returns 0, or -errno: this kernel
+ * has no inet_diag, or a filter refuses netlink. */
 int diag_sockets(int family, uint32_t states, uint16_t port,
                  void (*each)(void *context, const struct inet_diag_msg *socket), void *context);
 

@@ -17,26 +17,27 @@
 int drain_stop_arrivals(int fd)
 {
     /* A listener's filter sees the segment from its TCP header on (tcp_filter in net/ipv4), for
-     * IPv6 too; byte 13 holds the flags. A listener gets no SYN|ACK, so any SYN is a new client's:
-     * it sends again, and is refused once the listener is closed. */
+     * IPv6 too; byte 13 holds the flags. A listener gets no SYN|ACK, so any SYN is a new client's.
+     * The client sends it again, and is refused once the listener is closed. */
     struct sock_filter drop_syn[] = {
         BPF_STMT(BPF_LD | BPF_B | BPF_ABS, 13),
         BPF_JUMP(BPF_JMP | BPF_JSET | BPF_K, 0x02, 0, 1),
         BPF_STMT(BPF_RET | BPF_K, 0),
         BPF_STMT(BPF_RET | BPF_K, UINT32_MAX),
     };
-    /* Some kernels want CAP_NET_ADMIN for a filter. Then, on an interface that there is none of: no
-     * SYN is for this listener any more (compute_score, net/ipv4/inet_hashtables.c), the client is
-     * refused at once; a handshake under way keeps what its listener had when the SYN came. The
-     * number is not looked up, and asks for no privilege the first time (sock_bindtoindex_locked,
-     * net/core/sock.c). */
+    /* Some kernels want CAP_NET_ADMIN for a filter. Then bind the listener to an interface that
+     * does not exist: no SYN is for this listener any more (compute_score,
+     * net/ipv4/inet_hashtables.c), and clients are refused at once. A handshake in progress keeps
+     * the binding that its listener had when the SYN came. The number is not looked up, and setting
+     * it needs no privilege the first time (sock_bindtoindex_locked, net/core/sock.c). */
     int nowhere = INT_MAX, bound = 0, off = 0;
     socklen_t len = sizeof bound;
     int rc = fs_socket_attach(fd, SO_ATTACH_FILTER, drop_syn, sizeof drop_syn / sizeof *drop_syn);
     if (rc) {
         if (!fs_is_refused(rc))
             return rc;
-        /* Refused where it is done already; looked at after, as others stop at the same time. */
+        /* The call is refused if the listener is bound already. Check that after the call, because
+         * other processes stop at the same time. */
         if (setsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &nowhere, sizeof nowhere) < 0) {
             int refused = errno;
             if (getsockopt(fd, SOL_SOCKET, SO_BINDTOIFINDEX, &bound, &len) < 0)
@@ -46,7 +47,7 @@ int drain_stop_arrivals(int fd)
         }
     }
     rc = setsockopt(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, &off, sizeof off) < 0 ? -errno : 0;
-    return fs_is_refused(rc) ? 0 : rc; /* then it was never on */
+    return fs_is_refused(rc) ? 0 : rc; /* if refused, it was never on */
 }
 
 int drain_queued(int fd)
@@ -54,20 +55,20 @@ int drain_queued(int fd)
     struct tcp_info info;
     socklen_t len = sizeof info;
     if (getsockopt(fd, IPPROTO_TCP, TCP_INFO, &info, &len) < 0) {
-        if (!fs_is_refused(-errno)) /* as by a unix socket, which tells no number */
+        if (!fs_is_refused(-errno)) /* a unix socket refuses: it tells no number */
             return -errno;
     } else if (info.tcpi_unacked > 0) {
         /* tcp_get_info: in LISTEN state this field is the length of the accept queue. */
         return (int)info.tcpi_unacked;
     }
-    /* Here, or in a queue that the kernel module has behind it. */
+    /* A connection waits here, or in a queue that the kernel module has behind this socket. */
     struct pollfd look = {.fd = fd, .events = POLLIN};
     if (poll(&look, 1, 0) < 0)
         return -errno;
     return look.revents & POLLIN ? 1 : 0;
 }
 
-/* How many sockets there are at a local address; length 0: at any. */
+/* The number of sockets at a local address; length 0: at any address. */
 struct at_address {
     uint16_t port;
     size_t length;

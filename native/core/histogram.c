@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * Log-linear buckets: eight to each power of two of microseconds, so that any time is known to an
- * eighth. They lie in memory that several processes share: any value may stand anywhere.
+ * Log-linear buckets: eight per power of two of microseconds, so that each time is known to an
+ * eighth. They lie in memory that several processes share, so they may hold any value.
  */
 #include <fastsocket/fs.h>
 
-enum { BITS = 3, EACH = 1 << BITS }; /* buckets to each power of two */
+enum { BITS = 3, EACH = 1 << BITS }; /* buckets per power of two */
 
 static uint32_t bucket_of(uint64_t us)
 {

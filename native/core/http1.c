@@ -15,8 +15,9 @@ enum { TOKEN = 1, TARGET = 2, HOST = 4, HEX = 8, QUOTED = 16 };
 #define Q  QUOTED
 #define AL (T | G | H | Q)
 
-/* By byte: RFC 9110, 5.6.2 (tokens) and 5.6.4 (quoted strings); RFC 3986, 3.2.2 (hosts, but for the
- * comma of a list). A target is any visible ASCII: its path is percent-decoded later. */
+/* The kinds of each byte: RFC 9110, 5.6.2 (tokens) and 5.6.4 (quoted strings); RFC 3986, 3.2.2
+ * (hosts, except for the comma of a list). A target is any visible ASCII: its path is
+ * percent-decoded later. */
 static const unsigned char KINDS[256] = {
     ['\t'] = Q,
     [' '] = Q,
@@ -177,8 +178,8 @@ int fs_http_request_line(const char *line, size_t length, struct fs_request_line
     return 0;
 }
 
-/* Eight bytes at a time: is one of them below 0x20, or 0x7f? A borrow makes it say yes too often,
- * never too seldom; then they are looked at one by one. */
+/* Whether one of eight bytes is below 0x20, or is 0x7f. A borrow may cause a wrong yes, but never a
+ * wrong no; after a yes the caller looks at the bytes one by one. */
 static bool may_be_control(uint64_t word)
 {
     const uint64_t ones = 0x0101010101010101, tops = ones << 7;
@@ -240,7 +241,7 @@ bool fs_http_is_host(struct fs_text text)
 {
     const char *at = text.at, *end = text.at + text.length;
     size_t host;
-    if (at < end && *at == '[') { /* an address of IPv6, or of what comes after it */
+    if (at < end && *at == '[') { /* an address of IPv6 or of a later version */
         for (host = 1; at + host < end && at[host] != ']'; host++)
             if (!(KINDS[(unsigned char)at[host]] & HOST) && at[host] != ':')
                 return false;

@@ -1,8 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Whether a stranger listens at a table's address too. Slots need SO_REUSEPORT, and while they live
- * any socket of the same user that sets it may join their group (inet_csk_get_port). The steering
- * program never chooses it: members are numbered as they come, ours first, and our slots stay open.
+ * Whether a stranger listens at a table's address too. Slots need SO_REUSEPORT, and while they
+ * live, any socket of the same user that sets the option may join their group (inet_csk_get_port).
+ * The steering program never chooses a stranger: members are numbered in the order of their
+ * arrival, ours first, and our slots stay open.
  */
 #include "diag.h"
 #include "table.h"
@@ -51,7 +52,7 @@ int fs_table_joined(struct fs_table *t)
     if (device < 0)
         return device;
     here.device = (uint32_t)device;
-    uint32_t own = ours(t); /* before: they may be shut down meanwhile */
+    uint32_t own = ours(t); /* counted first: they may be shut down meanwhile */
     int rc = diag_sockets(t->address.ss_family, 1u << TCP_LISTEN, here.port, count_listener, &here);
     if (rc)
         return rc;

@@ -9,7 +9,7 @@
 
 enum {
     PID_MOST = 4194304, /* PID_MAX_LIMIT, linux/threads.h */
-    TRIES = 1024,       /* a try to accept counts while it lasts: so far counters may go back */
+    TRIES = 1024, /* tries to accept count while they last: a counter may go back by this much */
 };
 
 int ledger_open(struct fs_table *t)
@@ -27,7 +27,8 @@ struct ledger *ledger_of(const struct fs_table *t)
     return t->ledger && t->ledger->maker == getpid() ? t->ledger : NULL;
 }
 
-/* A second in all; within ten seconds of that, hardly anything: there are many operations. */
+/* Wait for a second in all. For ten seconds after a long wait, wait for 10 ms only: there are many
+ * operations. */
 bool ledger_lock(struct ledger *l, struct fs_table *t)
 {
     uint64_t now = clock_ns();
@@ -37,7 +38,7 @@ bool ledger_lock(struct ledger *l, struct fs_table *t)
     return undone;
 }
 
-/* ---- does it make sense? ---- */
+/* ---- whether the page is valid ---- */
 
 static bool is_flag(const flag *f)
 {
@@ -45,13 +46,14 @@ static bool is_flag(const flag *f)
     return value == 0 || value == FLAG_SET;
 }
 
-/* A counter that has gone on from `known`; 2^40 connections between two looks are nobody's. */
+/* Whether a counter may have gone on from `known`: no process takes 2^40 connections between two
+ * looks. */
 static bool goes_on(uint64_t known, uint64_t counter)
 {
     return counter - known + TRIES < (UINT64_C(1) << 40);
 }
 
-/* What a slot's record says now, each field read once. False: no process of ours wrote that. */
+/* Read a slot's record, each field once. False: no process of ours wrote these values. */
 static bool entry_read(struct entry *now, const struct entry *known, const struct slot_record *s)
 {
     bool sense = is_flag(&s->live) && is_flag(&s->away) &&
@@ -124,7 +126,7 @@ static bool page_makes_sense(const struct ledger *l, const struct fs_table *t)
     return true;
 }
 
-/* ---- if not ---- */
+/* ---- restoring an invalid page ---- */
 
 static void restore_slot(struct page *page, struct slot_record *s, const struct entry *known)
 {
@@ -133,7 +135,8 @@ static void restore_slot(struct page *page, struct slot_record *s, const struct 
     atomic_store(&s->start, known->start);
     atomic_store(&s->cpu, known->cpu);
     flag_write(&s->away, false);
-    /* At least once: what may have strayed there meanwhile is looked after like any orphan. */
+    /* At least once: a connection that may have strayed there meanwhile is looked after like any
+     * orphan. */
     atomic_store(&s->claims, known->claims ? known->claims : 1);
     atomic_store(&s->own, known->own);
     atomic_store(&s->stolen, known->stolen);

@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * What makes new connections go elsewhere: a slot that becomes live or is no longer, or is steered
- * away from while its owner is late; another steering.
+ * The changes that make new connections go elsewhere: a slot becomes live or is no longer live; a
+ * slot is steered away from while its owner is late; the steering changes.
  */
 #include "clock.h"
 #include "ledger.h"
 
 #include <errno.h>
 
-enum { AWAY_PAUSE = 50 * 1000000 }; /* ns between two slots that are steered away from */
+enum { AWAY_PAUSE = 50 * 1000000 }; /* ns, at least, between two slots that are steered away from */
 
 /* ---- the live set ---- */
 
@@ -97,6 +97,6 @@ int fs_table_review(struct fs_table *t)
         rc = table_review(t);
     table_unlock(t);
     if (rc > 0)
-        table_ring(t); /* whoever is pinned because of that */
+        table_ring(t); /* workers may be pinned because of the old steering */
     return rc;
 }

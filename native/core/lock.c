@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * Whatever changes claims or the live set does so under the lock of the table's page, and leaves
- * the steering program that fits it: what a holder who died, or lied, has left undone is made good
- * by the next one. Those who watch the bell are told at the end.
+ * Every change of claims or of the live set is made under the lock of the table's page, and leaves
+ * the steering program that fits it. If a holder died, or lied, the next holder completes the work
+ * that is left undone. At the end, the processes that watch the bell are told.
  */
 #include "ledger.h"
 
@@ -18,8 +18,8 @@ static void clear_half_owned(struct fs_table *t)
     }
 }
 
-/* Where nobody supervises: what never changes is what each of us knows it to be. Claims of liars
- * look dead, and are cleared; their counters stay. */
+/* Without a supervisor, each process restores the values that never change, as it knows them.
+ * Claims of liars look dead, and are cleared; their counters stay. */
 static void restore_head(struct fs_table *t)
 {
     struct page *page = t->page;
@@ -52,8 +52,8 @@ int table_lock(struct fs_table *t)
         undone = ledger_restore(ledger, t) || undone;
     else if (!t->ledger && !page_head_is(t->page, t->map.slots, t->map.parts))
         restore_head(t);
-    /* The last holder died, or could not attach its program: what it left is made good first. Where
-     * that is refused, claims change all the same. */
+    /* The last holder died, or could not attach its program: complete its work first. Even if that
+     * is refused, claims change. */
     if (undone)
         table_steer(t);
     return 0;
@@ -70,9 +70,10 @@ void table_unlock(struct fs_table *t)
         table_ring(t);
     if (page_unlock(page))
         return;
-    /* We were taken for dead, and what we attached may be older than what somebody else did. */
+    /* We were taken for dead, and the program that we attached may be older than another
+     * process's. */
     if (ledger) {
-        table_steer(t); /* a liar may have it now, and would keep us waiting */
+        table_steer(t); /* a liar may have the lock now, and would keep us waiting */
         return;
     }
     page_lock(page);

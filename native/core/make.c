@@ -2,13 +2,13 @@
  *
  * Making a listen table, receiving one, and letting it go.
  *
- * Facts about a reuseport group (net/core/sock_reuseport.c), which everything here leans on:
- * - a member's number is the order in which it began to listen; when one closes, the last takes
- *   its place. So slots are made at once, stay open as long as the table, and never renumber;
+ * Facts about a reuseport group (net/core/sock_reuseport.c), on which everything here relies:
+ * - a member's number is the order in which it began to listen; when one closes, the last takes its
+ *   place. So slots are made at once, stay open as long as the table, and never renumber;
  * - the program is the group's, may be attached again through any listening member, and needs no
  *   privilege;
- * - siblings need the same uid and the right to the port: so slots are made where listen() is
- *   called, before anybody drops privileges.
+ * - siblings need the same uid and the right to the port. So slots are made where listen() is
+ *   called, before any process drops privileges.
  */
 #include "ledger.h"
 #include "options.h"
@@ -64,7 +64,7 @@ static void close_slots(struct fs_table *t)
     }
 }
 
-/* What became of the steering: refused, the kernel's own hash may do. */
+/* Handle the result of steering: if it was refused, the kernel's own hash may be good enough. */
 static int steered(struct fs_table *t, const struct fs_table_options *o, int rc)
 {
     if (!fs_is_refused(rc) || !(o->flags & FS_HASH_WILL_DO))
@@ -84,7 +84,8 @@ static int make_slots(struct fs_table *t, const struct fs_table_options *o)
         atomic_store(&page->slot[i].cookie, fs_socket_cookie(fd));
         atomic_store(&page->slot[i].fd, fd);
         t->made = i + 1;
-        /* From the first sibling on the kernel would hash over all: nothing may stray. */
+        /* From the first sibling on, the kernel would hash over all members: no connection may
+         * stray. */
         int rc = steered(t, o, table_steer(t));
         if (rc)
             return rc;
@@ -92,7 +93,8 @@ static int make_slots(struct fs_table *t, const struct fs_table_options *o)
     return 0;
 }
 
-/* The i-th core that this process may run on, again from the first when there are more slots. */
+/* Each slot gets the next core that this process may run on, beginning again at the first when
+ * there are more slots. */
 static void assign_cores(struct fs_table *t)
 {
     cpu_set_t allowed;
@@ -110,7 +112,8 @@ static int set_reuseport(int fd, int on)
     return setsockopt(fd, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on) < 0 ? -errno : 0;
 }
 
-/* Where a call that a table needs is refused, the listener is shared as it is. The errno. */
+/* Note that a call that the table needs is refused: the listener is then shared as it is. Returns
+ * the errno. */
 static int say_refused(struct fs_table *t, const char *call, int error)
 {
     char why[FS_WHY_MAX];
@@ -120,9 +123,9 @@ static int say_refused(struct fs_table *t, const char *call, int error)
     return error;
 }
 
-/* The group and its program, with the global listener alone, before it listens: a program can be
- * attached to a socket with SO_REUSEPORT that is not hashed yet (reuseport_attach_prog), so no
- * connection ever goes anywhere else. Positive: it is refused. */
+/* Make the group and its program, with the global listener alone, before it listens. A program can
+ * be attached to a socket with SO_REUSEPORT that is not hashed yet (reuseport_attach_prog), so no
+ * connection ever goes anywhere else. Positive: a call is refused. */
 static int group_ahead(struct fs_table *t, const struct fs_table_options *o)
 {
     struct sock_filter program[STEER_PROGRAM_MAX(0)];
@@ -134,9 +137,10 @@ static int group_ahead(struct fs_table *t, const struct fs_table_options *o)
     return fs_is_refused(rc) ? say_refused(t, "SO_ATTACH_REUSEPORT_CBPF", -rc) : rc;
 }
 
-/* Whether nobody listens at the global listener's address: a bind(2) with SO_REUSEADDR alone is
- * refused exactly beside a socket that listens, or that is without the option, which ours then
- * must not be (inet_bind_conflict, net/ipv4/inet_connection_sock.c). -errno: it cannot be known. */
+/* Whether no other socket listens at the global listener's address. A bind(2) with SO_REUSEADDR
+ * alone is refused exactly if another socket there listens, or lacks the option; so the global
+ * listener gets the option for the probe (inet_bind_conflict, net/ipv4/inet_connection_sock.c).
+ * -errno: it cannot be known. */
 static int nobody_listens(int global)
 {
     struct sockaddr_storage address;
@@ -156,10 +160,11 @@ static int nobody_listens(int global)
     return nobody;
 }
 
-/* Listen, in a group of our own. A program that set SO_REUSEPORT itself may be in a group with
- * others already, where our slots would get other numbers than we think: *alone tells. To one that
- * did not set it, the kernel says EADDRINUSE as it would without us: it listens without.
- * Positive: it listens, and cannot have slots, since a call is refused. */
+/* Listen, in a group of our own. If the program set SO_REUSEPORT itself, its socket may be in a
+ * group with others already, where our slots would get other numbers than we expect. *alone: the
+ * group is ours. If the program did not set the option, the socket listens without it, so that the
+ * kernel says EADDRINUSE as it would without us. Positive: the socket listens, but cannot have
+ * slots, because a call is refused. */
 static int listen_global(struct fs_table *t, const struct fs_table_options *o, bool asked,
                          bool *alone)
 {
@@ -178,8 +183,8 @@ static int listen_global(struct fs_table *t, const struct fs_table_options *o, b
     return refused || asked ? refused : set_reuseport(t->global, 1);
 }
 
-/* Put slots beside the listening global socket, or leave it alone and say why. `late`: there was
- * no group yet while it listened. */
+/* Add slots to the listening global socket, or leave it alone and say why. `late`: the socket
+ * listened before there was a group. */
 static int add_slots(struct fs_table *t, const struct fs_table_options *o, bool late, int reuseport)
 {
     struct page *page = t->page;
@@ -197,13 +202,13 @@ static int add_slots(struct fs_table *t, const struct fs_table_options *o, bool 
             set_reuseport(t->global, 0);
         char why[FS_WHY_MAX];
         snprintf(why, sizeof why, "%sno slots could be made: %s",
-                 late ? "it was listening already and " : "", strerror(-rc));
+                 late ? "the socket was listening already, and " : "", strerror(-rc));
         page_say(page, why);
         return 1;
     }
     /* Before the first sibling there was no group to steer: a connection may have strayed into a
-     * slot that nobody claims; where none is taken any connection may. Counted as used, it is
-     * looked after like any orphan. */
+     * slot that no thread claims. Where the kernel takes no program, any connection may stray. A
+     * slot that counts as used is looked after like any orphan. */
     for (uint32_t i = 0; (late || t->hashed) && i < t->slots; i++)
         atomic_store(&page->slot[i].claims, 1);
     return 0;
@@ -221,7 +226,7 @@ static int read_address(struct fs_table *t)
     return 0;
 }
 
-/* 0, or 1 if the listener can only be shared, with why. */
+/* Returns 0 or -errno; 1 if the listener can only be shared, and the page says why. */
 static int convert(struct fs_table *t, const struct fs_table_options *o, bool listening,
                    int reuseport)
 {
@@ -234,15 +239,16 @@ static int convert(struct fs_table *t, const struct fs_table_options *o, bool li
             return rc < 0 ? rc : 1;
     }
     if (!alone) {
-        page_say(t->page, "it may be one of several with SO_REUSEPORT");
+        page_say(t->page, "the socket may be one of several with SO_REUSEPORT");
         return 1;
     }
-    /* Only now: listen(2) binds what was not bound. */
+    /* Read the address only now: listen(2) binds an unbound socket. */
     int rc = read_address(t);
     return rc ? rc : add_slots(t, o, listening, reuseport);
 }
 
-/* Where the global listener stands: slot 0 itself, or before all slots. Slots that it takes. */
+/* Place the global listener: it is slot 0 itself, or comes before all slots. Returns the number of
+ * slots that it takes. */
 static uint32_t place_global(struct fs_table *t)
 {
     t->first_member = t->first_is_slot ? 0 : 1;
@@ -264,8 +270,8 @@ static struct fs_table *table_alloc(uint32_t slots)
     return t;
 }
 
-/* The page, the bell, and what is true of the listener as it is. Positive: something was refused.
- */
+/* Make the page and the bell, and note the facts about the listener. Positive: a call was
+ * refused. */
 static int begin(struct fs_table *t, int fd, const struct fs_table_options *o)
 {
     const char *call = "";
@@ -275,7 +281,8 @@ static int begin(struct fs_table *t, int fd, const struct fs_table_options *o)
     t->page = t->map.page;
     t->numbers = true;
     t->global = fd;
-    /* Never a standard stream's number, should that be closed: others write there. */
+    /* Never use a standard stream's number, even if that stream is closed: other code writes
+     * there. */
     t->lowest_fd = o->lowest_fd > STDERR_FILENO ? o->lowest_fd : STDERR_FILENO + 1;
     t->memfd = table_place(t, t->memfd);
     if (refused)
@@ -296,14 +303,14 @@ static int begin(struct fs_table *t, int fd, const struct fs_table_options *o)
     return rc ? rc : refused;
 }
 
-/* Connections carry their times: they inherit the option, and so do slots. Where it is refused they
- * do not; a unix socket's are without. */
+/* Whether connections carry their times: they inherit the option, and slots copy it. Where it is
+ * refused they carry none; those of a unix socket have none either. */
 static bool has_times(int fd)
 {
     return fs_socket_option(fd, SOL_SOCKET, SO_TIMESTAMPNS) > 0;
 }
 
-/* Listen, with slots. */
+/* Listen, and add slots if possible. */
 static int listen_with_slots(struct fs_table *t, const struct fs_table_options *o, bool listening,
                              int reuseport)
 {
@@ -322,7 +329,8 @@ static int listen_with_slots(struct fs_table *t, const struct fs_table_options *
     return 0;
 }
 
-/* What a socket is. -errno, and which option could not be read. */
+/* Facts about a socket, each -errno if it could not be read. look_at also returns -errno, and the
+ * name of the first such option. */
 struct kind_of_socket {
     int listening, domain, protocol, reuseport;
 };
@@ -377,8 +385,9 @@ int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options
     } else if (!rc) {
         t->shared = true;
         if (!refused)
-            page_say(t->page, tcp ? "no slots were asked for" : "not a TCP socket");
-        /* Where it is not told, once more: it changes nothing but the backlog, listen(2). */
+            page_say(t->page, tcp ? "no slots were requested" : "not a TCP socket");
+        /* Where it is not known whether the socket listens, listen once more: that changes nothing
+         * except the backlog, listen(2). */
         if (kind.listening <= 0 && listen(fd, o->backlog) < 0)
             rc = -errno;
     }
@@ -396,7 +405,7 @@ int fs_table_create(struct fs_table **out, int fd, const struct fs_table_options
     return 0;
 }
 
-/* A table on a page that somebody else made. */
+/* Make a table on a page that another process made. */
 static int table_on(struct fs_table **out, int memfd, bool writable)
 {
     struct mapping map;
@@ -437,7 +446,7 @@ int fs_table_adopt(struct fs_table **out, int memfd, int bell, int global, const
         return -EINVAL;
     }
     t->memfd = memfd;
-    t->lowest_fd = memfd; /* what is made later belongs beside what was received */
+    t->lowest_fd = memfd; /* later descriptors belong next to the received ones */
     t->bell = bell;
     t->global = global;
     t->cookie = fs_socket_cookie(global);

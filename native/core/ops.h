@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The operations of a channel backend: one file a backend, the same functions in each.
+ * The operations of a channel backend: one file per backend, the same functions in each.
  */
 #ifndef FS_CORE_OPS_H
 #define FS_CORE_OPS_H
@@ -11,7 +11,7 @@ struct channel_listener; /* a listening descriptor of the reuseport backend, wit
 
 struct fs_channel {
     const struct ops *ops;
-    int device; /* -1 unless the device backend */
+    int device; /* -1 unless the backend is device */
     uint32_t slots;
     enum fs_steer steer;
     struct channel_listener *listeners;
@@ -20,7 +20,8 @@ struct fs_channel {
 
 struct ops {
     enum fs_backend backend;
-    /* Fails with a reason in `why`; succeeds with what it found there. */
+    /* On failure `why` gets the reason. On success the device backend writes its finding there; the
+     * other backends leave it alone. */
     int (*open)(struct fs_channel *channel, const char *device, char why[FS_WHY_MAX]);
     void (*free)(struct fs_channel *channel);
     int (*socket)(struct fs_channel *channel, int family, int type, int protocol);

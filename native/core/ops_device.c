@@ -20,8 +20,8 @@ static int call(const struct fs_channel *channel, unsigned long operation,
     return rc < 0 ? -errno : rc;
 }
 
-/* Whether the device speaks our ABI. There is no operation for asking, but SOCKET with a family
- * that cannot exist creates nothing and answers EAFNOSUPPORT; a foreign device says ENOTTY. */
+/* Whether the device supports our ABI. There is no operation for asking, but SOCKET with a family
+ * that cannot exist creates nothing and answers EAFNOSUPPORT; a foreign device answers ENOTTY. */
 static int probe(const struct fs_channel *channel)
 {
     struct fsocket_ioctl_arg arg = {.op.socket = {.family = UINT16_MAX, .type = SOCK_STREAM}};
@@ -31,7 +31,8 @@ static int probe(const struct fs_channel *channel)
     return rc == -EAFNOSUPPORT ? 0 : -ENOTTY;
 }
 
-/* Programs that close what they do not know begin with the low numbers, and some count on them. */
+/* Programs that close unknown descriptors begin with the low numbers, and some programs rely on
+ * getting these. */
 static int out_of_the_way(int fd)
 {
     int high = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, 1000);
@@ -70,7 +71,7 @@ static int device_open(struct fs_channel *channel, const char *device, char why[
         channel->device = -1;
         return rc;
     }
-    snprintf(why, FS_WHY_MAX, "%.80s is there", device);
+    snprintf(why, FS_WHY_MAX, "%.80s is present", device);
     return 0;
 }
 

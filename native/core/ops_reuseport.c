@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * The stock-kernel backend: a listen table behind each listening descriptor. A spawned listener is
- * a claimed slot; accept tries the own slot, slots that nobody serves, then the global listener.
+ * a claimed slot; accept tries its own slot, slots without an owner, then the global listener.
  */
 #include "ops.h"
 
@@ -13,11 +13,11 @@
 
 struct channel_listener {
     int fd;
-    uint64_t cookie; /* which socket it is: a descriptor's number is used again */
+    uint64_t cookie; /* identifies the socket: descriptor numbers are used again */
     struct fs_table *table;
-    bool blocking; /* as the program had it; the descriptor itself must not block between slots */
+    bool blocking; /* the program's socket was blocking; now it must not block between slots */
     pid_t made_by; /* the process that listened */
-    int slot;      /* claimed, by the process `spawned_by`: a fork claims anew */
+    int slot;      /* claimed by process `spawned_by`: a fork claims anew */
     pid_t spawned_by;
 };
 
@@ -26,11 +26,11 @@ static int my_slot(const struct channel_listener *l)
     return l->spawned_by == getpid() ? l->slot : FS_GLOBAL;
 }
 
-/* Forget a listener: no more connections for us, and its descriptor as the program had it. */
+/* Forget a listener: take no more connections, and leave its descriptor as the program had it. */
 static void drop(struct fs_channel *channel, struct channel_listener *l)
 {
     int slot = my_slot(l);
-    /* Claimed by another thread, it is that thread's to release; steer away all the same. */
+    /* If another thread claimed the slot, that thread must release it; steer away in any case. */
     if (slot != FS_GLOBAL && fs_table_release(l->table, slot) == -EPERM)
         fs_table_activate(l->table, slot, false);
     if (l->blocking && l->made_by == getpid() && fs_socket_cookie(l->fd) == l->cookie)
@@ -47,7 +47,7 @@ static struct channel_listener *find(struct fs_channel *channel, int fd)
             continue;
         if (l->cookie == fs_socket_cookie(fd))
             return l;
-        drop(channel, l); /* closed behind our back, and the number is another socket's now */
+        drop(channel, l); /* the program closed it, and the number is another socket's now */
         break;
     }
     return NULL;
@@ -109,7 +109,7 @@ static int reuseport_spawn_listen(struct fs_channel *channel, int fd, int cpu)
 {
     struct channel_listener *l = find(channel, fd);
     if (!l)
-        return ops_off.spawn_listen(channel, fd, cpu); /* not ours: served as it is, shared */
+        return ops_off.spawn_listen(channel, fd, cpu); /* not a listener of ours: shared as it is */
     int rc = fs_table_reap(l->table);
     if (rc < 0)
         return rc;
@@ -133,11 +133,11 @@ static int reuseport_spawn_all_listen(struct fs_channel *channel)
     return 0;
 }
 
-/* A process that found no free slot helps a few of those that did. */
+/* A process that found no free slot helps a few of the processes that did. */
 static uint32_t sources(const struct channel_listener *l, int *out)
 {
     int mine = my_slot(l);
-    fs_table_reap(l->table); /* steers away from the dead before we drain them */
+    fs_table_reap(l->table); /* steers away from dead owners before we drain their slots */
     return fs_table_sources(l->table, mine, mine == FS_GLOBAL ? FS_SIBLINGS : 0, out);
 }
 

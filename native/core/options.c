@@ -32,7 +32,7 @@ static const struct option before_bind[] = {
     {IPPROTO_IPV6, IPV6_TRANSPARENT}, {IPPROTO_IPV6, IPV6_FREEBIND},
 };
 
-/* SO_INCOMING_CPU is not here: it would compete with the steering program. */
+/* SO_INCOMING_CPU is left out: it would compete with the steering program. */
 static const struct option any_time[] = {
     {SOL_SOCKET, SO_KEEPALIVE},
     {SOL_SOCKET, SO_LINGER},
@@ -99,8 +99,9 @@ static int copy_all(int from, int to, const struct option *options, size_t count
     return 0;
 }
 
-/* socket(7): the kernel doubles the value it is given, and getsockopt returns the doubled one.
- * FORCE passes a limit that the program's own CAP_NET_ADMIN passed, where we have it too. */
+/* socket(7): the kernel doubles the value that it is given, and getsockopt returns the doubled one.
+ * FORCE exceeds a limit that the program exceeded with its own CAP_NET_ADMIN, if we have that
+ * capability too. */
 static int copy_buffer(int from, int to, int name, int force)
 {
     int want, have;
@@ -114,7 +115,7 @@ static int copy_buffer(int from, int to, int name, int force)
     return setsockopt(to, SOL_SOCKET, name, &want, sizeof want) < 0 ? -errno : 0;
 }
 
-/* SO_GET_FILTER counts instructions, not bytes; what is not a classic filter cannot be read. */
+/* SO_GET_FILTER counts instructions, not bytes; it can read classic filters only. */
 static int copy_filter(int from, int to)
 {
     socklen_t count = 0;

@@ -18,7 +18,7 @@
 #define PAGE_MAGIC 0x66736f63u /* "fsoc" */
 
 #ifndef MFD_NOEXEC_SEAL
-#define MFD_NOEXEC_SEAL 0x0008U /* Linux 6.3; vm.memfd_noexec may refuse a memfd without */
+#define MFD_NOEXEC_SEAL 0x0008U /* Linux 6.3; vm.memfd_noexec may refuse a memfd without it */
 #endif
 
 enum {
@@ -190,18 +190,18 @@ socklen_t page_read_address(const struct page *page, struct sockaddr_storage *ad
     return length;
 }
 
-/* Nanoseconds that one holder, and that all holders together, are waited for. */
+/* Nanoseconds to wait for one holder, and for all holders together. */
 #define PATIENCE_WITH_ONE UINT64_C(1000000000)
 #define PATIENCE          UINT64_C(5000000000)
 
 /* ---- the lock ----
  *
- * A word with the thread that has it, and no pthread object: glibc follows pointers that stand in a
- * robust mutex, and who may write the page could have them point anywhere. */
+ * The lock is a word with the thread that has it, and not a pthread object: glibc follows pointers
+ * that stand in a robust mutex, and a process that may write the page could point them anywhere. */
 
 static void wait_for(struct page *page, uint32_t holder)
 {
-    /* Whoever dies with the lock wakes nobody. */
+    /* A thread that dies with the lock wakes no waiter. */
     const struct timespec look_again = {.tv_nsec = 10000000};
     atomic_fetch_add(&page->waiters, 1);
     syscall(SYS_futex, &page->holder, FUTEX_WAIT, holder, &look_again, NULL, 0);

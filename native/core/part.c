@@ -1,26 +1,26 @@
 /* SPDX-License-Identifier: MIT
  *
- * One thread's part in a listen table: its slot, what else it may accept from, and what it has
- * polled. It knows claims and which descriptors are to be polled; it does not know who polls them,
- * nor what becomes of a connection. compare.c says when a sibling's connection may be taken.
+ * One thread's part in a listen table: its slot, the other sources that it may accept from, and the
+ * descriptors that it has polled. It knows claims and the descriptors to poll; it does not know the
+ * poller, nor the fate of a connection. compare.c says when a sibling's connection may be taken.
  *
- * What a part accepts from, in this order; a slot is what the first row that fits says:
+ * A part accepts from these sources, in this order; the first row that fits decides:
  *
- *   its own slot      it has claimed it, or was given it      all that waits
- *   (nothing)         never claimed: nothing is steered there, unless nothing is steered at all
+ *   its own slot      it has claimed it, or was given it      all connections
+ *   (none)            never claimed: nothing is steered there, unless the kernel hashes
  *   an orphan         it has no owner, or the owner does
- *                     not wait there: not yet, or not now     all that waits
- *   a sibling's       one of the next FS_SIBLINGS that live   what comparing allows
- *   (nothing)         all other siblings'
- *   the global one    unless that is a slot itself            all that waits
+ *                     not wait there: not yet, or not now     all connections
+ *   a sibling's       one of the next FS_SIBLINGS that live   as compare.c allows
+ *   (none)            all other siblings'
+ *   the global one    unless that is a slot itself            all connections
  *
- * Facts about waiting (fs/eventpoll.c), which the order of things here leans on. Exclusive waiters
- * of one socket are woken in the order they registered, and one that is not in epoll_wait is passed
- * over; so is one that was woken and has not run yet. So a slot becomes live only after its owner
- * waits on it, and siblings register on it only when it is live: an idle owner keeps its own, and a
- * sibling that is woken looks before it takes. When a slot changes hands, siblings register anew,
- * or they would stand before the new owner. They register for edges: one wake-up for an arrival,
- * none again for what they have left alone.
+ * Facts about waiting (fs/eventpoll.c), on which the order of things here relies. Exclusive waiters
+ * of one socket are woken in the order in which they registered. A waiter that is not in epoll_wait
+ * is passed over; so is one that was woken and has not run yet. So a slot becomes live only after
+ * its owner waits on it, and siblings register on it only when it is live: an idle owner keeps its
+ * own connections, and a sibling that is woken looks before it takes. When a slot changes hands,
+ * siblings register anew, or they would stand before the new owner. They register for edges: one
+ * wake-up per arrival, and none again for connections that they have left alone.
  */
 #include "part.h"
 #include "clock.h"
@@ -69,7 +69,7 @@ static bool one_is_free(const struct fs_table *t)
     return false;
 }
 
-/* The core that this thread may only run on, or -1: its slot is then that core's. */
+/* The only core that this thread may run on, or -1. The slot that it claims is then that core's. */
 static int only_core(void)
 {
     cpu_set_t allowed;
@@ -97,11 +97,11 @@ static void claim(struct fs_part *p)
     if (p->assigned != FS_GLOBAL)
         return;
     if (p->slot != FS_GLOBAL && atomic_load(&page->slot[p->slot].pid) != getpid()) {
-        unwatch(p, (uint32_t)p->slot); /* somebody took it, thinking us dead */
+        unwatch(p, (uint32_t)p->slot); /* another process took it, thinking us dead */
         p->slot = FS_GLOBAL;
     }
-    /* Dead owners' slots are free too, but finding out reads /proc for each: only the first time;
-     * afterwards somebody's neighbour tells. */
+    /* Dead owners' slots are free too, but finding out reads /proc for each. So look for them the
+     * first time only; afterwards an owner's neighbour reports its death. */
     if (p->slot != FS_GLOBAL || p->refused || p->resting || p->table->shared ||
         !(first || one_is_free(p->table)))
         return;
@@ -119,7 +119,7 @@ static void release(struct fs_part *p)
     p->slot = p->assigned;
 }
 
-/* A slot that was given is its giver's to activate, but for one that we have put to rest. */
+/* The giver of a slot activates it, except a slot that we have put to rest. */
 static bool may_activate(const struct fs_part *p)
 {
     return p->slot != FS_GLOBAL && (p->assigned == FS_GLOBAL || p->was_live) && !p->parked &&
@@ -134,16 +134,17 @@ int fs_part_activate(struct fs_part *p)
     return fs_table_activate(p->table, p->slot, true);
 }
 
-/* ---- what it accepts from ---- */
+/* ---- sources ---- */
 
-/* All slots, from the one after ours on: so that each is watched by as many. */
+/* Step through all slots, from the one after ours on, so that each is watched by as many
+ * threads. */
 static uint32_t after_own(const struct fs_table *t, int slot, uint32_t step)
 {
     uint32_t start = slot == FS_GLOBAL ? (uint32_t)getpid() : (uint32_t)slot + 1;
     return (start + step) % t->slots;
 }
 
-/* The table at the head of this file. */
+/* The kind of a slot, by the table at the head of this file. */
 static enum kind kind_of(const struct fs_table *t, int own, uint32_t slot, uint32_t *siblings)
 {
     const struct slot_record *s = &t->page->slot[slot];
@@ -198,7 +199,7 @@ int fs_part_may_take(struct fs_part *p, int source, int most)
     return w->kind == SIBLING && part_compare(p, (uint32_t)source) ? 1 : 0;
 }
 
-/* ---- what is polled ---- */
+/* ---- polling ---- */
 
 static int watch(struct fs_part *p, uint32_t slot, enum kind kind)
 {
@@ -241,7 +242,7 @@ static void forget_neighbour(struct fs_part *p)
     p->neighbour = 0;
 }
 
-/* Notice the death of the next owner in the ring; somebody notices ours. */
+/* Notice the death of the next owner in the ring; another process notices ours. */
 static void watch_neighbour(struct fs_part *p)
 {
     const struct fs_table *t = p->table;
@@ -315,8 +316,8 @@ void fs_part_heed(struct fs_part *p, int source)
     if (source == FS_NEIGHBOUR && p->pidfd >= 0) {
         pid_t dead = p->undead = p->neighbour;
         forget_neighbour(p);
-        fs_table_bury(p->table, dead);  /* steers away from it, and tells everybody */
-        p->generation = UINT64_MAX - 1; /* its slot may show nothing, if another did */
+        fs_table_bury(p->table, dead);  /* steers away from it, and rings the bell */
+        p->generation = UINT64_MAX - 1; /* sync again, even if another process buried it */
     }
 }
 
@@ -328,7 +329,8 @@ void fs_part_park(struct fs_part *p)
 void fs_part_rest(struct fs_part *p)
 {
     unwatch_all(p);
-    /* What waits there, and comes, is the siblings': that our loop turns does not help them. */
+    /* Connections that wait or arrive there are the siblings' now. Our loop still turns, so we
+     * would not look late to them. */
     if (p->slot != FS_GLOBAL && flag_read(&p->table->page->slot[p->slot].live) &&
         atomic_load(&p->table->page->slot[p->slot].pid) == getpid()) {
         p->was_live = true;
@@ -377,7 +379,7 @@ int fs_part_slot(const struct fs_part *p)
 
 /* ---- connections ---- */
 
-/* By somebody whom nothing has woken for it: what wakes us, and when we look, stays as it is. */
+/* For an accept without a wake-up: our wake-ups and looks stay as they are. */
 static bool may_take_unasked(struct fs_part *p, int source)
 {
     if (source == FS_GLOBAL || source == p->slot || p->watched[source].kind != SIBLING)

@@ -2,9 +2,9 @@
  *
  * EPOLLEXCLUSIVE for a listener that another library registered. Facts (fs/eventpoll.c):
  * - the flag is EINVAL with EPOLL_CTL_MOD, so only a new registration can have it;
- * - exclusive waiters are woken in the order they registered, and one that is not in epoll_wait is
- *   passed over: an owner that registered first keeps its connections, an idle sibling behind it
- *   takes what it would leave waiting.
+ * - exclusive waiters are woken in the order in which they registered, and one that is not in
+ *   epoll_wait is passed over: an owner that registered first keeps its connections, and an idle
+ *   sibling behind it takes those that the owner would leave waiting.
  */
 #include <errno.h>
 #include <fastsocket/fs.h>
@@ -19,7 +19,7 @@ int fs_poll_exclusive(int epfd, int fd, bool edge)
     if (epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event) == 0)
         return 0;
     int rc = -errno;
-    event.events = EPOLLIN; /* as it was */
+    event.events = EPOLLIN; /* as before */
     epoll_ctl(epfd, EPOLL_CTL_ADD, fd, &event);
     return rc;
 }

@@ -76,7 +76,7 @@ bool thread_runs(uint32_t tid)
     uint64_t start;
     if (tid == 0 || tid > INT32_MAX)
         return false;
-    snprintf(path, sizeof path, "/proc/%u/stat", tid); /* of a thread, too: proc(5), /proc/tid */
+    snprintf(path, sizeof path, "/proc/%u/stat", tid); /* threads, too: proc(5), /proc/tid */
     if (read_stat_of(path, &state, &start))
         return state != 'Z' && state != 'X';
     return syscall(SYS_tkill, tid, 0) == 0 || errno != ESRCH;
@@ -91,8 +91,8 @@ bool thread_sleeps(pid_t pid, pid_t tid)
 
 int fs_parent_death_signal(int signal, pid_t parent)
 {
-    /* Where that is refused, the end of the supervisor's pipe tells. It may have died before the
-     * call; then the signal never comes. */
+    /* If prctl is refused, the end of the supervisor's pipe tells. The parent may have died before
+     * the call; then the signal never comes. */
     prctl(PR_SET_PDEATHSIG, signal);
     return getppid() == parent ? 0 : -ESRCH;
 }

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Who a thread is, and whether it still runs: the facts behind a claim.
+ * The identity of a thread, and whether it still runs: the facts behind a claim.
  */
 #ifndef FS_CORE_PROCESS_H
 #define FS_CORE_PROCESS_H
@@ -9,17 +9,19 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* Start time of a thread in clock ticks since boot; 0 if the kernel will not tell (no /proc).
- * A process id is used again, the pair with the start time is not. */
+/* Start time of a thread in clock ticks since boot; 0 if the kernel will not tell (no /proc). A
+ * process id is used again, the pair with the start time is not. */
 uint64_t process_start(pid_t pid, pid_t tid);
 
 /* Whether that very thread still runs. A zombie does not: its descriptors are closed. */
 bool process_alive(pid_t pid, pid_t tid, uint64_t start);
 
-/* The same by its thread id alone, for the moment of a lock: an id is used again. */
+/* Whether a thread with this id still runs: good enough for the short time of a lock, although an
+ * id is used again. */
 bool thread_runs(uint32_t tid);
 
-/* It neither runs nor is about to: asleep in a call, or stopped. False where that is not told. */
+/* Whether the thread neither runs nor is about to: it is asleep in a call, or stopped. False where
+ * the kernel does not tell. */
 bool thread_sleeps(pid_t pid, pid_t tid);
 
 #endif

@@ -68,7 +68,8 @@ static ssize_t binary(const unsigned char *data, size_t size, struct sockaddr_st
 
 /* ---- version 1 ---- */
 
-/* The next word of a line, which ends with a blank or the line's end; false: there is none. */
+/* The next word of a line, which ends at a blank or at the line's end. False: there is none, or it
+ * is too long. */
 static bool next_word(const char **at, const char *end, char word[INET6_ADDRSTRLEN])
 {
     const char *from = *at;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A thread's pulse: whether it waits for events or works, told to all its parts, and to whoever
- * supervises it. A loop says so at each turn; libuv's by handles of its own.
+ * A thread's pulse: whether the thread waits for events or works. All of its parts are told, and
+ * its supervisor. A loop says so at each turn; libuv's loop does it with handles of its own.
  */
 #include "clock.h"
 #include "part.h"

@@ -2,14 +2,14 @@
  *
  * The pump (fastsocket/pump.h).
  *
- * Facts that it leans on:
- * - a fork keeps an epoll registration alive after a close (epoll(7), questions 6): so DEL comes
+ * Facts on which it relies:
+ * - a fork keeps an epoll registration alive after a close (epoll(7), questions 6). So DEL comes
  *   before close, and an event carries the generation of its registration;
  * - data held back by MSG_MORE leaves together with the FIN that shutdown(2) adds to it
- *   (tcp_send_fin): one segment instead of two. close(2) alone would do the same, but drops what is
- *   held back if the client has sent something that nobody read (tcp_close sends RST then);
- * - events of one epoll_wait(2) that are not dealt with would go behind all others, and be passed
- *   over again: so every one of them is, before the next epoll_wait.
+ *   (tcp_send_fin): one segment instead of two. close(2) alone would do the same, but drops the
+ *   held-back data if the client has sent bytes that were not read (tcp_close sends RST then);
+ * - events of one epoll_wait(2) that are not handled would go behind all others, and be passed over
+ *   again. So all of them are handled before the next epoll_wait.
  */
 #include <fastsocket/pump.h>
 
@@ -23,7 +23,7 @@
 #include <unistd.h>
 
 #define ARENA       (256 * 1024)
-#define ROOM        (64 * 1024) /* a recv(2) is not worth while with less */
+#define ROOM        (64 * 1024) /* a recv(2) is not worthwhile with less */
 #define FIRST_BYTES (16 * 1024) /* received at once from a connection just accepted */
 #define SILENT      16
 
@@ -44,9 +44,9 @@ struct fs_pump {
     struct fs_input inputs[FS_PUMP_BATCH];
     char *arena;
     size_t used;
-    uint64_t unseen[2]; /* bytes received and sent, where nobody asks for them */
+    uint64_t unseen[2]; /* bytes received and sent, if the caller does not count them */
     uint64_t *bytes;
-    unsigned silent; /* connections in a row that had said nothing when they were accepted */
+    unsigned silent; /* connections in a row that had sent nothing when they were accepted */
 };
 
 int fs_pump_open(struct fs_pump **out)
@@ -132,15 +132,15 @@ static int watch(struct fs_pump *p, const struct fs_output *out, uint32_t events
 {
     int fd = out->fd;
     if (events == 0) {
-        /* Not registered for nothing: EPOLLHUP and EPOLLERR would come all the same. */
+        /* Unregister it: EPOLLHUP and EPOLLERR would come even for no events. */
         unwatch(p, fd);
         return 0;
     }
     struct registration *w = watch_of(p, fd);
     if (!w)
         return -ENOMEM;
-    if (w->owner !=
-        out->owner) /* the descriptor was closed behind our back: epoll has forgotten it */
+    /* The descriptor was closed behind our back: epoll has forgotten it. */
+    if (w->owner != out->owner)
         unwatch(p, fd);
     bool known = w->events != 0;
     w->owner = out->owner;
@@ -162,13 +162,13 @@ int fs_pump_renew(struct fs_pump *p)
     int fresh = epoll_create1(EPOLL_CLOEXEC);
     if (fresh < 0)
         return -errno;
-    /* epoll_ctl(2): ENOENT if that is an epoll set. Else the process closed what it had inherited,
-     * as daemons do, and the number may be another file's. */
+    /* epoll_ctl(2): ENOENT if the descriptor is an epoll set. Else the process closed its inherited
+     * descriptors, as daemons do, and the number may be another file's. */
     if (epoll_ctl(p->epfd, EPOLL_CTL_DEL, fresh, NULL) == 0 || errno != ENOENT) {
         p->epfd = fresh;
         return -EBADF;
     }
-    /* The number stays, the set that the parent shares goes. */
+    /* The number stays; the set that is shared with the parent goes. */
     int rc = dup3(fresh, p->epfd, O_CLOEXEC) < 0 ? -errno : 0;
     close(fresh);
     p->ready_next = p->ready_count = 0;
@@ -194,14 +194,15 @@ static void receive(struct fs_pump *p, struct fs_input *in, size_t most, bool fi
     }
 }
 
-/* Whether a connection just accepted is worth a recv(2): where they say nothing so soon, which is a
- * matter of the network and of TCP_DEFER_ACCEPT, only one in SILENT is tried. epoll tells. */
+/* Whether a connection just accepted is worth a recv(2). If clients send nothing so soon, which
+ * depends on the network and on TCP_DEFER_ACCEPT, only one in SILENT is tried; epoll reports the
+ * bytes of the others. */
 static bool may_have_spoken(struct fs_pump *p)
 {
     return p->silent < SILENT || p->silent % SILENT == 0;
 }
 
-/* accept(2): errors of the network of a connection that never was; the next one may be fine. */
+/* accept(2): network errors of a connection that never came about; the next one may be fine. */
 static bool is_passing(int error)
 {
     switch (error) {
@@ -287,7 +288,7 @@ int fs_pump_poll(struct fs_pump *p, bool *more)
 
 /* ---- out ---- */
 
-/* Bytes sent, or -errno; *all: there is nothing left of `out`. */
+/* Returns the bytes sent, or -errno. *all: nothing is left of `out`. */
 static ssize_t transmit(struct fs_output *out, bool *all)
 {
     uint32_t count = out->count < FS_PUMP_PARTS ? out->count : FS_PUMP_PARTS;

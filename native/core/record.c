@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a part shows of itself to its siblings: its record in the page, which compare.c reads. And
- * that it comes back to the slot that it was steered away from.
+ * A part's record in the page: the values that it shows to its siblings, which compare.c reads.
+ * Also its return to a slot that was steered away from.
  */
 #include "clock.h"
 #include "part.h"
@@ -26,7 +26,8 @@ static bool is_in_use(const struct part_record *r, int32_t pid)
                    : process_alive(pid, atomic_load(&r->tid), atomic_load(&r->start));
 }
 
-/* One that nobody uses; if there is none, one of the dead, and else siblings know nothing of us. */
+/* Take a record that is not in use, or else the record of a dead thread. If there is none, siblings
+ * know nothing of us. */
 void part_show(struct fs_part *p)
 {
     const struct fs_table *t = p->table;
@@ -34,7 +35,7 @@ void part_show(struct fs_part *p)
     if (p->record != &p->unseen) {
         if (atomic_load(&p->record->pid) == getpid())
             return;
-        p->record = &p->unseen; /* somebody took us for dead, or writes what he pleases */
+        p->record = &p->unseen; /* another process took us for dead, or wrote invalid data */
     }
     for (int dead = 0; dead < 2; dead++)
         for (uint32_t i = 0; i < t->map.parts; i++) {
@@ -42,8 +43,8 @@ void part_show(struct fs_part *p)
             int32_t pid = atomic_load(&r->pid);
             if (dead ? is_in_use(r, pid) : pid != 0)
                 continue;
-            if (!atomic_compare_exchange_strong(&r->pid, &pid,
-                                                -fs_thread_id())) /* being filled, by us */
+            /* A negative id: we are filling the record. */
+            if (!atomic_compare_exchange_strong(&r->pid, &pid, -fs_thread_id()))
                 continue;
             fill(p, r);
             atomic_store(&r->start, process_start(getpid(), fs_thread_id()));
@@ -71,7 +72,7 @@ void fs_part_waited(struct fs_part *p, uint64_t ns)
         fs_histogram_add(page_waits(&p->table->map, (uint32_t)p->slot), ns);
 }
 
-/* We are not late any more. */
+/* We are no longer late: let connections come back to our slot. */
 static void come_back(struct fs_part *p)
 {
     if (p->slot != FS_GLOBAL && flag_read(&p->table->page->slot[p->slot].away))
@@ -87,7 +88,7 @@ void fs_part_waits(struct fs_part *p)
     uint64_t worked = atomic_load_explicit(&r->worked, memory_order_relaxed);
     atomic_store_explicit(&r->worked, worked + clock_ns() - since, memory_order_relaxed);
     atomic_store_explicit(&r->busy, 0, memory_order_release);
-    come_back(p); /* perhaps nothing wakes us again */
+    come_back(p); /* not later: perhaps nothing wakes us again */
 }
 
 void fs_part_runs(struct fs_part *p)

@@ -1,9 +1,9 @@
 /* SPDX-License-Identifier: MIT
  *
- * Memory that a process makes for its forks: who is to have which part of it is decided by taking
- * the rest away, for a fork has no descriptor to map it again. One that is only to read maps it by
- * a descriptor that is only open for reading: then the kernel lets nobody make it writable,
- * mprotect(2).
+ * Memory that a process makes for its forks. A fork keeps its part when the rest is unmapped: it
+ * has no descriptor to map the rest again. A process that must only read maps the memory through a
+ * descriptor that is open for reading only: then the kernel lets no process make the mapping
+ * writable, mprotect(2).
  */
 #include <errno.h>
 #include <fastsocket/fs.h>

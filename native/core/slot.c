@@ -1,14 +1,14 @@
 /* SPDX-License-Identifier: MIT
  *
- * One slot's record: its owner, and what it means to change hands.
+ * One slot's record: its owner, and the change of owners.
  */
 #include "process.h"
 #include "table.h"
 
 bool slot_alive(const struct slot_record *slot)
 {
-    /* Half of one owner and half of the next look dead: only the same owner twice is. One that
-     * changes all the time is written by a liar. */
+    /* Half of one owner and half of the next look dead: an owner is dead only if it was seen twice.
+     * A slot whose owner changes all the time is written by a liar. */
     for (int tries = 0; tries < 100; tries++) {
         uint64_t claims = atomic_load(&slot->claims);
         pid_t pid = atomic_load(&slot->pid);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What is asked of any socket, in one place.
+ * Helpers for any socket, in one place.
  */
 #include "socket.h"
 
@@ -67,7 +67,7 @@ ssize_t fs_receive_first(int fd, void *data, size_t size, int64_t *waited)
 int fs_socket_attach(int fd, int option, const struct sock_filter *program, size_t length)
 {
     struct sock_fprog fprog;
-    memset(&fprog, 0, sizeof fprog); /* what lies between its members, too: valgrind looks at it */
+    memset(&fprog, 0, sizeof fprog); /* also its padding: valgrind looks at it */
     fprog.len = (unsigned short)length;
     fprog.filter = (struct sock_filter *)program;
     return setsockopt(fd, SOL_SOCKET, option, &fprog, sizeof fprog) < 0 ? -errno : 0;

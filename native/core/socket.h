@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What is asked of any socket beside what fs.h has, in one place.
+ * Helpers for any socket, in addition to those in fs.h.
  */
 #ifndef FS_CORE_SOCKET_H
 #define FS_CORE_SOCKET_H
@@ -8,9 +8,9 @@
 #include <fastsocket/fs.h>
 #include <linux/filter.h>
 
-/* Whether a call of the set-up failed because this kernel, or a sandbox, does not have it: ENOSYS
- * and ENOPROTOOPT from older and smaller kernels, whatever it likes from a seccomp filter. What is
- * left is a lack of memory or descriptors, and the caller's mistakes. */
+/* Whether a call of the set-up failed because this kernel, or a sandbox, does not allow it: ENOSYS
+ * and ENOPROTOOPT from older and smaller kernels, any errno from a seccomp filter. The other errors
+ * are a lack of memory or descriptors, and the caller's mistakes. */
 bool fs_is_refused(int rc);
 
 /* Attach a classic BPF program by SO_ATTACH_FILTER or its kind. 0 or -errno. */

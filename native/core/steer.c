@@ -9,7 +9,7 @@ static struct sock_filter load(uint32_t what)
     return (struct sock_filter)BPF_STMT(BPF_LD | BPF_W | BPF_ABS, (uint32_t)SKF_AD_OFF + what);
 }
 
-/* rand mod count, then one comparison a member; `cpu` >= 0 takes only that core's members. */
+/* rand mod count, then one comparison per member; `cpu` >= 0 takes only that core's members. */
 static size_t emit_spread(struct sock_filter *out, const struct steer_member *live, size_t count,
                           int cpu)
 {
@@ -54,7 +54,7 @@ size_t steer_program(struct sock_filter *out, enum fs_steer mode, const struct s
             if (live[i].cpu < 0 || core_done(live, i))
                 continue;
             /* A conditional jump reaches 255 instructions, JA reaches all. A core's block always
-             * returns, so the accumulator still holds the core when the next is compared. */
+             * returns, so the accumulator still holds the core when the next core is compared. */
             out[n++] = (struct sock_filter)BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K,
                                                     (uint32_t)live[i].cpu, 1, 0);
             size_t skip = n++;

@@ -15,20 +15,22 @@ struct steer_member {
     int cpu;
 };
 
-/* Longest program for n members: once in a core's block (at most 4 each), once in the spread. */
+/* Length of the longest program for n members: each member is once in a core's block (at most 4
+ * instructions), and once in the spread. */
 #define STEER_PROGRAM_MAX(n) (6 * (size_t)(n) + 8)
 
-/* Write the program for `mode` over the live members; none live: all to member 0, the global
- * listener. Every path returns a live member, because an index out of range makes the kernel hash
- * over all members, those that nobody serves too (net/core/sock_reuseport.c). Returns its length.
- */
+/* Write the program for `mode` over the live members; if none is live, all connections go to member
+ * 0, the global listener. Every path returns a live member, because an index out of range makes the
+ * kernel hash over all members, including those without an owner (net/core/sock_reuseport.c).
+ * Returns the program's length. */
 size_t steer_program(struct sock_filter *out, enum fs_steer mode, const struct steer_member *live,
                      size_t count);
 
 /* Put a program in force through a listening member of the group. */
 int steer_attach(int fd, const struct sock_filter *program, size_t length);
 
-/* What `auto` means for connections to this address on this machine, and why. */
+/* The steering that `auto` means for connections to this address on this machine, and the
+ * reason. */
 enum fs_steer steer_choose(const struct sockaddr *address, char why[FS_WHY_MAX]);
 
 #endif

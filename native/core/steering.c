@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * Where new connections go, given which slots are live and the steering that is wanted: all of it
- * under the lock, which live.c takes. steer.c knows the programs.
+ * Where new connections go, given the live slots and the wanted steering. All of it runs under the
+ * lock, which live.c takes. steer.c knows the programs.
  */
 #include "ledger.h"
 #include "steer.h"
@@ -12,12 +12,13 @@
 #include <string.h>
 #include <sys/socket.h>
 
-enum { REVIEW_ACCEPTS = 1024 }; /* with so many, an even split is far from the bound */
+enum { REVIEW_ACCEPTS = 1024 }; /* with this number, an even split is far from the bound */
 
 /* ---- the program ---- */
 
-/* Members that connections are to go to. A global listener that was shut down has left the group,
- * and the last member has taken its number. `all`: those too that are steered away from. */
+/* The members that connections should go to. A global listener that was shut down has left the
+ * group, and the last member has taken its number. `all`: also the members that are steered away
+ * from. */
 static size_t members(const struct fs_table *t, bool global_left, bool all,
                       struct steer_member *live)
 {
@@ -109,7 +110,7 @@ void table_choose_steering(struct fs_table *t, enum fs_steer wanted)
 {
     struct page *page = t->page;
     struct ledger *ledger = ledger_of(t);
-    char why[FS_WHY_MAX] = "asked for";
+    char why[FS_WHY_MAX] = "requested";
     enum fs_steer steer = wanted;
     if (wanted == FS_STEER_AUTO)
         steer = steer_choose((struct sockaddr *)&t->address, why);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * A listen table in use: looking at it, accepting from it, ending it. make.c makes it, claims.c
- * says who serves what.
+ * knows the owners.
  */
 #include "clock.h"
 #include "drain.h"
@@ -17,7 +17,7 @@
 #include <sys/socket.h>
 #include <unistd.h>
 
-enum { SAMPLED = 32 }; /* one in so many connections is asked how long it waited: 0.4 us each */
+enum { SAMPLED = 32 }; /* one in this many connections is asked how long it waited: 0.4 us each */
 
 int table_place(const struct fs_table *t, int fd)
 {
@@ -106,7 +106,7 @@ bool fs_table_frozen(const struct fs_table *t)
     return flag_read(&t->page->frozen);
 }
 
-/* Counters that anybody may have written are added up only where they make sense. */
+/* Any process may have written these counters: they are added up only if they are valid. */
 static void read_parts(const struct fs_table *t, int slot, struct fs_slot_info *info)
 {
     const struct part_record *records = page_parts(&t->map);
@@ -190,7 +190,8 @@ static _Atomic(uint64_t) *counter(struct fs_table *t, struct slot_record *me, in
     return atomic_load(&t->page->slot[source].pid) ? &me->stolen : &me->orphan;
 }
 
-/* tcp_get_info: ms since its last bytes came, or since it was established. */
+/* tcpi_last_data_recv: ms since the connection's last bytes came, or since it was established
+ * (tcp_get_info). */
 static void sample_wait(struct fs_table *t, int slot, int connection)
 {
     struct tcp_info info = {0};
@@ -207,8 +208,8 @@ int fs_table_accept(struct fs_table *t, int slot, int source, struct sockaddr *a
     int fd = fs_table_fd(t, source);
     if (fd < 0 || (!me && slot != FS_GLOBAL))
         return fd == -1 ? -EBADF : fd < 0 ? fd : -EINVAL; /* -1: closed meanwhile */
-    /* Counted first and taken back if there was none: a process killed in between leaves the
-     * count one too high, never too low, so no lost connection can hide in it. */
+    /* Count first, and take the count back if there was no connection: a process killed in between
+     * leaves the count one too high, never too low, so no lost connection can hide in it. */
     _Atomic(uint64_t) *count = counter(t, me, slot, source);
     uint64_t before = atomic_fetch_add(count, 1);
     int connection = t->channel ? fs_channel_accept(t->channel, fd, address, length, flags)
@@ -248,7 +249,7 @@ int fs_table_stop_arrivals(struct fs_table *t)
         ledger->stopping = true;
     flag_write(&t->page->stopping, true);
     if (t->address.ss_family != AF_INET && t->address.ss_family != AF_INET6)
-        return 0; /* a unix connect(2) is complete at once: nothing is ever under way */
+        return 0; /* a unix connect(2) is complete at once: nothing is ever in progress */
     int rc = drain_stop_arrivals(t->global);
     for (uint32_t i = t->own_from; i < t->made; i++) {
         int next = drain_stop_arrivals(t->fds[i]);
@@ -261,8 +262,8 @@ int fs_table_shutdown(struct fs_table *t)
 {
     if (t->read_only)
         return -EROFS;
-    /* Once only: on a socket that does not listen any more it would leave a mark that connections
-     * inherit, should it listen again (inet_shutdown). */
+    /* Shut down only once: on a socket that does not listen any more, it would leave a mark that
+     * connections inherit if the socket listens again (inet_shutdown). */
     if (shutdown(t->global, SHUT_RDWR) < 0)
         return -errno;
     for (uint32_t i = t->own_from; i < t->made; i++)

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * A listen table taken over from an unrelated process: the listener came by SCM_RIGHTS, or from a
- * common parent that had not listened yet, and its slots did not come along. Were they left, their
- * queues would end with the process that has them.
+ * common parent that had not listened yet, and its slots did not come along. If the slots were
+ * left, their queues would end with the process that has them.
  *
  * Numbers in the page are those of the process that made the table. A socket is ours to use only if
  * its SO_COOKIE is the slot's.
@@ -17,7 +17,7 @@
 #include <sys/syscall.h>
 #include <unistd.h>
 
-/* Descriptor `there` of another process, with the same number here if that is free. */
+/* Get descriptor `there` of another process, with the same number here if that is free. */
 static int get(int pidfd, int there)
 {
     int fd = (int)syscall(SYS_pidfd_getfd, pidfd, there, 0);
@@ -32,8 +32,8 @@ static int get(int pidfd, int there)
     return same;
 }
 
-/* What `pid` has there was told by its page, which others may have written: it must be what it is
- * said to be before it is used. A timerfd is one by its name, proc(5); */
+/* The numbers are from the page, which any process may have written, so each descriptor is checked
+ * before it is used. A bell is a timerfd, by its name in proc(5). */
 static bool is_bell(int fd)
 {
     char path[32], name[32];
@@ -43,7 +43,8 @@ static bool is_bell(int fd)
     return strcmp(name, "anon_inode:[timerfd]") == 0;
 }
 
-/* ... a slot listens, and on the same address as its global listener. */
+/* A slot has the cookie that the page says, and listens on the same address as its global
+ * listener. */
 static bool is_slot_of(int global, int fd, uint64_t cookie)
 {
     struct sockaddr_storage a = {0}, b = {0};

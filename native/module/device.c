@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * /dev/fastsocket: the BSD calls, and the two that are Fastsocket's own, as ioctls. It acts on the
- * caller's descriptors only.
+ * /dev/fastsocket: the BSD calls, and the two calls that are Fastsocket's own, as ioctls. It acts
+ * on the caller's descriptors only.
  */
 #include "compat/compat.h"
 #include "listener.h"
@@ -46,7 +46,7 @@ static long call_socket(const struct fsocket_ioctl_arg *arg)
 	return install(fd, sock_alloc_file(sock, flags, NULL));
 }
 
-/* listen(2); what can have local listeners is marked as one for SPAWN_ALL_LISTEN. */
+/* listen(2). A socket that can have local listeners is marked as one for SPAWN_ALL_LISTEN. */
 static long call_listen(struct socket *sock, const struct fsocket_ioctl_arg *arg)
 {
 	unsigned int limit = READ_ONCE(sock_net(sock->sk)->core.sysctl_somaxconn);
@@ -54,12 +54,12 @@ static long call_listen(struct socket *sock, const struct fsocket_ioctl_arg *arg
 	int rc = READ_ONCE(sock->ops)->listen(sock, min(arg->backlog, limit));
 
 	if (!rc)
-		listener_hook(sock, &listener); /* what cannot be one listens all the same */
+		listener_hook(sock, &listener); /* a socket that cannot be one listens, too */
 	return rc;
 }
 
-/* What accept4(2) does with the address: the length in is what there is room for, the length out
- * that of the address. */
+/* Do with the address as accept4(2) does: the length in is the room for it, the length out is that
+ * of the address. */
 static int put_address(struct socket *sock, void __user *user, int __user *user_length)
 {
 	struct sockaddr_storage address;
@@ -143,7 +143,7 @@ static long call_close(const struct fsocket_ioctl_arg *arg)
 		sockfd_put(sock);
 	}
 	rc = close_fd(arg->fd);
-	/* As close(2): it is not to be called again, whatever it says. */
+	/* As close(2): it must not be called again, no matter which error it returns. */
 	if (rc == -ERESTARTSYS || rc == -ERESTARTNOINTR || rc == -ERESTARTNOHAND ||
 	    rc == -ERESTART_RESTARTBLOCK)
 		rc = -EINTR;
@@ -159,7 +159,7 @@ struct batch {
 	unsigned int count, next_fd;
 };
 
-/* Under the lock of the descriptor table. */
+/* Called under the lock of the descriptor table. */
 static int gather(const void *context, struct file *file, unsigned int fd)
 {
 	struct batch *batch = (void *)context;
@@ -216,7 +216,7 @@ static long device_ioctl(struct file *file, unsigned int command, unsigned long 
 	long rc;
 
 	switch (command) {
-	case FSOCKET_IOC_SPAWN_ALL_LISTEN: /* takes nothing */
+	case FSOCKET_IOC_SPAWN_ALL_LISTEN: /* takes no argument */
 		return call_spawn_all();
 	case FSOCKET_IOC_SOCKET:
 	case FSOCKET_IOC_LISTEN:
@@ -254,8 +254,8 @@ static const struct file_operations device_ops = {
 	.llseek = noop_llseek,
 };
 
-/* Everybody's, as the BSD calls are, but security modules do not see these. A udev rule may say
- * otherwise. */
+/* Open to all users, as the BSD calls are, but security modules do not see these calls. A udev rule
+ * may set another mode. */
 static struct miscdevice device = {
 	.minor = MISC_DYNAMIC_MINOR,
 	.name = "fastsocket",

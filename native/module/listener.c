@@ -4,10 +4,10 @@
  *
  * Facts about replacing a socket's ops (net/socket.c). sock_release() puts the module reference of
  * the ops that it finds, after their release() has returned: our tables name this module as their
- * owner, and it cannot go while a hooked socket lives. accept(2) gives the new socket the
+ * owner, so the module cannot go while a hooked socket lives. accept(2) gives the new socket the
  * listener's ops before it calls accept(), kernel_accept() after: so our functions are called with
- * sockets that are no listener of ours, and then do what the protocol's own do. A call under way
- * may still use the old ops, which stay valid. They are never put back.
+ * sockets that are not listeners of ours, and then act as the protocol's own functions do. A call
+ * in progress may still use the old ops, which stay valid. The old ops are never put back.
  */
 #include "compat/compat.h"
 #include "listener.h"
@@ -21,15 +21,15 @@
 
 static bool pin;
 module_param(pin, bool, 0644);
-MODULE_PARM_DESC(pin, "bind a thread that spawns a listener to its core, if its mask has that (0)");
+MODULE_PARM_DESC(pin, "bind a spawning thread to its listener's core if its CPU mask has it (0)");
 
 static LIST_HEAD(listeners);
-static DEFINE_SPINLOCK(
-	listeners_lock); /* all users' share it: nothing that sleeps is done under it */
+/* All users' listeners share this lock: nothing that sleeps is done under it. */
+static DEFINE_SPINLOCK(listeners_lock);
 static DEFINE_HASHTABLE(by_socket, 8); /* read under RCU, changed under listeners_lock */
 static struct workqueue_struct *work_queue;
 static const struct proto_ops *inet6_ops; /* not exported by name; NULL: no IPv6 */
-static struct proto_ops hooked, hooked6;  /* inet_stream_ops and *inet6_ops, but for what we hook */
+static struct proto_ops hooked, hooked6;  /* inet_stream_ops and *inet6_ops, with our hooks */
 
 static int listener_release(struct socket *sock);
 static int listener_listen(struct socket *sock, int backlog);
@@ -55,7 +55,7 @@ static void work(struct work_struct *work)
 			list_for_each_entry(local, &listener->locals, node)
 				local_look(local);
 		} else {
-			listener_look(listener); /* ours may have been put off by a kick */
+			listener_look(listener); /* our look may have been put off by a kick */
 		}
 		steer_update(listener);
 	}
@@ -63,7 +63,8 @@ static void work(struct work_struct *work)
 	listener_put(listener);
 }
 
-/* From anywhere; the caller knows that the listener is there. Work that is due has a reference. */
+/* May be called from anywhere; the caller knows that the listener exists. Work that is due has a
+ * reference. */
 void listener_kick(struct fs_listener *listener)
 {
 	if (refcount_inc_not_zero(&listener->refs) &&
@@ -90,7 +91,7 @@ const struct proto_ops *listener_base(const struct socket *sock)
 	return READ_ONCE(sock->ops) == &hooked6 ? inet6_ops : &inet_stream_ops;
 }
 
-/* The caller holds the socket's file, so that it stays. */
+/* The caller holds the socket's file, so the socket stays. */
 struct fs_listener *listener_of(const struct socket *sock)
 {
 	const struct proto_ops *ops = smp_load_acquire(&sock->ops); /* see hook() */
@@ -111,7 +112,7 @@ static struct proto_ops *ops_for(const struct socket *sock)
 	const struct proto_ops *ops = READ_ONCE(sock->ops);
 
 	if (sock->sk->sk_protocol != IPPROTO_TCP)
-		return NULL; /* MPTCP, SMC: not their calls */
+		return NULL; /* MPTCP and SMC have other calls */
 	if (ops == &inet_stream_ops)
 		return &hooked;
 	return inet6_ops && ops == inet6_ops ? &hooked6 : NULL;
@@ -148,8 +149,8 @@ static void hook(struct socket *sock, const struct proto_ops *ops, struct fs_lis
 #endif
 }
 
-/* The socket's listener, made now if it has none. Only for one that listens: its ops are nobody
- * else's to replace or to copy then. */
+/* The socket's listener, made now if it has none. Only for a socket that listens: no other code
+ * replaces or copies its ops then. */
 int listener_hook(struct socket *sock, struct fs_listener **out)
 {
 	const struct proto_ops *ops;
@@ -162,10 +163,10 @@ int listener_hook(struct socket *sock, struct fs_listener **out)
 	made = listener_new(sock);
 	if (!made)
 		return -ENOMEM;
-	/* A user may keep this lock for long, with an option's value that does not come: we hold no
-	 * lock that others need. */
+	/* A user may keep this lock for long, with an option's value that does not come: so we hold
+	 * no lock that others need. */
 	lock_sock(sock->sk);
-	*out = listener_of(sock); /* another thread's was faster */
+	*out = listener_of(sock); /* another thread may have been faster */
 	ops = ops_for(sock);
 	if (!*out && !ops)
 		rc = -EOPNOTSUPP;
@@ -181,7 +182,8 @@ int listener_hook(struct socket *sock, struct fs_listener **out)
 	return rc;
 }
 
-/* Only when nobody holds the file any more: no poll, no accept, no epoll registration is left. */
+/* Called only when no process holds the file any more: no poll, no accept, no epoll registration is
+ * left. */
 static int listener_release(struct socket *sock)
 {
 	const struct proto_ops *base = listener_base(sock);
@@ -203,7 +205,7 @@ static int listener_release(struct socket *sock)
 	steer_end(listener);
 	list_for_each_entry_safe(local, next, &listener->locals, node)
 		local_destroy(local);
-	listener->global = NULL; /* for the work, which may still come */
+	listener->global = NULL; /* for the work, which may still run */
 	mutex_unlock(&listener->lock);
 	flush_delayed_work(&listener->work); /* no timer of it may outlive the module */
 
@@ -213,7 +215,7 @@ static int listener_release(struct socket *sock)
 	return rc;
 }
 
-/* Again, or after a shutdown, which it undoes. */
+/* listen(2) again: a new backlog, or after a shutdown, which it undoes. */
 static int listener_listen(struct socket *sock, int backlog)
 {
 	struct fs_listener *listener = listener_of(sock);
@@ -243,7 +245,7 @@ static int listener_shutdown(struct socket *sock, int how)
 		return listener_base(sock)->shutdown(sock, how);
 	mutex_lock(&listener->lock);
 	if (how != SHUT_WR)
-		steer_end(listener); /* while it is in its group: that may have other members */
+		steer_end(listener); /* before it leaves its group, which may have other members */
 	rc = listener->base->shutdown(sock, how);
 	if (!rc || rc == -ENOTCONN) /* SOCK_DESTROY may have ended the global one alone */
 		list_for_each_entry(local, &listener->locals, node)
@@ -252,7 +254,7 @@ static int listener_shutdown(struct socket *sock, int how)
 	return rc;
 }
 
-/* connect(2) with AF_UNSPEC is a shutdown; after one, a listener of ours is not for connecting. */
+/* connect(2) with AF_UNSPEC is a shutdown; after one, a listener of ours cannot connect. */
 static int listener_connect(struct socket *sock, compat_sockaddr *address, int length, int flags)
 {
 	struct fs_listener *listener = listener_of(sock);
@@ -285,7 +287,7 @@ static int listener_setsockopt(struct socket *sock, int level, int name, sockptr
 	if (options_refused(level, name))
 		return -EOPNOTSUPP;
 	if (level == SOL_SOCKET && name == SO_REUSEPORT)
-		return 0; /* it has to stay as the locals need it */
+		return 0; /* it must stay as the locals need it */
 	rc = set_option(sock, listener->base, level, name, value, length);
 	if (rc)
 		return rc;
@@ -296,8 +298,8 @@ static int listener_setsockopt(struct socket *sock, int level, int name, sockptr
 	return 0;
 }
 
-/* This process gets the listener of core `cpu`, or, for -1, of the next; nothing arrives there
- * before it polls or accepts. */
+/* This process gets the local listener of core `cpu`, or, for -1, of the next core. Nothing arrives
+ * there before the process polls or accepts. */
 int listener_spawn(struct fs_listener *listener, int cpu)
 {
 	struct owner *owner;
@@ -338,7 +340,7 @@ int listener_spawn(struct fs_listener *listener, int cpu)
 	return rc;
 }
 
-/* This process closes the listener: what is in its queue is others'. */
+/* This process closes the listener: connections in its queue are left to other processes. */
 void listener_leave(struct fs_listener *listener)
 {
 	struct owner *owner;
@@ -347,14 +349,14 @@ void listener_leave(struct fs_listener *listener)
 	rcu_read_lock();
 	owner = owner_find(listener);
 	rcu_read_unlock();
-	if (owner) { /* only who holds the lock removes it */
+	if (owner) { /* only the holder of the lock removes it */
 		owner_drop(owner);
 		steer_update(listener);
 	}
 	mutex_unlock(&listener->lock);
 }
 
-/* Those of a network namespace, each with its lock held. Returns 0 or -errno. */
+/* Call `see` for each listener of a network namespace, with its lock held. Returns 0 or -errno. */
 int listener_each(const struct net *net, void (*see)(struct fs_listener *listener, void *context),
 		  void *context)
 {
@@ -370,7 +372,7 @@ int listener_each(const struct net *net, void (*see)(struct fs_listener *listene
 	if (!found && room)
 		return -ENOMEM;
 	spin_lock(&listeners_lock);
-	list_for_each_entry(listener, &listeners, node) /* in the list, it has its socket */
+	list_for_each_entry(listener, &listeners, node) /* a listener in the list has its socket */
 		if (count < room && net_eq(sock_net(listener->global->sk), net) &&
 		    refcount_inc_not_zero(&listener->refs))
 			found[count++] = listener;

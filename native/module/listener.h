@@ -1,17 +1,18 @@
 /* SPDX-License-Identifier: GPL-2.0
  *
- * What the module keeps of a listening socket, and who may touch what.
+ * The module's state of a listening socket, and the rules for its use.
  *
- * The global listener is the program's own socket. The one thing of the kernel's that we replace is
- * its `ops`, by a table of ours that lives as long as the module. Behind it stand local listeners,
- * one a core, in kernel sockets without a file; a process that was given one is an owner of it.
+ * The global listener is the program's own socket. The only thing of the kernel's that we replace
+ * is its `ops`, by a table of ours that lives as long as the module. Behind it stand local
+ * listeners, one per core, in kernel sockets without a file; a process that was given one is an
+ * owner of it.
  *
  * Rules:
  * - a local lives as long as its listener: an epoll registration on its wait queue belongs to the
  *   global listener's file, and ends before that file's release();
- * - whatever changes the locals, their owners or the steering holds listener->lock;
+ * - code that changes the locals, their owners or the steering holds listener->lock;
  * - poll and accept find their process's local under RCU, in the table of owners;
- * - what softirqs and exiting processes notice is done by listener->work.
+ * - listener->work does the work that softirqs and exiting processes find.
  */
 #ifndef FASTSOCKET_LISTENER_H
 #define FASTSOCKET_LISTENER_H
@@ -38,16 +39,16 @@ struct fs_listener {
 	struct list_head owners;
 	struct delayed_work work;    /* steer_update(), now or soon */
 	unsigned long next_look;     /* jiffies */
-	int last_cpu;		     /* that was chosen for somebody */
-	struct sock_filter *program; /* the code that was attached last, */
+	int last_cpu;		     /* the core that was chosen last */
+	struct sock_filter *program; /* the code that was attached last */
 	unsigned int program_length;
-	const struct bpf_prog *attached; /* ... and what it became */
-	unsigned int members;		 /* of the reuseport group, when it was written */
-	bool any_open;			 /* some local's queue is anybody's */
-	unsigned long
-		left_since; /* jiffies when something was left that is anybody's; 0: nothing */
-	atomic64_t taken,
-		adopted; /* by processes without a local: from the global one, from locals */
+	const struct bpf_prog *attached; /* the BPF program that it became */
+	unsigned int members;		 /* of the reuseport group, when `program` was written */
+	bool any_open;			 /* some local is open to any process */
+	/* Since when, in jiffies, connections are left that any process may take; 0: none. */
+	unsigned long left_since;
+	/* Accepted by processes without a local: from the global listener, from locals. */
+	atomic64_t taken, adopted;
 };
 
 struct local {
@@ -58,13 +59,13 @@ struct local {
 	wait_queue_entry_t ear; /* ours, on the socket's wait queue */
 	bool live;		/* connections are steered here */
 	bool orphan;		/* it has no owner */
-	bool open;		/* anybody may take from it, for its owners do not */
-	unsigned int deserted;	/* connections that came since it is */
-	bool was_left;		/* at the last look something waited, */
-	s64 own_then;		/* ... and so many had been accepted by its owners */
-	unsigned long changed;	/* jiffies when `live` did */
-	atomic64_t own, taken,
-		adopted; /* accepted by its owners: from here, the global one, others' */
+	bool open;		/* any process may take from it, because its owners do not */
+	unsigned int deserted;	/* connections that came while it was an orphan, or open */
+	bool was_left;		/* at the last look, connections waited */
+	s64 own_then;		/* `own` at the last look */
+	unsigned long changed;	/* jiffies when `live` changed */
+	/* Accepted by its owners: from here, from the global listener, from other locals. */
+	atomic64_t own, taken, adopted;
 };
 
 /* A process and its local listener. */
@@ -78,7 +79,7 @@ struct owner {
 	bool active;	     /* it polled or accepted: connections may be steered to it */
 	bool registered;     /* it waits on its local's queue itself, so it looks at no other's */
 	bool gone;	     /* the process has ended */
-	unsigned int streak; /* accepted from its own in a row */
+	unsigned int streak; /* connections accepted from its own in a row */
 };
 
 /* listener.c */
@@ -86,8 +87,8 @@ struct fs_listener *listener_of(const struct socket *sock);
 const struct proto_ops *listener_base(const struct socket *sock);
 int listener_hook(struct socket *sock, struct fs_listener **out);
 void listener_put(struct fs_listener *listener);
-void listener_kick(struct fs_listener *listener); /* have the work done now, */
-void listener_look(struct fs_listener *listener); /* or soon: somebody may leave a queue behind */
+void listener_kick(struct fs_listener *listener); /* have the work done now */
+void listener_look(struct fs_listener *listener); /* have it done soon: a queue may be left */
 int listener_spawn(struct fs_listener *listener, int cpu);
 void listener_leave(struct fs_listener *listener);
 int listener_each(const struct net *net, void (*see)(struct fs_listener *listener, void *context),
@@ -129,7 +130,7 @@ void owner_uninit(void);
 
 /* steer.c */
 enum { LOOK_AGAIN = HZ / 4 }; /* jiffies */
-enum { DESERTED_MAX = 8 };    /* connections that nobody waited for, until they go elsewhere */
+enum { DESERTED_MAX = 8 };    /* connections without a waiter, until the next go elsewhere */
 void steer_update(struct fs_listener *listener);
 void steer_end(struct fs_listener *listener);
 bool steer_stale(const struct fs_listener *listener);

@@ -5,7 +5,7 @@
  * Facts: the members of a reuseport group have one address and one uid, that of their inode
  * (inet_reuseport_add_sock, net/ipv4/inet_hashtables.c); SO_REUSEPORT may be set on a socket that
  * listens already, and siblings can then join it. SK_FORCE_REUSE passes the check for conflicts at
- * bind and at listen (inet_csk_get_port): the address is the global listener's, who has it by
+ * bind and at listen (inet_csk_get_port): the address is the global listener's, which has it by
  * right.
  */
 #include "compat/compat.h"
@@ -14,7 +14,7 @@
 #include <linux/cred.h>
 #include <linux/slab.h>
 
-/* Called when a connection is there, under the wait queue's lock, from softirq. Waking the global
+/* Called when a connection comes, under the wait queue's lock, from softirq. Waking the global
  * listener's waiters would take a lock of the same class inside this one: the work does it. */
 static int local_told(wait_queue_entry_t *ear, unsigned int mode, int flags, void *key)
 {
@@ -46,9 +46,9 @@ void local_attend(struct local *local)
 		listener_kick(local->listener);
 }
 
-/* Is something left that its owners did not take since the last look? They may be busy for long, or
- * have stopped without a word: a closed descriptor's epoll registration goes on as long as any
- * process holds the socket. */
+/* Look for connections that the owners have not taken since the last look. The owners may be busy
+ * for long, or have stopped without a word: a closed descriptor's epoll registration goes on as
+ * long as any process holds the socket. */
 void local_look(struct local *local)
 {
 	s64 own = atomic64_read(&local->own);
@@ -72,7 +72,8 @@ static int bind_to(struct socket *sock, struct socket *global)
 	return kernel_bind(sock, (compat_sockaddr *)&address, length);
 }
 
-/* Where the global listener is: at its address, which may be another after a shutdown(2). */
+/* Listen where the global listener does: at its address, which may be another after a
+ * shutdown(2). */
 int local_listen(struct local *local)
 {
 	struct socket *sock = local->sock, *global = local->listener->global;
@@ -80,20 +81,21 @@ int local_listen(struct local *local)
 	struct cred *kernel;
 	const struct cred *own;
 
-	/* A connection has its listener's sk_reuse, and with the force could bind anywhere: a local
-	 * that listens is never given it, and take_local() sees to those that came meanwhile. */
+	/* A connection has its listener's sk_reuse, and with SK_FORCE_REUSE could bind anywhere. So
+	 * a local that listens is never given it, and take_local() removes it from connections that
+	 * came meanwhile. */
 	if (READ_ONCE(sock->sk->sk_state) == TCP_LISTEN)
 		return kernel_listen(sock, backlog);
 	kernel = prepare_kernel_cred(&init_task);
 	if (!kernel)
 		return -ENOMEM;
-	options_before_bind(global->sk,
-			    sock->sk); /* the same scope, or the force below is no right */
+	/* The same scope as the global one's, or the force below is not legitimate. */
+	options_before_bind(global->sk, sock->sk);
 	/* The owner may have dropped the privilege that the port needed. */
 	own = override_creds(kernel);
 	sock->sk->sk_reuse = SK_FORCE_REUSE;
-	if (!inet_sk(sock->sk)
-		     ->inet_num) /* a listen that failed, or SOCK_DESTROY, leaves it bound */
+	/* A listen that failed, or SOCK_DESTROY, leaves it bound. */
+	if (!inet_sk(sock->sk)->inet_num)
 		rc = bind_to(sock, global);
 	if (!rc)
 		rc = kernel_listen(sock, backlog);
@@ -114,8 +116,8 @@ int local_create(struct fs_listener *listener, int cpu, struct local **out)
 		return -ENOMEM;
 	local->listener = listener;
 	local->cpu = cpu;
-	/* Not as a kernel's socket: those do not hold their network namespace, and what is accepted
-	 * from them would not either (sk_clone_lock, net/core/sock.c). */
+	/* Not as a kernel's socket: those do not hold their network namespace, and the connections
+	 * that are accepted from them would not either (sk_clone_lock, net/core/sock.c). */
 	rc = __sock_create(sock_net(global), global->sk_family, SOCK_STREAM, IPPROTO_TCP,
 			   &local->sock, 0);
 	if (rc) {
@@ -142,8 +144,8 @@ int local_create(struct fs_listener *listener, int cpu, struct local **out)
 	return 0;
 }
 
-/* It gives its port back, as the global one may: inet_put_port in tcp_set_state (net/ipv4/tcp.c).
- */
+/* The local gives its port back, as the global one may: inet_put_port in tcp_set_state
+ * (net/ipv4/tcp.c). */
 void local_shutdown(struct local *local, int how)
 {
 	struct sock *sk = local->sock->sk;
@@ -156,7 +158,7 @@ void local_shutdown(struct local *local, int how)
 	local->listener->base->shutdown(local->sock, how);
 }
 
-/* One that never was in the list, or whose listener is being released. */
+/* For a local that never was in the list, or whose listener is being released. */
 void local_destroy(struct local *local)
 {
 	remove_wait_queue(&local->sock->wq.wait, &local->ear);

@@ -15,7 +15,7 @@ static const struct {
 	{listener_init, listener_uninit},
 	{owner_init, owner_uninit},
 	{proc_init, proc_uninit},
-	{device_init, device_uninit}, /* last: from now on we are called */
+	{device_init, device_uninit}, /* last: from now on the module is called */
 };
 
 static int __init fastsocket_init(void)
@@ -32,7 +32,7 @@ static int __init fastsocket_init(void)
 	return 0;
 }
 
-/* Every listener holds a reference to the module: there is none any more. */
+/* Every listener holds a reference to the module, so there is none any more. */
 static void __exit fastsocket_exit(void)
 {
 	for (int i = ARRAY_SIZE(parts) - 1; i >= 0; i--)

@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * A local listener has the global one's options, and so has what is accepted from it; those too
- * that the program sets later.
+ * A local listener has the global one's options, and so have the connections that are accepted from
+ * it. That includes options that the program sets later.
  *
  * Facts: options of TCP and IP pass through ops->setsockopt, where listener.c hears of them; those
- * of SOL_SOCKET do only since 6.6 (sock_use_custom_sol_socket, net/socket.c). Before, a change of
- * these is found when the next connection arrives, and made good on it when it is accepted.
+ * of SOL_SOCKET do so only since 6.6 (sock_use_custom_sol_socket, net/socket.c). Before 6.6, a
+ * change of these is found when the next connection arrives, and made good on it when it is
+ * accepted.
  */
 #include "compat/compat.h"
 #include "listener.h"
@@ -38,10 +39,10 @@ void options_before_bind(struct sock *from, struct sock *to)
 	release_sock(from);
 }
 
-/* What a connection takes from its listener when it is made. */
+/* The options that a connection takes from its listener when it is made. */
 static void copy_inherited(const struct sock *from, struct sock *to)
 {
-	/* What nobody set is the system's, and a connection's own tuning's. */
+	/* A size that no program set is the system's, and left to a connection's own tuning. */
 	if (from->sk_userlocks & SOCK_RCVBUF_LOCK)
 		to->sk_rcvbuf = from->sk_rcvbuf;
 	if (from->sk_userlocks & SOCK_SNDBUF_LOCK)
@@ -69,7 +70,7 @@ static void copy_socket(const struct sock *from, struct sock *to)
 	to->sk_mark = from->sk_mark;
 }
 
-/* Of SOL_SOCKET; `a` is the one that they are set on. */
+/* Whether options of SOL_SOCKET differ; `a` is the socket that they are set on. */
 bool options_stale(const struct sock *a, const struct sock *b)
 {
 	for (int i = 0; i < ARRAY_SIZE(copied_flags); i++)
@@ -128,7 +129,7 @@ static void copy_tcp(const struct sock *from, struct sock *to)
 		icsk_from->icsk_accept_queue.fastopenq.max_qlen;
 }
 
-/* The same filter, counted on both: as sk_filter_charge does (net/core/filter.c). */
+/* Share the filter, and count it on both, as sk_filter_charge does (net/core/filter.c). */
 static void copy_filter(struct sock *from, struct sock *to)
 {
 	struct sk_filter *filter;
@@ -149,7 +150,7 @@ static void copy_filter(struct sock *from, struct sock *to)
 	}
 }
 
-/* By its name: the algorithm has a module of its own. */
+/* Set it by its name: the algorithm has a module of its own. */
 static void copy_congestion_control(struct fs_listener *listener, struct local *local)
 {
 	char name[TCP_CA_NAME_MAX];
@@ -163,7 +164,8 @@ static void copy_congestion_control(struct fs_listener *listener, struct local *
 					   KERNEL_SOCKPTR(name), strlen(name));
 }
 
-/* Both are locked, the global one first: nothing else locks two of a listener's sockets. */
+/* Both sockets are locked, the global one first: no other code locks two of a listener's
+ * sockets. */
 void options_copy(struct fs_listener *listener, struct local *local)
 {
 	struct sock *from = listener->global->sk, *to = local->sock->sk;
@@ -193,8 +195,8 @@ void options_mend(struct sock *global, struct sock *connection)
 	release_sock(global);
 }
 
-/* Keys and policies cannot be copied, and a local listener without them would let in whom the
- * global one refuses. */
+/* Keys and policies cannot be copied, and a local listener without them would let in clients that
+ * the global one refuses. */
 bool options_copiable(const struct sock *sk)
 {
 #ifdef CONFIG_TCP_MD5SIG
@@ -212,7 +214,7 @@ bool options_copiable(const struct sock *sk)
 	return true;
 }
 
-/* Those, and what would replace or copy our ops. */
+/* Options that options_copiable() looks for, and options that would replace or copy our ops. */
 bool options_refused(int level, int name)
 {
 	enum { AO_FIRST = 38, AO_LAST = 42 }; /* TCP_AO_ADD_KEY to TCP_AO_REPAIR, since 6.7 */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Which process has which local listener. A process is its struct pid (of the thread group), which
+ * The processes and their local listeners. A process is its struct pid (of the thread group), which
  * is never another process's while we hold a reference.
  *
  * Facts: sched_process_exit is traced by each exiting thread, after the count of live threads was
@@ -18,7 +18,7 @@
 #include <linux/string.h>
 #include <linux/tracepoint.h>
 
-/* One that has local listeners, of any number of listeners. */
+/* A process that has local listeners, of any number of global ones. */
 struct process {
 	struct hlist_node hash;
 	struct hlist_head owners; /* read under RCU, changed under processes_lock */
@@ -30,7 +30,7 @@ static DEFINE_HASHTABLE(processes, 8);
 static DEFINE_SPINLOCK(processes_lock);
 static struct tracepoint *process_exit;
 
-/* Under RCU, or processes_lock. */
+/* Called under RCU, or with processes_lock. */
 static struct process *process_of(const struct pid *tgid)
 {
 	struct process *process;
@@ -98,7 +98,7 @@ int owner_set(struct fs_listener *listener, struct local *local)
 	if (!owner)
 		return add(listener, local);
 	if (owner->local != local) {
-		WRITE_ONCE(owner->registered, false); /* it waits on another's queue */
+		WRITE_ONCE(owner->registered, false); /* it waits on another local's queue */
 		WRITE_ONCE(owner->active, false);
 		WRITE_ONCE(owner->local, local);
 	}
@@ -114,7 +114,7 @@ void owner_drop(struct owner *owner)
 	hlist_del_rcu(&owner->hash);
 	if (hlist_empty(&process->owners)) {
 		hash_del_rcu(&process->hash);
-		put_pid(process->tgid); /* readers compare the pointer, and never look behind it */
+		put_pid(process->tgid); /* readers compare the pointer, and never follow it */
 		kfree_rcu(process, rcu);
 	}
 	spin_unlock_bh(&processes_lock);

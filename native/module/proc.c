@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * /proc/net/fastsocket: the listeners of the reader's network namespace, a line for each core that
- * has a local one, and one (core `-`) for the global listener and those who have no local.
+ * /proc/net/fastsocket: the listeners of the reader's network namespace, one line for each core
+ * that has a local listener, and one (core `-`) for the global listener and the processes without a
+ * local.
  *
  * Columns: address, inode of the global listener, core, live, connections accepted from the own
  * queue, from the global one and from others', connections that wait, process ids of the owners.

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: GPL-2.0
 /*
- * Which local listener a new connection goes to: that of the core which received it, if that is
- * live, else the global one.
+ * A new connection goes to the local listener of the core that received it, if that listener is
+ * live, else to the global one.
  *
  * Facts: all members of a reuseport group are in sk_reuseport_cb->socks[]; a classic BPF program
  * returns the index there (reuseport_select_sock, net/core/sock_reuseport.c). `ld #cpu` is the core
@@ -22,7 +22,8 @@ static int member(const struct sock_reuseport *group, const struct sock *sk)
 	return -1;
 }
 
-/* Instructions for the live locals; 0 if there is no group, or not the global listener in it. */
+/* Write the program for the live locals. Returns its length; 0 if there is no group, or the global
+ * listener is not in it. */
 static int write_program(struct fs_listener *listener, struct sock_filter *program)
 {
 	const struct sock_reuseport *group;
@@ -46,8 +47,8 @@ static int write_program(struct fs_listener *listener, struct sock_filter *progr
 								    local->cpu, 0, 1);
 			program[n++] = (struct sock_filter)BPF_STMT(BPF_RET | BPF_K, index);
 		}
-		/* Beside strangers that set SO_REUSEPORT, the kernel hashes over all: it does so
-		 * for a number that no member has. */
+		/* If strangers have joined the group by SO_REUSEPORT, the kernel hashes over all
+		 * members: it does so for a number that no member has. */
 		listener->members = READ_ONCE(group->num_socks);
 		if (listener->members > ours)
 			global = -1;
@@ -57,7 +58,7 @@ static int write_program(struct fs_listener *listener, struct sock_filter *progr
 	return n;
 }
 
-/* Somebody joined the group or left it: our indices are not what they were. */
+/* Whether a socket joined or left the group: our indices are then no longer valid. */
 bool steer_stale(const struct fs_listener *listener)
 {
 	const struct sock_reuseport *group;
@@ -83,7 +84,8 @@ static const struct bpf_prog *program_of(struct fs_listener *listener)
 	return program;
 }
 
-/* Only what is new: a program is compiled, and every core told of its code. */
+/* Whether this code is attached already. A new program must be compiled, and every core told of its
+ * code. */
 static bool is_attached(struct fs_listener *listener, const struct sock_fprog_kern *code)
 {
 	return listener->attached && program_of(listener) == listener->attached &&
@@ -110,8 +112,8 @@ static int attach(struct fs_listener *listener)
 	}
 	rc = bpf_prog_create(&program, &code);
 	if (!rc) {
-		/* It looks for the group before it takes the group's lock: the socket's own keeps
-		 * SOCK_DESTROY from taking it out meanwhile. */
+		/* reuseport_attach_prog looks for the group before it takes the group's lock: the
+		 * socket's own lock keeps SOCK_DESTROY from taking the socket out meanwhile. */
 		lock_sock(listener->global->sk);
 		rc = reuseport_attach_prog(listener->global->sk, program);
 		release_sock(listener->global->sk);
@@ -129,7 +131,7 @@ static int attach(struct fs_listener *listener)
 	return 0;
 }
 
-/* The listener leaves its group: strangers in it are the kernel's to choose among. */
+/* The listener leaves its group: the kernel then chooses among the strangers in it. */
 void steer_end(struct fs_listener *listener)
 {
 	lock_sock(listener->global->sk);
@@ -153,21 +155,22 @@ static unsigned int count_owners(struct fs_listener *listener, const struct loca
 	return count;
 }
 
-/* As many as there are connections; or all, when those who were woken leave them for long: one may
- * be in an accept that began before the socket was ours, and knows no locals. */
+/* Wake as many waiters as there are connections; or all, if the woken ones leave connections for
+ * long: one may be in an accept that began before the socket was ours, and knows no locals. */
 static void wake(struct fs_listener *listener, int connections)
 {
 	struct sock *sk = listener->global->sk;
 	bool for_long =
 		listener->left_since && time_after_eq(jiffies, listener->left_since + LOOK_AGAIN);
 
-	sk->sk_data_ready(sk); /* whoever waits for SIGIO, too */
+	sk->sk_data_ready(sk); /* processes that wait for SIGIO, too */
 	__wake_up(sk_sleep(sk), TASK_INTERRUPTIBLE, for_long ? 0 : connections,
 		  poll_to_key(EPOLLIN | EPOLLRDNORM));
 	listener_look(listener);
 }
 
-/* Bring every local's state, and the program, up to date; wake whoever can take what is left. */
+/* Bring every local's state, and the program, up to date. Wake processes that can take the
+ * connections that are left. */
 void steer_update(struct fs_listener *listener)
 {
 	struct local *local;
@@ -176,14 +179,15 @@ void steer_update(struct fs_listener *listener)
 
 	lockdep_assert_held(&listener->lock);
 	WRITE_ONCE(listener->any_open, false);
-	smp_mb(); /* local_told() sets local->open first: either of us sees the other's */
+	smp_mb(); /* local_told() sets local->open first: one of us sees the other's write */
 	list_for_each_entry(local, &listener->locals, node) {
 		bool orphan = count_owners(listener, local, false) == 0;
 		bool live = count_owners(listener, local, true) > 0 &&
 			    READ_ONCE(local->deserted) < DESERTED_MAX;
 
 		WRITE_ONCE(local->orphan, orphan);
-		/* Back and forth is not worth a program each time; the dead are. */
+		/* A local that goes back and forth is not worth a program each time; an orphan is
+		 * worth one. */
 		if (live != local->live && !orphan && local->changed &&
 		    time_before(jiffies, local->changed + LOOK_AGAIN)) {
 			live = local->live;
@@ -212,8 +216,8 @@ void steer_update(struct fs_listener *listener)
 		listener->left_since = jiffies | 1;
 }
 
-/* A core that the process may run on: one with the fewest that work there, then with the fewest
- * that own a listener there, then the next one. */
+/* A core that the process may run on: the one with the fewest active owners, then the one with the
+ * fewest owners, then the next one. */
 int steer_choose_cpu(struct fs_listener *listener)
 {
 	unsigned int fewest = UINT_MAX, weight;

@@ -2,11 +2,11 @@
 /*
  * Waiting for connections and taking them: poll and accept of the global listener's file.
  *
- * Who has a local listener takes from it, from locals that are anybody's, and from the global one.
- * Who has none, or does not wait on its own (its epoll set is another process's), takes from all:
- * so a wake-up is never for nothing, and no connection is left to nobody.
+ * A process with a local listener takes from it, from locals that are open to any process, and from
+ * the global one. A process that has none, or does not wait on its own (its epoll set is another
+ * process's), takes from all: so no wake-up is for nothing, and no connection is left behind.
  *
- * Two wait queues at most for each waiter: io_uring allows no more (io_uring/poll.c).
+ * Each waiter has two wait queues at most: io_uring allows no more (io_uring/poll.c).
  */
 #include "compat/compat.h"
 #include "listener.h"
@@ -15,14 +15,14 @@
 #include <linux/poll.h>
 #include <linux/sched/signal.h>
 
-enum { STREAK_MAX = 16 }; /* connections from the own queue, until others' have a turn */
+enum { STREAK_MAX = 16 }; /* connections from the own queue, until other queues have a turn */
 
 static struct sock *sk_of(const struct local *local)
 {
 	return local->sock->sk;
 }
 
-/* Connections at locals that the process may take from. */
+/* Whether connections wait at other locals that the process may take from. */
 static bool others_ready(struct fs_listener *listener, const struct local *own, bool narrow)
 {
 	struct local *local;
@@ -39,7 +39,8 @@ static bool others_ready(struct fs_listener *listener, const struct local *own, 
 	return ready;
 }
 
-/* The process's local listener; *narrow: it looks at no other's. */
+/* The process's local listener. *narrow: of other locals, the process looks only at those that are
+ * open to any process. */
 static struct local *find_own(struct fs_listener *listener, bool registers, bool *narrow)
 {
 	struct local *own = NULL;
@@ -82,7 +83,7 @@ __poll_t listener_poll(struct file *file, struct socket *sock, struct poll_table
 	return mask;
 }
 
-/* Whom a connection came from is counted for the core of whom it went to. */
+/* A connection's source is counted for the core of the process that took it. */
 enum source { FROM_OWN, FROM_GLOBAL, FROM_ANOTHER };
 
 static void count(struct fs_listener *listener, struct local *own, enum source source)
@@ -95,7 +96,7 @@ static void count(struct fs_listener *listener, struct local *own, enum source s
 		atomic64_inc(own ? &own->adopted : &listener->adopted);
 }
 
-/* See local_listen(). */
+/* Take SK_FORCE_REUSE away from a connection: see local_listen(). */
 static void without_force(const struct sock *global, struct sock *connection)
 {
 	if (likely(connection->sk_reuse != SK_FORCE_REUSE))
@@ -112,7 +113,7 @@ static int take_local(struct fs_listener *listener, struct local *local, struct 
 	if (queue_empty(sk_of(local)))
 		return -EAGAIN;
 	rc = compat_accept(listener->base, local->sock, newsock, O_NONBLOCK);
-	if (rc) /* whatever is wrong with it, the answer is the global listener's */
+	if (rc) /* after any error here, the answer is the global listener's */
 		return -EAGAIN;
 	without_force(listener->global->sk, newsock->sk);
 	if (options_stale(listener->global->sk, sk_of(local))) {
@@ -152,7 +153,7 @@ static int take_global(struct fs_listener *listener, struct socket *newsock)
 	return compat_accept(listener->base, listener->global, newsock, O_NONBLOCK);
 }
 
-/* One connection, without waiting. The own queue first, but not for ever. */
+/* Take one connection, without waiting. The own queue comes first, but not forever. */
 static int take(struct fs_listener *listener, struct local *own, bool narrow, bool own_first,
 		struct socket *newsock, enum source *source)
 {
@@ -183,7 +184,7 @@ static bool nothing_there(struct fs_listener *listener, const struct local *own,
 	       READ_ONCE(listener->global->sk->sk_state) == TCP_LISTEN;
 }
 
-/* Until something may be there; the time that is left. */
+/* Wait until a connection may be there. Returns the time that is left. */
 static long wait_once(struct fs_listener *listener, struct local *own, bool narrow, long timeout)
 {
 	DEFINE_WAIT(on_global);
@@ -208,7 +209,7 @@ static void wake_next(struct sock *sk)
 		wake_up_interruptible_poll(sk_sleep(sk), EPOLLIN | EPOLLRDNORM);
 }
 
-/* How many it took from its own queue in a row decides where it looks first the next time. */
+/* Whether to look at the own queue first: not after STREAK_MAX connections from it in a row. */
 static bool own_first(struct fs_listener *listener)
 {
 	struct owner *owner;
@@ -228,7 +229,7 @@ static void note_streak(struct fs_listener *listener, bool from_own)
 
 	rcu_read_lock();
 	owner = owner_find(listener);
-	if (owner) /* threads of one process may miscount: it only moves somebody's turn */
+	if (owner) /* threads of one process may miscount: that only moves a queue's turn */
 		WRITE_ONCE(owner->streak,
 			   from_own && owner->streak < STREAK_MAX ? owner->streak + 1 : 0);
 	rcu_read_unlock();
@@ -244,7 +245,7 @@ int listener_accept(struct socket *sock, struct socket *newsock, int flags)
 	struct local *own;
 	int rc;
 
-	/* The new socket is the protocol's, if it was given ours already. */
+	/* Give the new socket the protocol's ops, if it was given ours already. */
 	if (newsock->ops && newsock->ops == READ_ONCE(sock->ops)) {
 		__module_get(base->owner);
 		newsock->ops = base;
@@ -269,8 +270,8 @@ int listener_accept(struct socket *sock, struct socket *newsock, int flags)
 		count(listener, own, source);
 		note_streak(listener, source == FROM_OWN);
 	}
-	/* Woken from two queues at once, as one who takes but one connection, or killed: somebody
-	 * else is to have the other wake-up. */
+	/* This waiter may have been woken from two queues at once although it takes one connection
+	 * only, or was killed: pass the other wake-up on to another waiter. */
 	if (own)
 		wake_next(sk_of(own));
 	wake_next(sock->sk);

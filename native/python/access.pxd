@@ -7,11 +7,11 @@ from aiofastsocket._native.wire cimport Lines
 cdef class Access:
     cdef object loop
     cdef object flush  # called in the loop's next turn
-    cdef readonly bint keeps_heads  # its lines tell of a response's head
-    cdef readonly bint times  # its lines tell how long requests took
+    cdef readonly bint keeps_heads  # its lines show fields of a response's head
+    cdef readonly bint times  # its lines show how long requests took
     cdef Lines lines
     cdef long long second
-    cdef bytes stamp  # what stands between the client and its request, in that second
+    cdef bytes stamp  # the text between the client and its request, in that second
     cdef note(self, Exchange exchange)
     cpdef refused(self, client, int status)
     cdef begin(self, client)

@@ -15,11 +15,11 @@ cdef extern from "Python.h":
     bint PyUnicode_IS_COMPACT_ASCII(object text)
 
 cdef size_t MOST_KEPT = 1 << 20
-"""Bytes of memory that stay for the next turn's lines."""
+"""Bytes of memory that are kept for the next turn's lines."""
 
 
 cdef class Access:
-    """Lines that are still to be written. flush: called in the loop's next turn; it takes them."""
+    """Lines that are not written yet. flush: called in the loop's next turn; it takes them."""
 
     def __cinit__(self):
         lines_begin(&self.lines)
@@ -33,7 +33,7 @@ cdef class Access:
         self.stamp = b""
 
     def take(self):
-        """All that are there, as bytes."""
+        """Take all waiting lines, as bytes."""
         lines = lines_take(&self.lines)
         self.lines.used = 0
         if self.lines.room > MOST_KEPT:
@@ -42,7 +42,7 @@ cdef class Access:
         return lines
 
     cdef note(self, Exchange exchange):
-        """A response."""
+        """Add the line of a response."""
         self.begin(exchange.address)
         self.add(exchange.method)
         lines_add(&self.lines, b" ", 1)
@@ -56,7 +56,7 @@ cdef class Access:
         self.end(exchange.status, exchange.sent)
 
     cpdef refused(self, client, int status):
-        """What was no request."""
+        """Add the line of an invalid request."""
         self.begin(client)
         lines_add(&self.lines, b"-", 1)
         self.end(status, 0)
@@ -86,8 +86,8 @@ cdef class Access:
             lines_add(&self.lines, PyBytes_AS_STRING(encoded), PyBytes_GET_SIZE(encoded))
 
     cdef add_target(self, bytes part):
-        """A target is visible ASCII (fs_http_request_line): so nothing but a quote would end what is
-        quoted. (But for a mount, which is the user's.)"""
+        """Add a part of a target. A target is visible ASCII (fs_http_request_line), so only a quote
+        could end the quoted text. (The mount is an exception: the user sets it.)"""
         if memchr(PyBytes_AS_STRING(part), c'"', PyBytes_GET_SIZE(part)) is not NULL:
             part = part.replace(b'"', b"%22")
         lines_add(&self.lines, PyBytes_AS_STRING(part), PyBytes_GET_SIZE(part))

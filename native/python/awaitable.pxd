@@ -27,7 +27,7 @@ cdef class Waiters:
 
 
 cdef class Source:
-    cdef Waiters waiters  # None as long as nobody has waited
+    cdef Waiters waiters  # None until a task has waited
     cdef object loop
     cdef object take(self)
     cdef wake(self, bint at_once)
@@ -35,7 +35,7 @@ cdef class Source:
 
 cdef class Awaitable:
     cdef bint is_over
-    cdef bint runs  # it is in a step: what it awaits must not go on with it
+    cdef bint runs  # it is in a step: its own awaitable must not resume it
     cdef int enter(self) except -1
     cdef int step(self, object value, PyObject **result) except -1
     cdef object thrown(self, object error)

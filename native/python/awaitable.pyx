@@ -1,14 +1,14 @@
 # cython: language_level=3
-"""What `receive()` and `send()` return: awaitables that behave like coroutines in what applications
-do with them (await, create_task, wait_for, gather, TaskGroup), and cost a third of them.
+"""The awaitables that `receive()` and `send()` return. They behave like coroutines in the ways that
+applications use them (await, create_task, wait_for, gather, TaskGroup), at a third of the cost.
 
-Facts that this leans on:
-- asyncio takes for a coroutine what is a collections.abc.Coroutine, and that is anything with
-  __await__, send, throw and close;
-- PyIter_Send, by which a task and (on CPython 3.11) `await` go on, asks for the type's am_send, and
-  else for tp_iternext; NULL without an exception is the end, with None as its result;
-- a task that is handed an object with `_asyncio_future_blocking` set adds itself to its callbacks,
-  and is resumed by that callback, which must not run while another task does.
+This relies on these facts:
+- asyncio accepts a collections.abc.Coroutine as a coroutine: any object with __await__, send, throw
+  and close;
+- PyIter_Send, which resumes a coroutine for a task and (on CPython 3.11) for `await`, calls the
+  type's am_send, or else tp_iternext. NULL without an exception is the end, with the result None;
+- a task that gets an object with `_asyncio_future_blocking` set adds itself to its callbacks. That
+  callback resumes the task, and must not run while another task runs.
 """
 
 from asyncio import CancelledError, current_task
@@ -47,7 +47,7 @@ cdef extern from *:
 @cython.final
 @cython.freelist(64)
 cdef class Waiter:
-    """What a task waits at: as much of asyncio.Future as asyncio.Task asks for. It has no result."""
+    """A future without a result, which a task waits at: as much as asyncio.Task needs of one."""
 
     def __init__(self):
         raise TypeError("waiters are made by awaitables")
@@ -69,7 +69,7 @@ cdef class Waiter:
         return self.loop
 
     def add_done_callback(self, callback, *, context=None):
-        """See asyncio.Future; there is one: the task's."""
+        """See asyncio.Future. Only one callback is possible: the task's."""
         if self.over:
             self.loop.call_soon(callback, self, context=context)
             return
@@ -102,16 +102,16 @@ cdef class Waiter:
         return self.over
 
     def result(self):
-        """None. Raises CancelledError."""
+        """Return None. Raises CancelledError if it was cancelled."""
         if self.is_cancelled:
             raise CancelledError() if self.message is None else CancelledError(self.message)
 
     def exception(self):
-        """None. Raises CancelledError."""
+        """Return None. Raises CancelledError if it was cancelled."""
         self.result()
 
     cdef wake(self, bint at_once):
-        """At once, if no task runs now, else in the loop's next turn."""
+        """Resume the task: now if `at_once` and no task runs, else in the loop's next turn."""
         if self.over:
             return
         self.over = True
@@ -131,7 +131,7 @@ cdef class Waiter:
 
 @cython.final
 cdef class Waiters:
-    """Tasks that wait for one thing: each looks for itself whether it is there when it is woken."""
+    """Tasks that wait for one thing. A woken task checks by itself whether it is available."""
 
     def __init__(self, loop):
         self.loop = loop
@@ -145,7 +145,7 @@ cdef class Waiters:
         return waiter
 
     cdef forget(self, Waiter waiter):
-        """Nobody waits there any more."""
+        """Remove a waiter: no task waits at it any more."""
         waiter.over = True
         if waiter in self.waiting:
             self.waiting.remove(waiter)
@@ -155,49 +155,49 @@ cdef class Waiters:
         if not self.waiting:
             return
         waiting, self.waiting = self.waiting, []
-        # What one of them does may not be done at once for the next.
+        # With several, none runs at once: the first one may change the state for the next.
         for waiter in waiting:
             waiter.wake(at_once and len(waiting) == 1)
 
 
 cdef class Source:
-    """What tasks wait for in receive()."""
+    """The base of objects whose messages receive() waits for."""
 
     cdef object take(self):
-        """The next message, which nobody else gets then; None: there is none yet."""
+        """Take the next message, so that no other task gets it. None: there is none yet."""
 
     cdef wake(self, bint at_once):
-        """There may be one now."""
+        """Wake the waiting tasks: there may be a message now."""
         if self.waiters is not None:
             self.waiters.wake(at_once)
 
 
 cdef int give(object what, PyObject **result) noexcept:
-    """A result of a step, with a reference of its own."""
+    """Set the result of a step, with a reference of its own."""
     Py_INCREF(what)
     result[0] = <PyObject *>what
     return RETURN
 
 
 cdef class Awaitable:
-    """The base: a coroutine by what it can do."""
+    """The base of awaitables, with the interface of a coroutine."""
 
     cdef int step(self, object value, PyObject **result) except -1:
-        """NEXT with what the task is to wait at, or RETURN with the result. May raise."""
+        """Run: NEXT with an object that the task waits at, or RETURN with the result. May raise."""
         return give(None, result)
 
     cdef object thrown(self, object error):
-        """What the task is to wait at, after an exception was thrown in. Raises it, or
-        StopIteration with the result."""
+        """An exception was thrown in. Returns an object that the task waits at, or raises the
+        exception, or StopIteration with the result."""
         raise error
 
     cdef object end(self):
-        """It is over, however; called once."""
+        """Clean up: it is over, for any reason. Called once."""
 
     def __await__(self):
         return self
 
-    def __iter__(self):  # as what a coroutine's __await__() returns
+    def __iter__(self):  # like the result of a coroutine's __await__()
         return self
 
     def __next__(self):
@@ -250,7 +250,7 @@ cdef class Awaitable:
         self.is_over = True
         self.end()
 
-    # What a task's repr() shows, and what stacks of tasks are made of.
+    # Used by a task's repr() and by the stacks of tasks.
 
     @property
     def __name__(self):
@@ -298,7 +298,7 @@ cdef PyObject *next_slot(PyObject *self) except? NULL:
 
 
 cdef int set_steps(type kind) except -1:
-    """A class of these has its slots: to be called once for each, for none inherits them."""
+    """Set the slots of a class of awaitables. Call it for each class: slots are not inherited."""
     return fs_set_steps(<PyTypeObject *>kind, fs_send_slot(<void *>send_slot), <iternextfunc>next_slot)
 
 
@@ -306,7 +306,7 @@ cdef int set_steps(type kind) except -1:
 
 @cython.final
 cdef class Done(Awaitable):
-    """Nothing to wait for. One for all: it is never over."""
+    """Has nothing to wait for. All calls share one object: it is never over."""
 
     cdef over(self):
         pass
@@ -322,7 +322,7 @@ cdef PyObject *done_next(PyObject *self) except? NULL:
 
 @cython.final
 cdef class Failed(Awaitable):
-    """Raises, when it is awaited, as a coroutine would."""
+    """Raises its error when it is awaited, as a coroutine would."""
 
     cdef object error
 
@@ -333,7 +333,7 @@ cdef class Failed(Awaitable):
 
 @cython.final
 cdef class OneTurn(Awaitable):
-    """Has others go first."""
+    """Lets the loop turn once, so that others run first."""
 
     cdef bint begun
 
@@ -347,7 +347,7 @@ cdef class OneTurn(Awaitable):
 
 @cython.final
 cdef class Receive(Awaitable):
-    """The next message of a source, which is taken when it is there and this is awaited."""
+    """Returns the next message of a source. It takes the message only when it is awaited."""
 
     cdef Source source
     cdef Waiter waiter
@@ -374,21 +374,21 @@ cdef object DONE = Done()
 
 
 cdef Awaitable failed(error):
-    """What raises this when it is awaited."""
+    """Make an awaitable that raises this error."""
     cdef Failed made = Failed.__new__(Failed)
     made.error = error
     return made
 
 
 cdef Awaitable receive_from(Source source):
-    """What returns the source's next message."""
+    """Make an awaitable that returns the source's next message."""
     cdef Receive made = Receive.__new__(Receive)
     made.source = source
     return made
 
 
 cdef Awaitable one_turn():
-    """What lets the loop turn once."""
+    """Make an awaitable that lets the loop turn once."""
     return OneTurn.__new__(OneTurn)
 
 

@@ -1,5 +1,5 @@
 # cython: language_level=3, nonecheck=True
-"""The server side of a listener: accept, and serve."""
+"""The server side of a listener: accept and serve connections."""
 
 cimport cython
 from cpython.contextvars cimport PyContext_Copy, PyContext_Enter, PyContext_Exit
@@ -15,8 +15,8 @@ from aiofastsocket._native.socket_transport cimport *
 cdef class Connections(Server):
     """Accepts from a listen table and serves each connection with a protocol that `factory` makes.
 
-    pump: the loop's. table: what keeps the listen table alive; `pointer`: its struct fs_table.
-    context: in which the server was started; each connection has a copy of it.
+    pump: the loop's. table: keeps the listen table alive; pointer: its struct fs_table.
+    context: the context of the server's start; each connection gets a copy.
     attach, detach: called with self before the first connection, and when the last is gone.
     name: the connections' own address, if they all have the same one.
     nodelay: set TCP_NODELAY on each connection; else its listener has it.
@@ -30,8 +30,8 @@ cdef class Connections(Server):
     cdef object attach
     cdef object detach
     cdef bint nodelay
-    cdef fs_part *part  # that accepts: siblings compare how many each has open
-    cdef bint taking  # its server is not left before all that were accepted are served
+    cdef fs_part *part  # the accepting one: siblings compare their open connections
+    cdef bint taking  # no detach before all accepted connections are served
     cdef readonly set open
 
     def __init__(self, Pump pump not None, table, size_t pointer, kind, factory, context, *,
@@ -50,8 +50,8 @@ cdef class Connections(Server):
     def take(self, int slot, int source, int most):
         """Accept up to `most` connections from a source, for the owner of `slot`, and serve them.
 
-        Returns how many there were, or -errno: -EAGAIN if there was none, others after those that
-        came before the error were served.
+        Returns the number of connections, or -errno: -EAGAIN if there was none. On another error,
+        the connections that came before it are served first.
         """
         cdef Pump pump = self.pump
         cdef const fs_input *inputs
@@ -72,7 +72,7 @@ cdef class Connections(Server):
         return count if count and (error == 0 or error == -EAGAIN) else error
 
     def show(self, size_t part):
-        """Tell a part (its struct fs_part; 0: none any more) how many are open, from now on."""
+        """From now on, tell a part (its struct fs_part; 0: none) how many connections are open."""
         self.part = <fs_part *>part
         self.tell_open()
 
@@ -81,23 +81,23 @@ cdef class Connections(Server):
             fs_part_count(self.part, <int>len(self.open))
 
     cdef void count(self, int what):
-        """0: one was accepted, 1: it is over."""
+        """Count a connection. 0: it was accepted, 1: it is over."""
         if self.pump.counters is not NULL:
             fs_count(&self.pump.counters.connections[what], 1)
         self.tell_open()
 
     def close(self):
-        """Close all, each once what is buffered is sent."""
+        """Close all connections, each once its buffer is sent."""
         for transport in list(self.open):
             transport.close()
 
     def abort(self):
-        """Close all now."""
+        """Close all connections now."""
         for transport in list(self.open):
             transport.abort()
 
     cdef serve(self, const fs_input *inputs, int count):
-        """All of them, whatever becomes of the server meanwhile; none in a forked child."""
+        """Serve all accepted connections, even if the server closes; none in a forked child."""
         cdef Pump pump = self.pump
         cdef int done = 0
         self.taking = True
@@ -140,7 +140,7 @@ cdef class Connections(Server):
             if transport.dirty or transport.watched or transport.fd < 0:
                 pass
             elif first.result > 0:
-                # Tasks started for what it said may well end it before it is ever watched.
+                # Tasks for its first bytes may end the connection before it is ever watched.
                 self.pump.fresh.append(transport)
             else:
                 transport.mark()

@@ -1,4 +1,4 @@
-# What the transports use of native/include/fastsocket.
+# The parts of native/include/fastsocket that the transports use.
 
 from libc.stddef cimport ptrdiff_t
 from libc.stdint cimport int64_t, uint32_t, uint64_t

@@ -6,7 +6,7 @@ cdef class Deadlines
 
 
 cdef class Timed(Receiver):
-    cdef Deadlines due  # where it waits, if it does
+    cdef Deadlines due  # the deadlines that it waits in, or None
     cdef Timed before
     cdef Timed after
     cdef double due_at  # in seconds of CLOCK_MONOTONIC

@@ -1,12 +1,12 @@
 # cython: language_level=3
-"""Deadlines that are all equally far away: one timer for any number of connections."""
+"""Deadlines with the same timeout: one timer serves any number of connections."""
 
 cimport cython
 
 from aiofastsocket._native.pump cimport now_ns
 
-cdef double LATE_SECONDS = 0.1  # a timer that comes so much later was held up
-cdef double TURN_SECONDS = 0.05  # for the loop to read what lies there
+cdef double LATE_SECONDS = 0.1  # a timer that is this late was held up
+cdef double TURN_SECONDS = 0.05  # time for the loop to read the waiting input
 
 
 cdef double now() noexcept:
@@ -14,17 +14,17 @@ cdef double now() noexcept:
 
 
 cdef class Timed(Receiver):
-    """What waits for one thing at a time, for so long and no longer."""
+    """The base of objects that wait for one thing at a time, with a timeout."""
 
     cdef wait_until(self, Deadlines deadlines):
-        """For the next thing that is to come, and no more for the one before; None: for nothing."""
+        """Wait in `deadlines`, and no longer in the previous ones. None: wait for nothing."""
         if self.due is not None:
             self.due.take_out(self)
         if deadlines is not None:
             deadlines.add(self)
 
     def wait_for(self, Deadlines deadlines):
-        """The same from Python."""
+        """Call wait_until from Python."""
         self.wait_until(deadlines)
 
 
@@ -32,10 +32,10 @@ cdef class Timed(Receiver):
 cdef class Deadlines:
     """Calls `expired(who)` for each Timed that still waits here after `seconds`.
 
-    When a handler has held the loop up, nobody has looked at what clients sent meanwhile: the loop
-    gets a turn to read it before anything expires, one and no more.
+    When a handler has held up the loop, the bytes that clients sent meanwhile are unread. The loop
+    then gets exactly one turn to read them before anything expires.
 
-    They stand in a row in the order in which they were added, which is that in which they are due.
+    The waiting objects are linked in the order in which they were added. They expire in this order.
     """
 
     def __init__(self, loop, double seconds, expired):
@@ -44,7 +44,7 @@ cdef class Deadlines:
         self.expired = expired
 
     cdef add(self, Timed who):
-        """From now on. It waits in one place at a time."""
+        """Start its time now. It must not wait anywhere else."""
         cdef double at = now()
         who.due_at = at + self.seconds
         who.due = self
@@ -58,7 +58,7 @@ cdef class Deadlines:
             self.look_at(who.due_at, at)
 
     cdef take_out(self, Timed who):
-        """No more."""
+        """Remove it: it waits no longer."""
         if who.before is not None:
             who.before.after = who.after
         else:
@@ -71,7 +71,7 @@ cdef class Deadlines:
         who.due = None
 
     def clear(self):
-        """Forget all, and the timer."""
+        """Remove all waiting objects, and cancel the timer."""
         while self.first is not None:
             self.take_out(self.first)
         if self.timer is not None:
@@ -79,7 +79,7 @@ cdef class Deadlines:
             self.timer = None
 
     def look(self):
-        """The timer's."""
+        """Handle the timer: expire the objects that are due."""
         cdef Timed who
         cdef double time = now()
         self.timer = None
@@ -93,11 +93,11 @@ cdef class Deadlines:
                 who = self.first
                 self.take_out(who)
                 self.expired(who)
-        finally:  # whatever one of them raises, the others are still waited for
+        finally:  # even after an error, the others need the timer
             if self.first is not None and self.timer is None:
                 self.look_at(self.first.due_at, now())
 
     cdef look_at(self, double due, double time):
-        # libuv's timers may come a millisecond early: then it looks once more.
+        # libuv's timers may fire a millisecond early. Then `look` sets the timer again.
         self.timer_at = due
         self.timer = self.loop.call_later(max(0.0, due - time), self.look)

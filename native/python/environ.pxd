@@ -4,7 +4,7 @@ from aiofastsocket._native.exchange cimport Exchange, Wire
 
 
 cdef class Environs:
-    cdef dict common  # to all of them
+    cdef dict common  # the variables that all environments share
     cdef bint underscores
     cdef dict make(self, Exchange of, body)
     cdef object key_of(self, bytes name)

@@ -15,14 +15,14 @@ cdef extern from "Python.h":
 
 cdef dict OWN_KEYS = {b"content-type": "CONTENT_TYPE", b"content-length": "CONTENT_LENGTH"}
 cdef dict KEYS = dict(OWN_KEYS)
-"""Variables of environments, by the fields that they are made of."""
+"""Variables of environments, by the header fields that they come from."""
 cdef Py_ssize_t MOST_KEYS = 1024, LONGEST_KEY = 48
 
 
 @cython.final
 cdef class Environs:
-    """What makes them. underscores: fields with one in their name are handed on, although another
-    name may become the same variable."""
+    """Makes the environments. underscores: fields with an underscore in their name are passed on,
+    although another name may become the same variable."""
 
     def __init__(self, Service service not None, bint multithread, bint underscores, file_wrapper):
         self.underscores = underscores
@@ -35,11 +35,11 @@ cdef class Environs:
             "wsgi.multiprocess": True,
             "wsgi.run_once": False,
             "wsgi.file_wrapper": file_wrapper,
-            "wsgi.input_terminated": True,  # the end of the body is the input's: also of chunks
+            "wsgi.input_terminated": True,  # the input ends with the body, chunked or not
         }
 
     cdef dict make(self, Exchange of, body):
-        """body: the wsgi.input."""
+        """Make the environment of a request. body: the wsgi.input."""
         cdef dict environ
         cdef bytes name, value
         cdef list fields = of.fields
@@ -60,7 +60,7 @@ cdef class Environs:
         target = of.path + b"?" + of.query if of.query else of.path
         environ["RAW_URI"] = environ["REQUEST_URI"] = latin1(target)
         environ["SERVER_PROTOCOL"] = f"HTTP/{of.version}"
-        for i in range(0, len(fields), 2):  # names and values, one behind the other: see Call
+        for i in range(0, len(fields), 2):  # names and values alternate: see Call
             name, value = fields[i], fields[i + 1]
             key = KEYS.get(name)
             if key is None:
@@ -74,7 +74,7 @@ cdef class Environs:
         return environ
 
     cdef dict template(self, Wire wire):
-        """What all requests of a connection have in common."""
+        """The variables that all requests of a connection share."""
         environ = PyDict_Copy(self.common)
         server, client = wire.server, wire.client
         environ["SERVER_NAME"] = server[0] if server else "localhost"
@@ -88,8 +88,8 @@ cdef class Environs:
         return environ
 
     cdef object key_of(self, bytes name):
-        """The variable of a field; None: it has none. With underscores it would be the variable of
-        another field too, which a proxy has set or removed."""
+        """The variable of a field; None: it has none. A name with underscores would become the
+        variable of another field too, which a proxy has set or removed."""
         if b"_" in name and not self.underscores:
             return None
         key = "HTTP_" + name.decode("ascii").upper().replace("-", "_")

@@ -6,23 +6,23 @@ from aiofastsocket._native.task cimport Served
 from aiofastsocket._native.transport cimport Receiver
 from aiofastsocket._native.wire cimport Clock
 
-cdef enum Out:  # what the application has sent of the response
+cdef enum Out:  # the part of the response that the application has sent
     OUT_NOTHING
-    OUT_HEAD  # which waits for the first part of the body
+    OUT_HEAD  # the head; it waits for the first part of the body
     OUT_BODY
     OUT_TRAILERS
     OUT_DONE
 
 
-cdef enum In:  # what the client has sent of the request
+cdef enum In:  # the part of the request that the client has sent
     IN_COMES  # the body, or the rest of it
-    IN_HERE  # all of it, and the application has not been told
+    IN_HERE  # all of it; the application does not know yet
     IN_TOLD
 
 
 cdef enum Client:
     CLIENT_THERE
-    CLIENT_SENT_ALL  # it sends no more; it may read on
+    CLIENT_SENT_ALL  # it sends no more, but may still read
     CLIENT_GONE
 
 
@@ -33,7 +33,7 @@ cdef class Wire
 cdef class Service:
     cdef readonly object loop
     cdef readonly object app
-    cdef unsigned long thread  # the loop's
+    cdef unsigned long thread  # the loop's thread
     cdef public dict state
     cdef public set connections
     cdef public set tasks  # exchanges whose application runs
@@ -44,14 +44,14 @@ cdef class Service:
     cdef public Deadlines idle
     cdef public Deadlines last_calls
     cdef public object proxies
-    cdef public object wsgi  # what calls a WSGI application; None: it is none
+    cdef public object wsgi  # the Caller of a WSGI application; None: it is an ASGI application
     cdef public Clock clock
     cdef public bytes server_line
     cdef public bytes fields_lines
     cdef public bytes hsts_line  # over TLS only
-    cdef public object secure  # what is told of TLS; None: there is none
+    cdef public object secure  # the TLS settings (Secure); None: no TLS
     cdef public str root_path
-    cdef public bytes mount  # the same as clients send it
+    cdef public bytes mount  # root_path as clients send it
     cdef public bint websockets
     cdef public Py_ssize_t most_line
     cdef public Py_ssize_t most_fields
@@ -60,8 +60,8 @@ cdef class Service:
     cdef public Deadlines pings
     cdef public Deadlines pongs
     cdef public Deadlines closes
-    cdef bint keeps_heads  # a response's head is kept until it is over
-    cdef bint timed  # how long requests take is looked at
+    cdef bint keeps_heads  # a response's head is kept until the response is over
+    cdef bint timed  # the duration of requests is measured
     cdef public bint tells_queue_time
     cdef bint turns_away(self, Exchange exchange) except -1
     cdef note(self, Exchange exchange)
@@ -77,8 +77,8 @@ cdef class Wire(Link):
     cdef readonly object client  # addresses, as scopes have them; None: unknown
     cdef readonly object server
     cdef dict template  # of environments
-    cdef object tls  # what is told of TLS
-    # What an exchange asks of it:
+    cdef object tls  # the value of the extension `tls`
+    # Called by exchanges:
     cdef respond(self, Exchange exchange, headers)
     cdef send_head(self, Exchange exchange, long long length)
     cdef send_part(self, Exchange exchange, bytes data, bint more)
@@ -103,31 +103,31 @@ cdef class Exchange(Served):
     cdef Client client
     cdef readonly str method
     cdef readonly str version
-    # The scope is the application's: what it does to it changes nothing here.
+    # The scope belongs to the application, whose changes have no effect here.
     cdef bytes path
     cdef bytes query
     cdef list fields  # of the head: pairs of bytes, names in lower case
-    cdef object address  # the client's, and the scheme: as proxies say
+    cdef object address  # the client's; like the scheme, it may come from a proxy
     cdef str scheme
-    cdef bint is_chunked  # the body: its length was not told
-    cdef list body  # parts that the application has not had yet
-    cdef Py_ssize_t buffered  # bytes in them
+    cdef bint is_chunked  # the body; its length is unknown
+    cdef list body  # parts that the application has not received yet
+    cdef Py_ssize_t buffered  # bytes in `body`
     cdef bint keep_alive
     cdef bint expects  # it waits for 100 Continue, or for the end of the response
-    cdef bint silent  # what the body would be is not sent
+    cdef bint silent  # the body is not sent: HEAD, 204, 304
     cdef bint has_events
-    cdef bint is_own  # the server's: no line of the log is about it
+    cdef bint is_own  # a health check: it is not in the access log
     cdef bint is_head  # the method is HEAD
     cdef bint offers_trailers
     cdef bint has_trailers
     cdef bint ignores_trailers
     cdef list trailers
-    cdef long long waited  # ns that it waited in the kernel; -1: unknown, or not the connection's first
+    cdef long long waited  # ns that it waited in the kernel; -1: unknown, or not the first request
     cdef long long began  # CLOCK_MONOTONIC, ns, if the service times them
-    cdef bytes head  # the response's, as far as the application says it, if the service keeps it
+    cdef bytes head  # the response's, before the framing is added; only if the service keeps heads
     cdef public int status
-    cdef public long long left  # of the content-length; -1: none was given
-    cdef public long long sent  # bytes of the body
+    cdef public long long left  # of the content-length; -1: there is none
+    cdef public long long sent  # bytes of the body so far
     cdef prepare(self)
     cdef list pairs(self)
     cdef names_host(self, bytes authority)

@@ -1,10 +1,10 @@
 # cython: language_level=3
-"""One request and its response, as the application has them (ASGI HTTP, 2.5). How they are framed
-is the business of the wire that they came by.
+"""One request and its response, as the application sees them (ASGI HTTP, 2.5). The wire that
+carries them does the framing.
 
-Three machines, each with its states: `Out`, `In` and `Client` (exchange.pxd). SAID says what may come
-when of the first; the others go one way: the body comes, is here, was taken; the client is there,
-has sent all, is gone.
+There are three state machines: `Out`, `In` and `Client` (exchange.pxd). SAID defines the valid
+messages in each state of `Out`. The others move in one direction: the body is received, is
+complete, was taken; the client is connected, has sent all, is gone.
 """
 
 from cpython.bytes cimport PyBytes_GET_SIZE
@@ -19,15 +19,15 @@ from aiofastsocket._native.wire cimport status_line, text_of
 from ..errors import ClientDisconnected
 
 cdef Py_ssize_t MOST_BUFFERED = 65536
-"""Bytes of a body that wait for the application before no more is read."""
+"""Bytes of a body that may wait for the application; beyond this, reading pauses."""
 
-# All of 2.5 is there. But applications that are told 2.4 (Starlette, FastAPI) wait for the error that
-# send() raises then, and a stream without news would never hear that its client left.
+# All of 2.5 is supported. But applications that see 2.4 (Starlette, FastAPI) rely on the error that
+# send() raises then, and an idle stream would never notice that its client is gone.
 cdef dict ASGI = {"version": "3.0", "spec_version": "2.3"}
 
 cdef tuple TEXT = ((b"content-type", b"text/plain; charset=utf-8"),)
 
-cdef enum:  # what the application says
+cdef enum:  # messages of the application
     START
     MORE
     LAST
@@ -35,10 +35,10 @@ cdef enum:  # what the application says
     TRAILERS
     HINT
 
-# In the order of the enum Out. -1: an error of the application's. Where there are trailers, the last
-# part of the body leads to them.
+# The rows are in the order of the enum Out. -1: an error of the application. With trailers, the
+# last part of the body leads to OUT_TRAILERS instead.
 cdef signed char[5][6] SAID = [
-    # start, more, last, file, trailers, hint
+    # columns: start, more, last, file, trailers, hint
     [OUT_HEAD, -1, -1, -1, -1, OUT_NOTHING],
     [-1, OUT_BODY, OUT_DONE, OUT_BODY, -1, -1],
     [-1, OUT_BODY, OUT_DONE, -1, -1, -1],
@@ -48,7 +48,7 @@ cdef signed char[5][6] SAID = [
 
 
 cdef inline object get(message, key):
-    """What a message says, or None."""
+    """The value of a key in a message, or None."""
     cdef PyObject *found
     if type(message) is not dict:
         return message.get(key)
@@ -57,7 +57,7 @@ cdef inline object get(message, key):
 
 
 cdef class Service:
-    """What the wires of a worker have in common. A subclass fills it in, and has `ended`."""
+    """The state that the wires of a worker share. A subclass fills it in, and defines `ended`."""
 
     def __init__(self, loop, app):
         self.loop = loop
@@ -69,39 +69,39 @@ cdef class Service:
         self.tasks = set()
 
     def answered(self):
-        """One request more is over."""
+        """Another request is complete."""
 
     def agree_on_deflate(self, offers):
-        """What is answered to a WebSocket's offers of extensions, and what it is; or None, None."""
+        """The answer to a WebSocket's offered extensions, and the agreed codec; or None, None."""
         return None, None
 
     def ended(self, Exchange exchange, error):
         """The application has ended too early, or with an error."""
 
     def send_file(self, Exchange exchange, path):
-        """Returns what is to be awaited: see http.response.pathsend."""
+        """Send a file: see http.response.pathsend. Returns an awaitable."""
 
     def send_rest_of_file(self, Exchange exchange, file):
-        """Returns what is to be awaited: send it from where it stands; `file_is_sent` then."""
+        """Send a file from its position, then call `file_is_sent`. Returns an awaitable."""
 
     cdef bint turns_away(self, Exchange exchange) except -1:
-        """Whether the server has answered it by itself."""
+        """Answer an exchange that is not for the application. False: it is for the application."""
         return False
 
     cdef note(self, Exchange exchange):
-        """A response is over; or its client is gone, and there was none."""
+        """Record an exchange: its response is over, or its client is gone."""
 
     cpdef refused(self, client, int status):
-        """What came was no request; this is what it was answered."""
+        """Record an invalid request and the status that it was answered with."""
 
     cdef void count_malformed(self) noexcept:
-        """The server itself answers an exchange, because of what its request says."""
+        """Count an exchange whose request is malformed: the server itself answers it."""
 
     cdef void count_websocket(self, bint is_over) noexcept:
-        """One was opened, or is over."""
+        """Count a WebSocket that was opened or is over."""
 
     cdef run(self, Exchange exchange, context):
-        """The application, as a task of its own, whose name is the path."""
+        """Run the application in its own task, whose name is the path."""
         task = task_for(exchange, self.loop, context, exchange.scope["path"])
         if task is not None:
             exchange.task = task
@@ -109,38 +109,38 @@ cdef class Service:
 
 
 cdef class Wire(Link):
-    """What exchanges come by: it frames them, and knows nothing of applications."""
+    """The base of connections that carry exchanges. It frames them, and knows no applications."""
 
     cdef respond(self, Exchange exchange, headers):
-        """The response's head, which waits for the first part of the body. Raises RuntimeError
-        if it is none; then nothing of it is kept."""
+        """Keep the response's head until the first part of the body. Raises RuntimeError if the
+        head is invalid; then nothing of it is kept."""
 
     cdef send_head(self, Exchange exchange, long long length):
-        """Write it, for a body of that length."""
+        """Write the head for a body of that length."""
 
     cdef send_part(self, Exchange exchange, bytes data, bint more):
-        """Write the head, if it waits, and one part more of the body."""
+        """Write the head, if it waits, and the next part of the body."""
 
     cdef send_trailers(self, Exchange exchange, headers):
-        """Write them, and the end of the response."""
+        """Write the trailers and the end of the response."""
 
     cdef send_hint(self, Exchange exchange, headers):
         """Write 103 Early Hints (RFC 8297)."""
 
     cdef answered(self, Exchange exchange):
-        """Its response is complete."""
+        """The response of an exchange is complete."""
 
     cdef taken(self):
-        """The body's last part was taken."""
+        """The application took the waiting parts of the body."""
 
     cdef wants_body(self, Exchange exchange):
-        """The application asks for a body that the client may hold back until it is told."""
+        """The application wants a body that the client may hold back until 100 Continue."""
 
     cdef cut(self, Exchange exchange):
-        """End it here: the response cannot be completed."""
+        """Cut the connection: the response cannot be completed."""
 
     cdef bytes hand_over(self, Receiver to):
-        """The connection is that protocol's now. Returns what has come that nobody looked at."""
+        """Hand the connection over to another protocol. Returns the bytes that are not parsed."""
 
 
 cdef class Exchange(Served):
@@ -149,7 +149,7 @@ cdef class Exchange(Served):
     # -- the wire's side --
 
     cdef prepare(self):
-        """Its fields are filled in: make what the application is given."""
+        """Make the scope for the application. All fields of the exchange are filled in."""
         cdef Service service = self.service
         text = text_of(self.path)
         if service.root_path:
@@ -172,11 +172,11 @@ cdef class Exchange(Served):
         }
 
     cdef list pairs(self):
-        """The fields of the head."""
+        """The header fields as pairs."""
         return self.fields
 
     cdef names_host(self, bytes authority):
-        """An absolute target goes before what Host says; HTTP/1.0 may have had none."""
+        """Set the host of an absolute target. It overrides Host, which HTTP/1.0 may lack."""
         cdef Py_ssize_t i
         for i in range(len(self.fields)):
             if self.fields[i][0] == b"host":
@@ -185,7 +185,7 @@ cdef class Exchange(Served):
         self.fields.insert(0, (b"host", authority))
 
     cdef dict extensions(self):
-        """What is offered to the application for this request."""
+        """The extensions that are offered to the application for this request."""
         cdef dict offered = {"http.response.pathsend": {}}
         if self.version != "1.0":
             offered["http.response.early_hint"] = {}
@@ -195,14 +195,14 @@ cdef class Exchange(Served):
         return offered
 
     cdef tell_more(self, dict offered):
-        """Of the connection: what WebSockets are told, too."""
+        """Add the extensions of the connection, which WebSockets have, too."""
         if self.service.tells_queue_time and self.waited >= 0:
             offered["aiofastsocket.queue_time"] = {"seconds": self.waited * 1e-9}
         if self.wire.scheme == "https":
             self.tell_tls(offered)
 
     cdef tell_tls(self, dict offered):
-        """The extension `tls`: one for all requests of a connection."""
+        """Add the extension `tls`: all requests of a connection share its value."""
         cdef Wire wire = self.wire
         if wire.tls is None:
             if self.service.secure is None:
@@ -212,7 +212,7 @@ cdef class Exchange(Served):
 
     @property
     def raw_path(self):
-        """The path as it was sent, below where the application is mounted."""
+        """The path as it was sent, with the application's mount point in front."""
         return self.service.mount + self.path if self.service.mount else self.path
 
     cdef start(self, context):
@@ -221,7 +221,7 @@ cdef class Exchange(Served):
             self.service.run(self, context)
 
     cdef part(self, bytes data):
-        """One part more of the body; the wire wakes those who wait for it."""
+        """Add a part of the body. The wire wakes the tasks that wait for it."""
         assert self.input == IN_COMES
         if self.out != OUT_DONE:
             if self.body is None:
@@ -230,7 +230,7 @@ cdef class Exchange(Served):
             self.buffered += PyBytes_GET_SIZE(data)
 
     cdef all_came(self):
-        """The whole body has come; the wire wakes those who wait for it."""
+        """The whole body was received. The wire wakes the tasks that wait for it."""
         assert self.input == IN_COMES
         self.input = IN_HERE
 
@@ -242,28 +242,28 @@ cdef class Exchange(Served):
         self.wake(False)
 
     cdef gone(self):
-        """The connection is."""
+        """The connection is gone."""
         self.client = CLIENT_GONE
         if self.out in (OUT_BODY, OUT_TRAILERS):
             self.service.note(self)
-        # Senders first: they end by an error, whose frames are let go of. Frameworks cancel
-        # them when receive() tells, and circles of cancelled frames are the collector's.
+        # Senders first: they end with an error, whose frames are freed at once. Frameworks cancel
+        # senders when receive() returns, and only the collector frees cycles of cancelled frames.
         self.wire.wake_senders()
         self.wake(False)
 
     cdef bint is_full(self) noexcept:
-        """Whether enough of the body waits here."""
+        """Whether so much of the body waits here that reading must pause."""
         return self.buffered > MOST_BUFFERED
 
     cdef bint untouched(self) noexcept:
-        """Nothing of the response was sent."""
+        """Whether nothing of the response was sent."""
         return self.out <= OUT_HEAD
 
     cdef bint streams_events(self):
-        """In answer to a GET: EventSource connects again by itself, when such a stream ends."""
+        """Whether this is an event stream for a GET. EventSource reconnects when it ends."""
         return self.has_events and self.method == "GET" and self.out != OUT_DONE
 
-    # -- the service's --
+    # -- the service's side --
 
     is_websocket = False
 
@@ -274,7 +274,7 @@ cdef class Exchange(Served):
 
     @property
     def state(self):
-        """For a decision about its end: "untouched", "begun", "complete"."""
+        """The progress of the response: "untouched", "begun" or "complete"."""
         if self.out == OUT_DONE:
             return "complete"
         return "untouched" if self.untouched() else "begun"
@@ -294,57 +294,58 @@ cdef class Exchange(Served):
         self.hung_up()
 
     def refuse(self, int status):
-        """The server's own answer, after which the connection ends."""
+        """Send an answer of the server's own, after which the connection ends."""
         self.keep_alive = False
         self.answer(status, ())
 
     def cut_off(self):
-        """The response cannot be completed."""
+        """Cut the connection: the response cannot be completed."""
         self.wire.cut(self)
 
     def file_begins(self, long long size):
-        """Write the head of a response whose body is a file of that size. Returns how much of it is
-        to be sent. Raises RuntimeError if more was promised, or something else was sent since."""
+        """Write the head of a response whose body is a file of that size. Returns the number of
+        bytes to send. Raises RuntimeError if content-length is larger than the file, or if another
+        message was sent since."""
         if self.client == CLIENT_GONE:
             raise ClientDisconnected("the client is gone")
         self.allow(FILE, "http.response.pathsend")
         if self.has_trailers:  # they would need chunks
             self.has_trailers, self.ignores_trailers = False, True
         if 0 <= self.left < size:
-            size = self.left  # it may have grown
+            size = self.left  # the file may have grown
         elif self.left > size and not self.silent:
-            raise RuntimeError(f"content-length is more than the file has: {size}")
+            raise RuntimeError(f"content-length is larger than the file: {size}")
         self.wire.send_head(self, size)
         self.out = OUT_BODY
         return 0 if self.silent else size
 
     def file_ended(self, long long sent):
-        """It was sent."""
+        """The file was sent."""
         self.sent = sent
         self.end()
 
     def lose(self, long long sent):
-        """Its client is gone, and has been sent so much of a file."""
+        """The client is gone, after `sent` bytes of a file."""
         self.sent = sent
         self.client = CLIENT_GONE
 
     @property
     def is_silent(self):
-        """Whether what the body would be is not sent."""
+        """Whether the body is not sent: HEAD, 204, 304."""
         return self.silent
 
-    # -- the application's --
+    # -- the application's side --
 
     def receive(self):
-        """As the application calls it: http.request until the body has come, and then, when the
-        response is complete or the client gone, http.disconnect."""
+        """The application's receive(): http.request until the body is complete, then
+        http.disconnect once the response is complete or the client is gone."""
         return receive_from(self)
 
     def send(self, message):
-        """As the application calls it.
+        """The application's send(). Its errors are raised when the result is awaited.
 
-        Raises ClientDisconnected, which is an OSError, when the client is gone, RuntimeError when
-        the message is not one that may come now: when it is awaited, as a coroutine would.
+        Raises ClientDisconnected, which is an OSError, if the client is gone, and RuntimeError if
+        the message is not valid now.
         """
         if PyThread_get_thread_ident() != self.service.thread:
             return later(self, message)
@@ -376,7 +377,7 @@ cdef class Exchange(Served):
                 if self.input == IN_COMES and self.expects:
                     self.wire.wants_body(self)
                     if self.body is not None or self.input == IN_HERE:
-                        return self.take()  # a transport that delivers while it is written to
+                        return self.take()  # the transport delivered bytes during a write
                 return None
         return {"type": "http.disconnect"}
 
@@ -391,7 +392,7 @@ cdef class Exchange(Served):
             if data is None:
                 data = b""
             elif type(data) is not bytes:
-                data = bytes(memoryview(data))  # code of the application's may run: so before
+                data = bytes(memoryview(data))  # first: it may run application code
             self.allow(MORE if more else LAST, kind)
             self.send_body(data, more)
             return self.after(more)
@@ -402,7 +403,7 @@ cdef class Exchange(Served):
         return self.heed_rare(kind, message)
 
     cdef object heed_rare(self, str kind, message):
-        """What is rare."""
+        """Handle a rare message."""
         if kind == "http.response.pathsend":
             self.allow(FILE, kind)
             return self.service.send_file(self, message["path"])
@@ -421,29 +422,29 @@ cdef class Exchange(Served):
             self.allow(HINT, kind)
             self.wire.send_hint(self, [(b"link", link) for link in message.get("links") or ()])
             return self.after(True)
-        raise RuntimeError(f"{kind!r} is no message of a response")
+        raise RuntimeError(f"{kind!r} is not a message of a response")
 
     cdef int allow(self, int said, kind) except -1:
-        """Raise RuntimeError if it may not come now."""
+        """Raise RuntimeError if the message is not valid now."""
         if SAID[<int>self.out][said] < 0:
             self.wrong(kind)
         return 0
 
     def wrong(self, kind):
-        """Raise RuntimeError: it may not come now."""
+        """Raise RuntimeError: the message is not valid now."""
         if self.out == OUT_DONE:
             raise RuntimeError(f"{kind!r} was sent after the response was complete")
         if kind == "http.response.start":
             raise RuntimeError("'http.response.start' was sent twice")
         if kind == "http.response.early_hint":
-            raise RuntimeError(f"{kind!r} comes before 'http.response.start'")
+            raise RuntimeError(f"{kind!r} must come before 'http.response.start'")
         if kind == "http.response.trailers":
-            raise RuntimeError(f"{kind!r} comes after the last part of a body with trailers")
+            raise RuntimeError(f"{kind!r} must come after the last part of a body with trailers")
         if self.out == OUT_NOTHING:
             raise RuntimeError(f"{kind!r} was sent before 'http.response.start'")
         if self.out == OUT_TRAILERS:
-            raise RuntimeError(f"{kind!r} was sent where 'http.response.trailers' comes")
-        raise RuntimeError(f"{kind!r} comes once, after the start")
+            raise RuntimeError(f"{kind!r} was sent where 'http.response.trailers' is expected")
+        raise RuntimeError(f"{kind!r} must come once, directly after 'http.response.start'")
 
     cdef begin(self, message):
         headers, trailers = get(message, "headers"), get(message, "trailers")
@@ -456,12 +457,12 @@ cdef class Exchange(Served):
         if type(status) is not int or not 200 <= status <= 599:
             # http.HTTPStatus is an int, too
             if not isinstance(status, int) or not 200 <= status <= 599:
-                raise RuntimeError(f"status {status!r} is none of a response: use 200 to 599")
+                raise RuntimeError(f"status {status!r} is not valid in a response: use 200 to 599")
         self.status = status
         self.left = -1
         self.has_events = False
         self.silent = self.is_head or self.status in (204, 304)
-        self.out = OUT_HEAD  # first: headers may be a generator, and send what they like
+        self.out = OUT_HEAD  # first: headers may be a generator that sends messages
         try:
             self.wire.respond(self, headers)
         except BaseException:
@@ -487,9 +488,9 @@ cdef class Exchange(Served):
             self.end()
 
     cdef object after(self, bint more):
-        """What send() returns."""
+        """The awaitable that send() returns."""
         if more and (self.silent or self.wire.is_closing()):
-            # Nothing would hold a stream without an end up, and so nobody hear of its end.
+            # Otherwise an endless stream would block the loop, and never notice that it must end.
             return one_turn()
         return self.wire.room_for_more()
 
@@ -504,7 +505,7 @@ cdef class Exchange(Served):
         self.wake(False)
 
     cdef answer(self, int status, tuple headers):
-        """The server's own: the status in words. headers: beside the content's type."""
+        """Send an answer of the server's own: status in words. headers: further ones."""
         self.sent = 0
         self.has_trailers = False
         self.respond(status, TEXT + headers)

@@ -1,7 +1,7 @@
 # cython: language_level=3
-"""Lines of the access log in a format that was asked for: gunicorn's atoms, or JSON.
+"""Lines of the access log in a configured format: gunicorn's atoms, or JSON.
 
-What a client may choose is escaped: it ends no line, no quotes, no JSON string.
+Values that a client chooses are escaped: they cannot end a line, quotes or a JSON string.
 """
 
 import base64
@@ -55,7 +55,7 @@ WRITTEN = re.compile(r"%(?:%|\((?:\{([^{}]+)\}([a-zA-Z])|([a-zA-Z]+))\)s)")
 
 
 def parsed(str form):
-    """The parts of a format: (atom, name or text) each. Raises ValueError: what is wrong with it."""
+    """The parts of a format, each (atom, name or text). Raises ValueError if it is invalid."""
     parts, at = [], 0
     for found in WRITTEN.finditer(form):
         _plain(parts, form[at:found.start()])
@@ -76,22 +76,23 @@ def parsed(str form):
 
 def _plain(parts, str text):
     if "%" in text:
-        raise ValueError(f"% in {text!r} begins nothing that is known; write %(...)s, or %% for %")
+        raise ValueError(f"% in {text!r} does not begin a known atom; write %(...)s, or %% for %")
     if "\n" in text or "\r" in text:
-        raise ValueError("a line has no end within it")
+        raise ValueError("a log format must not contain line breaks")
     if text:
         parts.append((LITERAL, text.encode()))
 
 
 @cython.final
 cdef class Formatted(Access):
-    """See Access. form: as `parsed` reads it, or "json"."""
+    """An access log in a format. form: as `parsed` reads it, or "json"."""
 
     def __init__(self, loop, flush, str form):
         Access.__init__(self, loop, flush)
         self.is_json = form == "json"
         self.parts = [] if self.is_json else parsed(form)
-        self.process = b"<%d>" % os.getpid()
+        self.pid = os.getpid()
+        self.process = b"<%d>" % self.pid
         atoms = {atom for atom, _ in self.parts}
         self.times = self.is_json or not TIMES.isdisjoint(atoms)
         self.keeps_heads = HEADER in atoms
@@ -130,7 +131,7 @@ cdef class Formatted(Access):
         return self.asked(atom, name, exchange)
 
     cdef bytes asked(self, int atom, bytes name, Exchange exchange):
-        """What a request tells."""
+        """The value of an atom that describes the exchange."""
         cdef long long ns
         if atom == REQUEST:
             return b"%b %b HTTP/%b" % (
@@ -164,7 +165,7 @@ cdef class Formatted(Access):
         return quoted(field_of(fields, name))
 
     cdef bytes when(self):
-        """The Common Log Format's, made anew once a second."""
+        """The time stamp of the Common Log Format, renewed once a second."""
         cdef timespec now
         clock_gettime(CLOCK_REALTIME, &now)
         if now.tv_sec != self.second:
@@ -174,37 +175,63 @@ cdef class Formatted(Access):
         return self.stamp
 
     cdef bytes json(self, Exchange exchange, object client, int status):
+        """One object, written part by part: a dict and dumps() cost twice as much."""
         cdef timespec now
         clock_gettime(CLOCK_REALTIME, &now)
-        stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now.tv_sec))
-        said = {
-            "time": f"{stamp}.{now.tv_nsec // 1_000_000:03d}Z",
-            "client": None if client is None else client[0],
-            "status": status,
-            "pid": os.getpid(),
-        }
-        if exchange is not None:
-            fields = exchange.pairs()
-            said |= {
-                "method": exchange.method,
-                "path": exchange.raw_path.decode("latin-1"),
-                "query": exchange.query.decode("latin-1"),
-                "protocol": f"HTTP/{exchange.version}",
-                "scheme": exchange.scheme,
-                "host": text_or_none(field_of(fields, b"host")),
-                "bytes": exchange.sent,
-                "seconds": round((now_ns() - exchange.began) * 1e-9, 6),
-                "queue_seconds": None if exchange.waited < 0 else round(exchange.waited * 1e-9, 6),
-                "referer": text_or_none(field_of(fields, b"referer")),
-                "user_agent": text_or_none(field_of(fields, b"user-agent")),
-            }
-        else:
-            said |= NO_REQUEST
-        return dumps(said).encode()  # ASCII: other characters are escaped
+        if now.tv_sec != self.second:
+            self.second = now.tv_sec
+            self.stamp = time.strftime("%Y-%m-%dT%H:%M:%S", time.gmtime(now.tv_sec)).encode()
+        head = b'{"time": "%b.%03dZ", "client": %b, "status": %d, "pid": %d, ' % (
+            self.stamp, now.tv_nsec // 1_000_000, json_of(None if client is None else client[0]),
+            status, self.pid)
+        if exchange is None:
+            return head + NO_REQUEST
+        fields = exchange.pairs()
+        return head + (
+            b'"method": %b, "path": %b, "query": %b, "protocol": "HTTP/%b", "scheme": "%b", '
+            b'"host": %b, "bytes": %d, "seconds": %b, "queue_seconds": %b, "referer": %b, '
+            b'"user_agent": %b}'
+        ) % (
+            json_of(exchange.method), json_of_bytes(exchange.raw_path),
+            json_of_bytes(exchange.query), exchange.version.encode(), exchange.scheme.encode(),
+            json_of_bytes(field_of(fields, b"host")), exchange.sent,
+            decimal(now_ns() - exchange.began),
+            b"null" if exchange.waited < 0 else decimal(exchange.waited),
+            json_of_bytes(field_of(fields, b"referer")),
+            json_of_bytes(field_of(fields, b"user-agent")))
 
 
-cdef dict NO_REQUEST = dict.fromkeys(
-    "method path query protocol scheme host bytes seconds queue_seconds referer user_agent".split())
+cdef bytes NO_REQUEST = b", ".join([b'"%b": null' % name for name in (
+    b"method path query protocol scheme host bytes seconds queue_seconds referer user_agent"
+).split()]) + b"}"
+
+
+cdef bytes json_of(str value):
+    """A text as JSON, in ASCII; None is null."""
+    if value is None or value.isascii():
+        return json_of_bytes(None if value is None else value.encode())
+    return dumps(value).encode()
+
+
+cdef bytes json_of_bytes(bytes value):
+    """Bytes as JSON: a text of these code points (Latin-1); None is null."""
+    if value is None:
+        return b"null"
+    if is_plain(value):
+        return b'"%b"' % value
+    return dumps(value.decode("latin-1")).encode()
+
+
+cdef bint is_plain(bytes value) noexcept:
+    """Whether it needs no escapes, between quotes."""
+    cdef const unsigned char *at = <const unsigned char *>PyBytes_AS_STRING(value)
+    cdef Py_ssize_t i
+    for i in range(PyBytes_GET_SIZE(value)):
+        if at[i] < 32 or at[i] > 126 or at[i] == c'"' or at[i] == c"\\":
+            return False
+    return True
+
+
 cdef dict UNITS = {SECONDS: 1_000_000_000, MILLISECONDS: 1_000_000, MICROSECONDS: 1_000}
 
 
@@ -218,7 +245,7 @@ cdef bytes target_of(Exchange exchange):
 
 
 cdef object field_of(list fields, bytes name):
-    """The first of that name, or None."""
+    """The value of the first field of that name, or None."""
     for known, value in fields:
         if known == name:
             return value
@@ -226,7 +253,7 @@ cdef object field_of(list fields, bytes name):
 
 
 cdef object field_of_head(bytes head, bytes name):
-    """The same of a response's, as it was sent."""
+    """The value of the first such field in a response's head, as it was sent; or None."""
     for line in (head or b"").split(b"\r\n"):
         known, colon, value = line.partition(b": ")
         if colon and known.lower() == name:
@@ -235,7 +262,7 @@ cdef object field_of_head(bytes head, bytes name):
 
 
 cdef object user_of(authorization):
-    """Of Basic authentication (RFC 7617), or None."""
+    """The user of Basic authentication (RFC 7617), or None."""
     kind, _, secret = (authorization or b"").partition(b" ")
     if kind.lower() != b"basic":
         return None
@@ -246,20 +273,16 @@ cdef object user_of(authorization):
     return user if colon else None
 
 
-cdef object text_or_none(value):
-    return None if value is None else value.decode("latin-1")
-
-
 cdef bytes quoted(value):
-    """So that it ends neither quotes nor a line; "-" for what is not there."""
+    """Escape a value so that it ends neither quotes nor a line; "-" if it is missing or empty."""
     if not value:
         return b"-"
-    return UNSAFE.sub(escaped, value)
+    return value if is_plain(value) else UNSAFE.sub(escaped, value)
 
 
 UNSAFE = re.compile(rb'[^ !#-\[\]-~]')
 
 
 def escaped(found):
-    """As \\x22."""
+    """Escape a byte, for example as \\x22."""
     return b"\\x%02x" % ord(found[0])

@@ -15,8 +15,8 @@ cdef struct Frame:
     bint fin
     bint deflated
     int opcode
-    Py_ssize_t head  # bytes before what it carries; 0: not all of them are here
-    uint64_t length  # of what it carries
+    Py_ssize_t head  # bytes before the payload; 0: incomplete
+    uint64_t length  # bytes of the payload
 
 
 cdef str frame_begins(Frame *frame, const unsigned char *at, Py_ssize_t size, bint deflates,

@@ -6,8 +6,8 @@ from libc.string cimport memcpy
 
 cdef str frame_begins(Frame *frame, const unsigned char *at, Py_ssize_t size, bint deflates,
                       bint in_fragments):
-    """What a client's frame says of itself, from two bytes on. Returns what it must not say, or
-    None."""
+    """Read the head of a client's frame, of which at least two bytes are present. Returns the
+    violation of the protocol as text, or None."""
     cdef int i
     frame.fin = at[0] & 0x80 != 0
     frame.deflated = at[0] & 0x40 != 0
@@ -15,19 +15,19 @@ cdef str frame_begins(Frame *frame, const unsigned char *at, Py_ssize_t size, bi
     frame.length = at[1] & 0x7f
     frame.head = 0
     if not at[1] & 0x80:
-        return "a frame of a client is not masked"
+        return "a client's frame is not masked"
     if at[0] & 0x30 or (frame.deflated and not (deflates and frame.opcode in (TEXT, BINARY))):
         return "a reserved bit is set"
     if frame.opcode >= CLOSE:
         if frame.opcode > PONG:
-            return "there is no such opcode"
+            return "the opcode is invalid"
         if not frame.fin or frame.length > 125:
-            return "a control frame is whole, and has 125 bytes at most"
+            return "a control frame is fragmented or longer than 125 bytes"
     elif frame.opcode > BINARY:
-        return "there is no such opcode"
+        return "the opcode is invalid"
     elif (frame.opcode == CONTINUATION) != in_fragments:
         return ("a message begins before the last one has ended" if in_fragments
-                else "nothing is there to be continued")
+                else "there is no message to continue")
     if frame.length < 126:
         frame.head = 6 if size >= 6 else 0
     elif frame.length == 126:
@@ -60,7 +60,7 @@ cdef Py_ssize_t frame_head(unsigned char *head, int opcode, bint deflated, Py_ss
 
 
 cdef bytes unmasked(const char *data, Py_ssize_t size, const char *mask):
-    """RFC 6455, 5.3."""
+    """Unmask a payload (RFC 6455, 5.3)."""
     cdef bytes made = PyBytes_FromStringAndSize(NULL, size)
     cdef char *to = PyBytes_AS_STRING(made)
     cdef uint64_t wide, word
@@ -79,5 +79,5 @@ cdef bytes unmasked(const char *data, Py_ssize_t size, const char *mask):
 
 
 cdef bint is_close_code(code) except -1:
-    """RFC 6455, 7.4; those that are never sent are none."""
+    """Whether a close code is valid in a frame (RFC 6455, 7.4)."""
     return 1000 <= code <= 1014 and code not in (1004, 1005, 1006) or 3000 <= code <= 4999

@@ -1,6 +1,6 @@
 # cython: language_level=3
-"""How a response is framed in HTTP/1.1 (RFC 9112, 6): its head, and its body by a length, in chunks,
-or up to the end of the connection."""
+"""The framing of responses in HTTP/1.1 (RFC 9112, 6): the head, and the body by a length, in
+chunks, or up to the end of the connection."""
 
 from cpython.bytes cimport (
     PyBytes_AS_STRING, PyBytes_FromStringAndSize, PyBytes_GET_SIZE)
@@ -16,7 +16,7 @@ cdef bytes CHUNKED = b"transfer-encoding: chunked\r\n"
 
 
 cdef class Framed(Wire):
-    """The half of a connection that answers; one response at a time."""
+    """The sending half of a connection: one response at a time."""
 
     cdef respond(self, Exchange exchange, headers):
         cdef Service service = self.service
@@ -45,11 +45,11 @@ cdef class Framed(Wire):
                     if left >= 0:
                         raise RuntimeError("content-length was given twice")
                     left = length_of(&second)
-                elif kind == CONNECTION:  # of other words in it only the server knows
+                elif kind == CONNECTION:  # the server alone decides about other words
                     lines.used = before
                     if has_word(second.at, second.length, b"close", 5):
                         exchange.keep_alive = False
-                elif kind == ENCODING:  # the specification: ignored
+                elif kind == ENCODING:  # ignored, as the specification requires
                     lines.used = before
                 elif kind == DATE:
                     has_date = True
@@ -77,17 +77,17 @@ cdef class Framed(Wire):
 
     cdef int finish_head(self, Exchange exchange, Lines *lines, long long length,
                          bint more) except -1:
-        """Add it, with what depends on the body. length: of its first part; more: than that."""
+        """Add the head and the body's fields. length: of its first part; more: others follow."""
         cdef char number[64]
         cdef bint bodiless = exchange.status in (204, 304)
         if self.head is None:
-            raise RuntimeError("a body was sent while the head is made")
+            raise RuntimeError("the body was sent before the head was complete")
         lines_add(lines, PyBytes_AS_STRING(self.head), PyBytes_GET_SIZE(self.head))
         self.head = None
         if exchange.left >= 0:
             pass
         elif exchange.is_head and not more and length == 0:
-            pass  # what GET would have is not told
+            pass  # the length for GET is unknown
         elif not more and not bodiless and not exchange.has_trailers:
             exchange.left = length
             lines_add(lines, number, snprintf(
@@ -98,7 +98,7 @@ cdef class Framed(Wire):
                 lines_add(lines, CHUNKED, 28)
             else:
                 exchange.keep_alive = False
-        # If the client still waits for 100 Continue, nobody can tell whether a body comes now.
+        # If the client still waits for 100 Continue, it may send its body now or not.
         if exchange.expects or self.service.draining:
             exchange.keep_alive = False
         if self.service.hsts_line is not None and self.scheme == "https":
@@ -184,7 +184,7 @@ cdef class Framed(Wire):
 
 
 cdef object joined(Lines *lines, bytes data, size_t size, const char *tail, size_t rest):
-    """All of it in one."""
+    """Join the lines, the data and the tail into one bytes object."""
     cdef bytes whole
     cdef char *at
     if lines.used + rest == 0:
@@ -200,5 +200,5 @@ cdef object joined(Lines *lines, bytes data, size_t size, const char *tail, size
 cdef long long length_of(const fs_text *value) except -1:
     cdef long long length = fs_http_length(value[0])
     if length < 0:
-        raise RuntimeError(f"content-length {value.at[:value.length]!r} is no number")
+        raise RuntimeError(f"content-length {value.at[:value.length]!r} is not a number")
     return length

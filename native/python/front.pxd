@@ -10,7 +10,7 @@ cdef class Front(Service):
     cdef Access log
     cdef public Py_ssize_t most_connections  # 0: no limit
     cdef public long long most_waited  # ns in the queue; 0: no limit
-    cdef public bytes health_path  # None: there is none
+    cdef public bytes health_path  # None: there are no health checks
     cdef public bint healthy
     cdef bint full(self) except -1
     cdef answer_health(self, exchange)

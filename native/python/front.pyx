@@ -1,6 +1,6 @@
 # cython: language_level=3
-"""What a service does around its application: which requests it answers by itself, and what it notes
-of each that is over, in counters (struct fs_counters) and the access log."""
+"""The work of a service around its application: it answers some requests by itself, and records
+each completed request in counters (struct fs_counters) and the access log."""
 
 from aiofastsocket._native.exchange cimport *
 from aiofastsocket._native.pump cimport now_ns
@@ -11,10 +11,10 @@ cdef tuple LATER = ((b"retry-after", b"1"),)
 
 
 cdef class Front(Service):
-    """See Service; a subclass fills it in."""
+    """See Service. A subclass fills it in."""
 
     def count(self, size_t counters):
-        """Count at that address (struct fs_counters) from now on."""
+        """From now on, count at the address `counters` (struct fs_counters)."""
         self.counters = <fs_counters *>counters
         self.timed = True
 
@@ -31,11 +31,11 @@ cdef class Front(Service):
             self.keeps_heads = log.keeps_heads
 
     def count_dropped(self, int lines):
-        """So many lines of the log were."""
+        """Count lines of the access log that were dropped."""
         if self.counters is not NULL:
             fs_count(&self.counters.dropped, lines)
 
-    # -- requests that are not the application's --
+    # -- requests that the server answers itself --
 
     cdef bint full(self) except -1:
         """Whether limit_concurrency is reached."""
@@ -74,7 +74,7 @@ cdef class Front(Service):
         return True
 
     cdef answer_health(self, exchange):
-        """Whether this worker is to be sent requests."""
+        """Answer a health check: whether this worker should be sent requests."""
         cdef Exchange asked = exchange
         asked.is_own = True
         if self.healthy and not self.draining:
@@ -83,11 +83,11 @@ cdef class Front(Service):
             asked.keep_alive = False
             asked.answer(503, ())
 
-    # -- what is over --
+    # -- completed requests --
 
     cdef note(self, Exchange exchange):
         cdef int status = exchange.status
-        if exchange.untouched() and status != 101:  # that is a WebSocket's: nothing else was sent
+        if exchange.untouched() and status != 101:  # 101 is a WebSocket's: nothing else was sent
             status = 0
         if self.counters is not NULL:
             fs_count(&self.counters.answered[status // 100], 1)
@@ -108,7 +108,7 @@ cdef class Front(Service):
             self.log.refused(client, status)
 
     def not_tls(self, client):
-        """It spoke plain HTTP to a port of TLS, and is answered 400."""
+        """Record a client that sent plain HTTP to a TLS port, and was answered 400."""
         self.count_refusal(FS_REFUSED_NOT_TLS)
         if self.counters is not NULL:
             fs_count(&self.counters.answered[4], 1)
@@ -116,7 +116,7 @@ cdef class Front(Service):
             self.log.refused(client, 400)
 
     def no_proxy(self):
-        """A trusted proxy did not say whose its connection is, and was cut off."""
+        """Count a trusted proxy that sent no valid PROXY header, and was disconnected."""
         self.count_refusal(FS_REFUSED_NO_PROXY)
 
     cdef void count_refusal(self, int why) noexcept:

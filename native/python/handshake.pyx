@@ -1,6 +1,6 @@
 # cython: language_level=3
-"""The request for a WebSocket (RFC 6455, 4.2; ASGI WebSocket, 2.5): it is accepted, refused or denied,
-and then its WebSocket's messages are what the application receives and sends."""
+"""The request for a WebSocket (RFC 6455, 4.2; ASGI WebSocket, 2.5). It is accepted, refused or
+denied. Once it is accepted, the application receives and sends the messages of its WebSocket."""
 
 import base64
 import binascii
@@ -26,7 +26,7 @@ cdef class Handshake(Exchange):
     is_websocket = True
 
     cdef prepare(self):
-        """And what its fields say (RFC 6455, 4.2.1)."""
+        """Make the scope, and check the fields for WebSockets (RFC 6455, 4.2.1)."""
         cdef dict scope
         Exchange.prepare(self)
         scope = self.scope
@@ -50,11 +50,11 @@ cdef class Handshake(Exchange):
         self.tell_more(offered)
         scope["extensions"] = offered
         if not versions:
-            self.refusal, self.reason = 400, "there is no Sec-WebSocket-Version"
+            self.refusal, self.reason = 400, "the Sec-WebSocket-Version header field is missing"
         elif versions != [b"13"]:
-            self.refusal, self.reason = 426, "this server speaks version 13 of WebSocket"
+            self.refusal, self.reason = 426, "this server supports WebSocket version 13"
         elif len(keys) != 1 or not is_key(keys[0]):
-            self.refusal, self.reason = 400, "Sec-WebSocket-Key is no key"
+            self.refusal, self.reason = 400, "the Sec-WebSocket-Key is missing or invalid"
         else:
             self.accept_key = base64.b64encode(hashlib.sha1(keys[0] + GUID).digest())
 
@@ -67,7 +67,7 @@ cdef class Handshake(Exchange):
             Exchange.start(self, context)
 
     def refuse(self, int status):
-        """The server's own answer, after which the connection ends."""
+        """Send an answer of the server's own, after which the connection ends."""
         headers = [(b"content-type", b"text/plain; charset=utf-8")]
         if status == 426:
             headers += [(b"upgrade", b"websocket"), (b"sec-websocket-version", b"13")]
@@ -77,7 +77,7 @@ cdef class Handshake(Exchange):
         self.send_body(reason.encode() + b"\n", False)
 
     def over(self, int code, int status):
-        """The application has ended: close it with that code, or answer with that status."""
+        """The application has ended: close the WebSocket with `code`, or answer with `status`."""
         if self.socket is not None:
             if self.socket.state == OPEN:
                 self.socket.send_close(code, "")
@@ -115,7 +115,7 @@ cdef class Handshake(Exchange):
         kind = message["type"]
         if self.client != CLIENT_THERE:
             raise ClientDisconnected("the client is gone")
-        if kind.startswith("websocket.http.response."):  # the extension
+        if kind.startswith("websocket.http.response."):  # the extension of that name
             return Exchange.heed(self, {**message, "type": kind[len("websocket."):]})
         if self.out != OUT_NOTHING:
             raise RuntimeError(f"{kind!r} was sent after 'websocket.http.response.start'"
@@ -135,8 +135,8 @@ cdef class Handshake(Exchange):
         cdef bytes line
         subprotocol = message.get("subprotocol")
         if subprotocol is not None and subprotocol not in self.scope["subprotocols"]:
-            raise RuntimeError(f"subprotocol {subprotocol!r} is none that the client offers")
-        headers = list(message.get("headers") or ())  # code of the application's may run: so before
+            raise RuntimeError(f"the client does not offer subprotocol {subprotocol!r}")
+        headers = list(message.get("headers") or ())  # first: it may run application code
         if self.socket is not None or self.out != OUT_NOTHING:
             raise RuntimeError("'websocket.accept' was sent twice")
         agreed, deflate = self.service.agree_on_deflate(self.extensions)
@@ -152,7 +152,8 @@ cdef class Handshake(Exchange):
                 add_field(&lines, b"sec-websocket-protocol", subprotocol)
             for name, value in headers:
                 if name.lower() == b"sec-websocket-protocol":
-                    raise RuntimeError("sec-websocket-protocol is not for headers: use subprotocol")
+                    raise RuntimeError(
+                        "sec-websocket-protocol is not allowed in headers: use subprotocol")
                 add_field(&lines, name, value)
             line = self.service.clock.lines()
             lines_add(&lines, PyBytes_AS_STRING(line), PyBytes_GET_SIZE(line))

@@ -5,15 +5,15 @@ from aiofastsocket._native.transport cimport Receiver
 
 cdef enum Life:
     GOES_ON
-    LAST  # nothing more is looked at; what was asked is answered
-    ENDING  # all was sent: until the client has it
+    LAST  # no further request is read; the current one is answered
+    ENDING  # all was sent; it lasts until the client has received all
     OVER
 
 
 cdef class Connection(Asked):
-    cdef object context  # each request has a copy: it is not to find what the one before has set
+    cdef object context  # each request gets a copy: it must not see values of the previous one
     cdef Life life
-    cdef bint ignores  # something came behind the last request
+    cdef bint ignores  # bytes came after the last request
     cdef bint looking
     cdef bint has_eof
     cdef bint reads

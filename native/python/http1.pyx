@@ -1,10 +1,9 @@
 # cython: language_level=3
-"""One connection of HTTP/1.1 (RFC 9112): its requests are answered in their order, and it goes on or
-ends.
+"""One connection of HTTP/1.1 (RFC 9112). It answers its requests in order, then continues or ends.
 
-What comes is not looked at beyond a request that is not answered yet: what is pipelined waits here,
-and nothing more is read meanwhile. How the bytes are cut into pieces makes no difference. LIVES says
-what may come when.
+The bytes after an unanswered request are not parsed: pipelined requests wait here, and reading
+pauses meanwhile. The division of the bytes into pieces makes no difference. LIVES defines the
+transitions between the states of a connection.
 """
 
 import socket
@@ -24,18 +23,18 @@ from aiofastsocket._native.requests import Refused
 from aiofastsocket._native.wire import plain
 
 cdef bytes RESET = struct.pack("ii", 1, 0)
-"""socket(7), SO_LINGER: close(2) waits for nobody, tcp(7): an RST."""
+"""socket(7), SO_LINGER: close(2) does not wait; tcp(7): it sends an RST."""
 
 cdef bytes CONTINUE = b"HTTP/1.1 100 Continue\r\n\r\n"
 
 cdef enum:
-    NO_MORE  # requests are heeded
+    NO_MORE  # no more requests are read
     ALL_SENT
-    GONE  # the connection, or it is somebody else's
+    GONE  # the connection is lost, or another protocol has it
 
-# In the order of the enum Life.
+# The rows are in the order of the enum Life.
 cdef signed char[4][3] LIVES = [
-    # no more, all was sent, gone
+    # columns: no more, all was sent, gone
     [LAST, ENDING, OVER],
     [LAST, ENDING, OVER],
     [ENDING, ENDING, OVER],
@@ -45,10 +44,10 @@ cdef signed char[4][3] LIVES = [
 
 @cython.final
 cdef class Connection(Asked):
-    """The protocol of a connection. scheme: "http", or "https" over TLS. server: the address it was
-    made to, if that is known."""
+    """The protocol of a connection. scheme: "http", or "https" over TLS. server: the address that
+    the client connected to, if it is known."""
 
-    comes_back = False  # a client that is sent away
+    comes_back = False  # whether a client reconnects after a close
 
     def __init__(self, Service service not None, str scheme="http", server=None):
         self.service = service
@@ -62,7 +61,7 @@ cdef class Connection(Asked):
     def connection_made(self, transport):
         """See asyncio.Protocol."""
         self.has(transport)
-        if self.fast is not None:  # what the transport keeps for users would stay with each
+        if self.fast is not None:  # get_extra_info would keep its results in each transport
             self.client = address_of(self.fast.peer_name())
             self.context = self.fast.context
         else:
@@ -79,8 +78,8 @@ cdef class Connection(Asked):
         self.has_eof = True
         if running is None:
             return False
-        # It may have closed, or only said that it sends no more: the application is told, and what
-        # it answers all the same is sent. A WebSocket needs both directions.
+        # The client has closed, or only ended its direction. The application is told, and its
+        # answer is still sent. A WebSocket needs both directions.
         running.hung_up()
         if running.is_websocket:
             return False
@@ -115,11 +114,11 @@ cdef class Connection(Asked):
         self.waiting = data
         self.at = 0
         self.look()
-        # A task that is woken at once may end all of this: so nothing comes behind it.
+        # A task that is woken at once may end the connection, so this must come last.
         self.tell_heard()
 
     cdef tell_heard(self):
-        """Of its body."""
+        """Wake the exchange that received a part of its body."""
         if self.heard is not None:
             heard, self.heard = self.heard, None
             (<Exchange>heard).wake(True)
@@ -134,10 +133,10 @@ cdef class Connection(Asked):
     cdef too_much(self):
         self.finish(False)
 
-    # -- what comes --
+    # -- input --
 
     cdef look(self):
-        """Look at what waits, and start what was asked, until something takes its time."""
+        """Parse the waiting bytes and start requests, until one does not complete at once."""
         cdef Exchange running
         if self.looking:
             return
@@ -149,7 +148,7 @@ cdef class Connection(Asked):
                 if self.running is None or self.started:
                     break
                 self.started = True
-                running = self.running  # Cython holds nothing by itself for the time of a call
+                running = self.running  # a reference: Cython itself holds none during a call
                 running.start(PyContext_Copy(self.context))
                 if self.running is not None:
                     break
@@ -162,10 +161,10 @@ cdef class Connection(Asked):
         else:
             self.read_on()
 
-    # -- one after the other --
+    # -- the order of requests --
 
     cdef rest(self):
-        """Nothing is under way."""
+        """Continue or end: no request is in progress."""
         cdef Service service = self.service
         if self.life == OVER or self.room is not None or self.is_closing():
             return
@@ -174,21 +173,21 @@ cdef class Connection(Asked):
         self.read_on()
         if self.life != GOES_ON or self.incoming is not None:
             return
-        if self.has_begun():  # of the next one a part is here
+        if self.has_begun():  # a part of the next head was received
             if self.due is not service.heads:
                 self.wait_until(service.heads)
         elif self.due is None:
             self.wait_until(service.last_calls if service.draining else service.idle)
 
     cdef finish(self, bint more):
-        """End it when the client has what was sent: a close while it still sends would reset the
-        connection, and with it what it has not read yet (RFC 9112, 9.6). more: it may still send,
-        although nothing here says so."""
+        """End the connection once the client has received all. A close while the client still
+        sends would reset the connection, and the client would lose unread bytes (RFC 9112, 9.6).
+        more: the client may still send, although nothing here shows it."""
         if self.life >= ENDING:
             return
         more |= self.incoming is not None or self.ignores
         more |= self.waiting is not None and self.at < PyBytes_GET_SIZE(self.waiting)
-        more |= not self.reads  # so there may be something
+        more |= not self.reads  # so there may be unread bytes
         self.lives(ALL_SENT)
         self.waiting = None
         if self.has_eof or not more:
@@ -196,14 +195,14 @@ cdef class Connection(Asked):
             return
         if self.transport.can_write_eof():
             self.transport.write_eof()
-        else:  # TLS says that this was all, and waits for the client to say so
+        else:  # TLS sends close_notify and waits for the client's
             self.transport.close()
         self.wait_until(self.service.last_calls)
         self.read_on()
 
     cdef read_on(self):
-        """Read, unless there is much that waits here already. What comes behind the last request is
-        read, too: a connection that is closed with bytes unread is reset (RFC 9293, 3.6.1)."""
+        """Read, unless much already waits here. Bytes after the last request are read, too: a close
+        with unread bytes resets the connection (RFC 9293, 3.6.1)."""
         cdef bint reads
         if self.looking or self.life == OVER:
             return
@@ -229,12 +228,12 @@ cdef class Connection(Asked):
             self.wait_until(self.service.heads)
 
     cdef refuse(self, int status, str text):
-        """Send the status, if nothing else was sent, and end."""
+        """Send the status, if nothing else was sent, and end the connection."""
         cdef Exchange running = self.running
         self.waiting = None
         self.lives(NO_MORE)
         if running is None and self.incoming is not None:
-            self.finish(False)  # it was answered before its body came
+            self.finish(False)  # the request was answered before its body came
             return
         if running is not None and not running.untouched():
             self.cut(running)
@@ -257,7 +256,7 @@ cdef class Connection(Asked):
         self.transport.set_protocol(to)
         return rest
 
-    # -- what exchanges ask --
+    # -- called by exchanges --
 
     cdef answered(self, Exchange exchange):
         self.service.answered()
@@ -265,7 +264,7 @@ cdef class Connection(Asked):
             return
         self.running = None
         if not exchange.keep_alive:
-            self.lives(NO_MORE)  # what is left of its body is not waited for long
+            self.lives(NO_MORE)  # the rest of its body is not awaited for long
         if not self.looking:
             self.look()
             self.tell_heard()
@@ -281,35 +280,35 @@ cdef class Connection(Asked):
             self.wait_until(self.service.bodies)
 
     cdef cut(self, Exchange exchange):
-        """The client sees it by the missing end of a chunked body, or the length that is not
-        reached; without either only by a reset."""
+        """Cut the connection. The client notices that the end of a chunked body is missing, or that
+        the length is not reached. Without either, only a reset shows it."""
         sock = self.transport.get_extra_info("socket")
         self.lives(NO_MORE)
         if exchange.out == OUT_BODY and not self.is_chunked and exchange.left < 0 and sock:
-            with suppress(OSError):  # it is gone
+            with suppress(OSError):  # the connection is gone
                 sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, RESET)
         self.transport.abort()
 
-    # -- the service's --
+    # -- the service's side --
 
     def hold(self, bint held):
-        """Whether nothing is read now."""
+        """Stop reading while `held` is set."""
         self.held = held
         self.read_on()
 
     def head_expired(self):
-        """A head that does not come."""
+        """Refuse a request whose head is not received in time."""
         if self.has_begun():
             self.refuse(408, "the request's head took too long")
         else:
             self.end()
 
     def body_expired(self):
-        """A body that does not come on."""
+        """Refuse a request whose body is not received in time."""
         self.refuse(408, "the request's body took too long")
 
     def idle_expired(self):
-        """Nobody asks any more; unless the client still reads the answer."""
+        """End an idle connection, unless the client still reads the answer."""
         if self.transport.get_write_buffer_size() and not self.is_closing():
             self.wait_until(self.service.idle)
         else:
@@ -329,7 +328,7 @@ cdef class Connection(Asked):
         elif self.due is service.heads and not self.has_begun():
             self.wait_until(service.last_calls)
         elif self.running is None and self.incoming is not None:
-            self.finish(False)  # it is answered: its body was for nobody
+            self.finish(False)  # it is answered already: nothing reads its body
 
 
 cdef object address_of(name):

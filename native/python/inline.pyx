@@ -1,6 +1,6 @@
 # cython: language_level=3
-"""WSGI on the loop's own thread (`--wsgi-threads 0`): an application that waits holds all others up,
-and its worker's siblings help."""
+"""WSGI on the loop's own thread (`--wsgi-threads 0`). An application that waits holds up all other
+requests of its worker, and the worker's siblings help."""
 
 from tempfile import TemporaryFile
 
@@ -19,7 +19,7 @@ cdef object END = object()
 
 @cython.final
 cdef class Inline(Caller):
-    """No threads. underscores: see Environs."""
+    """Calls the application without threads. underscores: see Environs."""
 
     def __init__(self, Service service not None, bint underscores):
         self.environs = Environs(service, False, underscores, FileWrapper)
@@ -34,8 +34,8 @@ cdef class Inline(Caller):
 
 @cython.final
 cdef class InlineCall(Call):
-    """Called at once. It cannot wait for its client: all of the body is here before, in a file if it
-    is large, and what it sends is asked for part by part."""
+    """A request that runs at once. It cannot wait for its client. So its whole body is received
+    first, in a file if it is large, and its output is taken part by part."""
 
     cdef Inline inline
     cdef object spool  # a file with the body
@@ -98,10 +98,10 @@ cdef class InlineCall(Call):
         self.pass_on()
 
     cdef wait_for_room(self):
-        self.wire.push()  # which cannot wait: see go_on
+        self.wire.push()  # it cannot wait: see go_on
 
     cdef run(self):
-        """Until it has ended, or its client does not read on."""
+        """Run until it has ended, or its client stops reading."""
         context = self.context
         self.inline.busy.add(self)
         PyContext_Enter(context)
@@ -121,7 +121,7 @@ cdef class InlineCall(Call):
             self.finished(None)
 
     def go_on(self, waiter):
-        """One part in a turn of the loop, in which it is sent; if there is room."""
+        """Take and send one part in each turn of the loop, if there is room."""
         if self.iterator is None:
             return
         context = self.context

@@ -5,14 +5,14 @@ from aiofastsocket._native.deadlines cimport Timed
 from aiofastsocket._native.transport cimport Transport
 
 cdef enum:
-    LARGE = 16 * 1024  # bytes: what is as long is not copied behind its head
+    LARGE = 16 * 1024  # bytes: data of this size is not copied behind its head
 
 
 cdef class Link(Timed):
     cdef object loop
     cdef readonly object transport
     cdef Transport fast  # the transport, if it is ours
-    cdef Waiters room  # senders wait for it, while there is none
+    cdef Waiters room  # senders that wait for room; None: there is room
     cdef has(self, transport)
     cdef write(self, bytes data)
     cdef push(self)

@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""A protocol and its transport: what it writes, and who waits until the client takes more."""
+"""A protocol and its transport: writing, and waiting until the client takes more."""
 
 cimport cython
 
@@ -8,7 +8,7 @@ from aiofastsocket._native.awaitable cimport *
 
 @cython.final
 cdef class Room(Awaitable):
-    """Until a link takes more."""
+    """Waits until a link takes more."""
 
     cdef Link link
     cdef Waiters room
@@ -17,7 +17,7 @@ cdef class Room(Awaitable):
     cdef int step(self, object value, PyObject **result) except -1:
         if self.link.room is None:
             return give(None, result)
-        self.room = self.link.room  # there may be another when this one is left
+        self.room = self.link.room  # the link may have another one later
         self.waiter = self.room.park()
         give(self.waiter, result)
         return NEXT
@@ -29,10 +29,10 @@ cdef class Room(Awaitable):
 
 
 cdef class Link(Timed):
-    """The base of compiled protocols. Other transports than ours are written to as any are."""
+    """The base of compiled protocols. Other transports than ours are used as in asyncio."""
 
     cdef has(self, transport):
-        """This is the transport."""
+        """Use this transport."""
         self.transport = transport
         self.fast = transport if isinstance(transport, Transport) else None
 
@@ -43,12 +43,12 @@ cdef class Link(Timed):
             self.transport.write(data)
 
     cdef push(self):
-        """Have the kernel take what it can now, for it may be a while until the turn ends."""
+        """Send as much as the kernel takes now, because the turn may end much later."""
         if self.fast is not None:
             self.fast.push()
 
     cdef end(self):
-        """Close the transport: the client has nothing more to say."""
+        """Close the transport: the client has nothing more to send."""
         if self.fast is not None:
             self.fast.leave()
         else:
@@ -61,7 +61,7 @@ cdef class Link(Timed):
         return self.transport.is_closing()
 
     cdef object room_for_more(self):
-        """What to await before more is written."""
+        """The awaitable to await before more is written."""
         cdef Room room
         if self.room is None:
             return DONE
@@ -70,13 +70,13 @@ cdef class Link(Timed):
         return room
 
     cdef wake_senders(self):
-        """There is room, or nobody that it would be for."""
+        """Wake the senders: there is room, or the client is gone."""
         room, self.room = self.room, None
         if room is not None:
             (<Waiters>room).wake(False)
 
     cdef read_on(self):
-        """Read, or not, as things are now."""
+        """Resume or pause reading, as the current state requires."""
 
     # -- asyncio.Protocol --
 
@@ -88,7 +88,7 @@ cdef class Link(Timed):
         """See asyncio.Protocol."""
         if self.room is None:
             self.room = Waiters(self.loop)
-            self.read_on()  # a client that does not read is not read on
+            self.read_on()  # reading from a client that does not read is paused
 
     def resume_writing(self):
         """See asyncio.Protocol."""

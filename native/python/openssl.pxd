@@ -12,7 +12,7 @@ cdef enum:  # RFC 8446, 5.1 and 5.2; TLS 1.2 (RFC 5246, 6.2.3) allows more to be
 
 
 cdef inline Py_ssize_t record_size(const unsigned char *data, Py_ssize_t size) noexcept:
-    """Of the record that begins there, with its header: 0 if it is not complete, -1 if it is none."""
+    """The size of a record, with its header: 0 if it is incomplete, -1 if it is invalid."""
     cdef Py_ssize_t length
     if data[0] < FIRST_TYPE or data[0] > LAST_TYPE or (size > 1 and data[1] != 3):
         return -1
@@ -25,8 +25,8 @@ cdef inline Py_ssize_t record_size(const unsigned char *data, Py_ssize_t size) n
 
 
 cdef class Buffers:
-    cdef object incoming  # ssl.MemoryBIO: what an SSL object reads,
-    cdef object outgoing  # ... and writes
+    cdef object incoming  # ssl.MemoryBIO: the input of an SSL object
+    cdef object outgoing  # ssl.MemoryBIO: the output of an SSL object
     cdef bint busy
     cdef int enter(self) except -1
     cdef bytes leave(self)

@@ -1,15 +1,15 @@
 # cython: language_level=3, auto_pickle=False
-"""What OpenSSL makes of a connection's bytes, by the public names of Python's ssl module.
+"""The use of OpenSSL for a connection's bytes, by the public names of Python's ssl module.
 
 Rules:
-- the SSL objects of a loop share their two memory BIOs, which are a connection's while it is in one
-  call: what it wants to read is put in before, and what it has written is taken out after. Nothing
-  that is another's may be in there meanwhile: so a call that comes while another is under way (from
-  a callback of OpenSSL's, as for the server's name) is put off until the turn ends, and whatever is
-  left of one is thrown away before the next;
-- an SSL object is given whole records (RFC 8446, 5.1), one by one, but for those of a handshake. So
-  what it has not been asked for yet stays with the connection, and it says that it wants more only
-  where a record has no data.
+- the SSL objects of a loop share two memory BIOs. A connection owns them during one call: its input
+  is put in before, and its output is taken out after. They must not contain data of another
+  connection. So a call during another call (from a callback of OpenSSL, for example for the
+  server's name) is put off until the turn ends, and the rest of one call is discarded before the
+  next;
+- an SSL object gets whole records (RFC 8446, 5.1), one by one, except those of a handshake. So
+  records that were not requested yet stay with the connection, and the SSL object wants more only
+  if a record has no data.
 """
 
 import ssl as python
@@ -32,11 +32,11 @@ cdef class Buffers:
         self.outgoing = python.MemoryBIO()
 
     cdef int enter(self) except -1:
-        """Before a call of an SSL object."""
+        """Prepare a call of an SSL object."""
         if self.busy:
             raise AssertionError("another connection is in a call of OpenSSL")
         self.busy = True
-        # What is left of a call that failed, or of a user's who called an SSL object.
+        # The rest of a failed call, or of a user's own call of an SSL object.
         if self.incoming.pending:
             self.incoming.read()
         if self.outgoing.pending:
@@ -44,22 +44,22 @@ cdef class Buffers:
         return 0
 
     cdef bytes leave(self):
-        """After it. Returns what it has written, None if that is nothing."""
+        """End a call of an SSL object. Returns its output, None if it is empty."""
         self.busy = False
         return self.outgoing.read() if self.outgoing.pending else None
 
 
 cdef class Secured(Timed):
-    """A connection's SSL object. Each call leaves in `failure` what went wrong."""
+    """A connection's SSL object. Each call leaves its error in `failure`."""
 
     cdef reply(self, bytes records):
-        """A call has written this."""
+        """Send the output of a call."""
 
     cdef broken(self, exc):
-        """What ends the loop came in the middle of a call."""
+        """An exception that ends the loop was raised during a call."""
 
     cdef Py_ssize_t shaken(self, context, bytes records, bint server_side, hostname) except -2:
-        """Go on with the handshake. Returns the bytes behind it, -1 if it is not over."""
+        """Continue the handshake. Returns the number of bytes after it, -1 if it is not over."""
         cdef Py_ssize_t unread = -1
         self.failure = None
         self.buffers.enter()
@@ -83,13 +83,13 @@ cdef class Secured(Timed):
         return unread
 
     cdef bytes opened(self, bytes record, Py_ssize_t size):
-        """The data of a record of that size: None if it has none, empty if it is the last."""
+        """Decrypt a record of that size: None if it has no data, empty if it is the last."""
         cdef bytes plain = None
         self.failure = None
         self.buffers.enter()
         try:
             self.buffers.incoming.write(record)
-            plain = self.ssl.read(size)  # a record is longer than what is in it
+            plain = self.ssl.read(size)  # a record is longer than its data
         except WantRead:
             pass
         except ZeroReturn:
@@ -104,7 +104,7 @@ cdef class Secured(Timed):
         return plain
 
     cdef size_t sealed(self, Transport what) except? 0:
-        """Make some records of what a transport has to send. Returns how many bytes are in them."""
+        """Encrypt some of a transport's data. Returns the number of encrypted bytes."""
         cdef size_t done = 0, count
         cdef int number
         self.failure = None
@@ -130,11 +130,11 @@ cdef class Secured(Timed):
         return done
 
     cdef take_leave(self):
-        """Say that nothing more is sent."""
+        """Send close_notify: nothing more is sent."""
         self.buffers.enter()
         try:
             self.ssl.unwrap()
-        except Exception:  # it wants the client's word; or the connection is of no use any more
+        except Exception:  # it waits for the client's close_notify, or the connection is broken
             pass
         except BaseException as exc:
             self.broken(exc)
@@ -149,7 +149,7 @@ cdef class Secured(Timed):
 
 
 cdef object piece_of(Transport what):
-    """What goes into the next record: part of what was written, or the parts together."""
+    """The data of the next record: a piece of one part, or several parts together."""
     cdef Py_ssize_t size = PyBytes_GET_SIZE(what.head) - what.offset
     cdef Py_ssize_t i
     cdef list parts

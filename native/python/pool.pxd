@@ -12,20 +12,20 @@ cdef class PooledCall
 
 cdef class Pool(Caller):
     cdef readonly object waiting  # calls that no thread has begun
-    cdef list told  # calls whose threads have said something
-    cdef tuple bell  # a pipe: the loop is to look at what was told
+    cdef list told  # calls whose threads have something for the loop
+    cdef tuple bell  # a pipe that makes the loop look at `told`
     cdef int bell_in
-    cdef int rings  # it is to be rung
-    cdef bint loop_is_here  # it looks anyway
+    cdef int rings  # the bell must be rung
+    cdef bint loop_is_here  # the loop looks at `told` anyway
     cdef Service service
-    cdef object page  # where it is told that no thread is free
+    cdef object page  # it is told when no thread is free
     cdef bint ending
-    cdef int begun  # threads
-    cdef int idle  # of them
-    cdef int active  # of them: they take calls
-    cdef bint is_followed  # one looks whether they get on
+    cdef int begun  # threads started
+    cdef int idle  # threads without work
+    cdef int active  # threads that take calls
+    cdef bint is_followed  # a follower checks the threads' progress
     cdef bint follower_wanted
-    cdef bint is_short  # the system had no thread
+    cdef bint is_short  # the system refused a thread
     cdef long queued
     cdef long taken
     cdef sem_t wanted
@@ -44,16 +44,16 @@ cdef class Pool(Caller):
 
 cdef class PooledCall(Call):
     cdef Pool pool
-    cdef unsigned long thread  # that calls the application
-    cdef long long since  # it is in the application
-    cdef object file  # instead of parts
+    cdef unsigned long thread  # the thread that calls the application
+    cdef long long since  # when the thread entered the application
+    cdef object file  # a file to send instead of parts
     cdef object file_task
-    cdef bint has_ended  # the application
-    cdef object error  # ... with this
-    cdef bint is_told  # the loop will look at it
-    cdef list waiting  # what threads wait for, and the lock at which each does
-    cdef bint is_parked  # it is told when there is room
-    cdef bint wants  # more of the body
+    cdef bint has_ended  # the application has ended
+    cdef object error  # the error that ended the application
+    cdef bint is_told  # the loop will look at this call
+    cdef list waiting  # for each waiting thread, its condition and its lock
+    cdef bint is_parked  # has_room is called when there is room
+    cdef bint wants  # the thread wants more of the body
     cdef Py_ssize_t most_before(self) noexcept
     cdef run(self)
     cdef call(self)

@@ -1,15 +1,15 @@
 # cython: language_level=3
 """WSGI in a pool of threads.
 
-A thread never touches a connection. What it says (a head, parts of a body, the end) waits in its
-call until the loop takes it, which it is told of once for all that is there; where it has to wait
-for its client it does so at a lock. All of that is under the GIL.
+A thread never touches a connection. Its output (a head, parts of a body, the end) waits in its
+call until the loop takes it. The loop is told once for all waiting output. A thread that must wait
+for its client waits at a lock. All of this is under the GIL.
 
-How many threads run: one takes call after call as long as there are any, for a second one would
-only contend for the GIL, and tells the loop when there are no more. One other, the follower, looks
-every millisecond whether it gets on, without the GIL; where it does not, because it waits for a
-database or a client, the follower tells the loop what has been said so far and takes calls too, and
-the next thread follows.
+The number of running threads: one thread takes call after call as long as there are any, because a
+second one would only contend for the GIL. It tells the loop when there are no more. Another thread,
+the follower, checks every millisecond, without the GIL, whether the first one makes progress. If it
+does not, because it waits for a database or a client, the follower tells the loop about the output
+so far and takes calls too, and the next thread follows.
 """
 
 import logging
@@ -44,26 +44,26 @@ cdef extern from "<semaphore.h>" nogil:
 logger = logging.getLogger("aiofastsocket")
 
 cdef Py_ssize_t MOST_SAID = 65536
-"""Bytes that a thread may say before it waits for the loop, and of a request's body that are here
-before its application is called."""
+"""Bytes that a thread may output before it waits for the loop. Also bytes of a request's body that
+are awaited before its application is called."""
 
 cdef double AGAIN_SECONDS = 0.05
-"""Before a thread is asked for again, where the system had none."""
+"""Seconds before the next attempt to start a thread, if the system refused one."""
 
-cdef enum:  # what a thread waits for
-    ROOM  # to send more
-    BODY  # a part more of it
-    FILE  # that it is sent
+cdef enum:  # the conditions that a thread waits for
+    ROOM  # room to send more
+    BODY  # another part of the body
+    FILE  # the end of a file's transfer
 
 cdef long FOLLOW_NS = 1_000_000
 cdef int QUIET = 100
-"""Looks of a follower at which nothing has happened, before it sleeps."""
+"""Checks without an event after which a follower sleeps."""
 
 
 @cython.final
 cdef class Pool(Caller):
-    """The threads of a worker. page: a WorkerPage, which is told when none is free. underscores: see
-    Environs."""
+    """The threads of a worker. page: a WorkerPage, which is told when no thread is free.
+    underscores: see Environs."""
 
     def __cinit__(self):
         sem_init(&self.wanted, 0, 0)
@@ -91,22 +91,22 @@ cdef class Pool(Caller):
         return made
 
     cdef submit(self, PooledCall call):
-        """Have it called."""
+        """Have a thread run the call."""
         self.waiting.append(call)
         self.queued += 1
         if self.active == 0:
-            # In the loop's next round: woken now, it would only wait for the GIL.
+            # Wake a thread in the loop's next round: now it would only wait for the GIL.
             self.active = 1
             self.service.loop.call_soon(self.begin)
         else:
             self.have_followed()
 
     def begin(self):
-        """Wake the first thread. It may be done with all of them before we have the GIL again: on
-        one core it is."""
+        """Wake the first thread. It may complete all calls before we have the GIL again: on one
+        core it does."""
         self.loop_is_here = True
         if not self.wake():
-            self.active -= 1  # all are at it, or wait for their clients
+            self.active -= 1  # all threads are busy, or wait for their clients
             if self.active == 0 and self.waiting:
                 self.service.loop.call_later(AGAIN_SECONDS, self.begin_again)
         self.loop_is_here = False
@@ -115,19 +115,19 @@ cdef class Pool(Caller):
             self.collect()
 
     def begin_again(self):
-        """No thread could be had."""
+        """Try again: no thread could be started."""
         if self.active == 0 and self.waiting:
             self.active = 1
             self.begin()
 
     def heard(self):
-        """The bell was rung."""
+        """Handle the bell: look at `told`."""
         with suppress(BlockingIOError):
             os.read(self.bell[0], 4096)
         self.collect()
 
     cdef collect(self):
-        """What threads have said."""
+        """Take the output of the threads."""
         cdef PooledCall call
         told, self.told = self.told, []
         for call in told:
@@ -139,7 +139,7 @@ cdef class Pool(Caller):
                 call.finished(error)
 
     def close(self):
-        """Its threads end when they have nothing to do any more."""
+        """Close the pool. Its threads end once they have no more work."""
         self.ending = True
         self.bell_in = -1
         for _ in range(self.begun):
@@ -151,27 +151,27 @@ cdef class Pool(Caller):
     # -- the threads' side --
 
     cdef bint wake(self) except -1:
-        """One more: one that has nothing to do, or a new one; False: there is none."""
+        """Wake an idle thread, or start a new one. False: there is none."""
         if self.idle > 0:
             self.idle -= 1
-            with nogil:  # which it will want at once
+            with nogil:  # the thread wants the GIL at once
                 sem_post(&self.wanted)
         elif self.begun < self.threads:
             self.begun += 1
             try:
                 threading.Thread(target=self.work, name=f"wsgi-{self.begun}", daemon=True).start()
-            except RuntimeError as error:  # the system has no more
+            except RuntimeError as error:  # the system refuses more threads
                 self.begun -= 1
                 if not self.is_short:
                     self.is_short = True
-                    logger.warning("no thread for a WSGI application: %s", error)
+                    logger.warning("cannot start a thread for the WSGI application: %s", error)
                 return False
         else:
             return False
         return True
 
     def work(self):
-        """What a thread does."""
+        """Run a thread."""
         while not self.ending:
             if self.follower_wanted:
                 self.follower_wanted = False
@@ -199,14 +199,14 @@ cdef class Pool(Caller):
         self.ring()
 
     cdef have_followed(self):
-        """Somebody is to look whether we get on."""
+        """Have another thread check whether this one makes progress."""
         if not self.is_followed and self.threads > 1:
-            self.is_followed = self.follower_wanted = True  # first: it may be there at once
+            self.is_followed = self.follower_wanted = True  # first: it may run at once
             if not self.wake():
                 self.is_followed = self.follower_wanted = False
 
     cdef bint follow(self) except -1:
-        """Whether calls wait, and nobody gets on."""
+        """Watch the progress of the threads. True: calls wait, and no thread makes progress."""
         cdef timespec pause
         cdef long taken = self.taken
         cdef int quiet = 0
@@ -227,20 +227,20 @@ cdef class Pool(Caller):
         return quiet < QUIET
 
     cdef tell(self, PooledCall call):
-        """The loop is to take what it has said."""
+        """Have the loop take the output of a call."""
         if not call.is_told:
             call.is_told = True
             self.told.append(call)
             self.rings = 1
 
     cdef void ring(self) noexcept nogil:
-        """Have the loop look at it."""
+        """Ring the bell: the loop looks at `told`."""
         if self.rings > 0 and not self.loop_is_here and self.bell_in >= 0:
             self.rings = 0
-            write(self.bell_in, b"!", 1)  # if it is full, it has been rung
+            write(self.bell_in, b"!", 1)  # a full pipe was rung already
 
     cdef stands(self, bint waits):
-        """A thread waits for its client, or no longer: it takes no call meanwhile."""
+        """A thread starts or stops waiting for its client. It takes no calls meanwhile."""
         if not waits:
             self.active += 1
             return
@@ -251,14 +251,14 @@ cdef class Pool(Caller):
                 self.active = 0
 
     cdef enter(self, PooledCall call):
-        """Its thread goes into the application."""
+        """The thread of a call enters the application."""
         call.since = now_ns()
         self.busy.add(call)
         if len(self.busy) == self.threads:
             self.page.pool_busy(max([one.busy_since for one in self.busy]))
 
     cdef leave(self, PooledCall call):
-        """It is back, or waits for its client."""
+        """The thread of a call left the application, or waits for its client."""
         if len(self.busy) == self.threads:
             self.page.pool_busy(0)
         self.busy.discard(call)
@@ -266,13 +266,13 @@ cdef class Pool(Caller):
 
 @cython.final
 cdef class PooledCall(Call):
-    """Called by one of the threads."""
+    """A request that one of the threads runs."""
 
     # -- the wire's side --
 
     cdef await_body(self):
-        # A thread that waits for its client is one less for the others: a short body is awaited
-        # here; but a client that waits for 100 Continue would wait for us.
+        # A thread that waits for its client cannot serve the others, so a short body is awaited
+        # here. But a client that waits for 100 Continue would wait for us.
         if self.input != IN_COMES or self.expects:
             self.submit()
 
@@ -286,7 +286,7 @@ cdef class PooledCall(Call):
             self.ready = True
 
     cdef Py_ssize_t most_before(self) noexcept:
-        """Bytes of the body that are awaited here."""
+        """Bytes of the body that are awaited before the application is called."""
         return MOST_UNTOLD if self.is_chunked else MOST_SAID
 
     cdef bint is_full(self) noexcept:
@@ -307,20 +307,20 @@ cdef class PooledCall(Call):
         self.wake_thread()
 
     cdef finished(self, error):
-        self.error = None  # and its frames
+        self.error = None  # frees its frames, too
         self.over = True
-        self.wake_thread()  # first: whatever is raised, no thread waits for ever
+        self.wake_thread()  # first: even after an error, no thread waits for ever
         Call.finished(self, error)
 
     # -- the thread's side --
 
     @property
     def busy_since(self):
-        """CLOCK_MONOTONIC, in nanoseconds: see Pool.enter."""
+        """When the thread entered the application: CLOCK_MONOTONIC, in ns. See Pool.enter."""
         return self.since
 
     cdef run(self):
-        """In a thread of the pool, from its beginning to its end."""
+        """Run the whole call in a thread of the pool."""
         context = self.context
         self.thread = PyThread_get_thread_ident()
         if self.client != CLIENT_GONE and context is not None:
@@ -362,7 +362,7 @@ cdef class PooledCall(Call):
                 close()
 
     cdef has_said(self):
-        if not self.has_last:  # the end is told with the thread's
+        if not self.has_last:  # the last part is told with the end of the call
             self.pool.tell(self)
             self.pool.ring()
 
@@ -373,8 +373,8 @@ cdef class PooledCall(Call):
             raise ClientDisconnected("the client is gone")
 
     cdef wait(self, int wanted):
-        """Until the loop wakes us: what for is to be looked at again."""
-        cdef bint is_ours = PyThread_get_thread_ident() == self.thread  # not the application's
+        """Wait until the loop wakes us. The caller must then check its condition again."""
+        cdef bint is_ours = PyThread_get_thread_ident() == self.thread  # not one of the application
         signal = allocate_lock()
         signal.acquire()
         if self.waiting is None:
@@ -408,7 +408,7 @@ cdef class PooledCall(Call):
     # -- the loop's side --
 
     cdef wake_thread(self):
-        """Wake it, and others of the application's that wait here, if they get on."""
+        """Wake the waiting threads that can continue, also those of the application."""
         cdef bint for_room = False
         if self.waiting is None:
             return
@@ -436,14 +436,14 @@ cdef class PooledCall(Call):
                 or self.client != CLIENT_THERE)
 
     cdef proceed(self):
-        """Take what the thread has said."""
+        """Take the output of the thread, and read on if it wants more."""
         cdef bint ended
         if self.wants:
             self.wants = False
             if self.input == IN_COMES and self.client == CLIENT_THERE and self.out != OUT_DONE:
                 self.wire.wants_body(self)
                 self.wire.taken()
-        ended = self.has_ended  # before: it may end while a part is sent, and has said more then
+        ended = self.has_ended  # first: the thread may output more and end while a part is sent
         self.pass_on()
         if ended:
             self.finished(self.error)
@@ -459,12 +459,12 @@ cdef class PooledCall(Call):
                 self.service.send_rest_of_file(self, self.file))
 
     def has_room(self, waiter):
-        """The client takes more."""
+        """There is room: the client takes more."""
         self.is_parked = False
         self.wake_thread()
 
     def file_is_sent(self, error):
-        """And its thread goes on."""
+        """The file was sent: its thread continues."""
         self.file = self.file_task = None
         if error is not None:
             self.finished(error)
@@ -473,8 +473,8 @@ cdef class PooledCall(Call):
 
 
 cdef bint is_sendable(file) except -1:
-    """Whether sendfile(2) sends what read() would return: a regular file, whose size is known, and
-    that is not decoded on the way."""
+    """Whether sendfile(2) sends the bytes that read() would return: the file is regular, its size
+    is known, and it is not decoded."""
     if isinstance(file, (BufferedReader, BufferedRandom)):
         raw = file.raw
     else:
@@ -482,4 +482,4 @@ cdef bint is_sendable(file) except -1:
     if not isinstance(raw, FileIO):
         return False
     about = os.fstat(raw.fileno())
-    return stat.S_ISREG(about.st_mode) and about.st_size > 0  # 0: the kernel does not tell, in /proc
+    return stat.S_ISREG(about.st_mode) and about.st_size > 0  # 0: unknown, as in /proc

@@ -1,7 +1,7 @@
 # cython: language_level=3, auto_pickle=False
-"""Connections whose first bytes say whose they are: the PROXY protocol (fastsocket/proxy.h), below TLS
-and everything else. What a trusted proxy says is the connection's client from then on; of others no
-such bytes are taken.
+"""The PROXY protocol (fastsocket/proxy.h), below TLS and everything else: the first bytes of a
+connection name its client. The client that a trusted proxy names is the connection's from then on.
+Such bytes are not accepted from other peers.
 """
 
 cimport cython
@@ -20,11 +20,12 @@ cdef extern from "<fastsocket/proxy.h>" nogil:
 
 @cython.final
 cdef class Proxied:
-    """A factory of protocols that take such a header, and hand the connection on to the protocol that
-    `factory` makes.
+    """A factory of protocols that take a PROXY header, and hand the connection on to the protocol
+    that `factory` makes.
 
-    trusts: given a connection's peer name, whether it is a proxy that has to send a header. refused:
-    called with the name of a proxy that has sent none in time, or none at all: it is cut off.
+    trusts: called with a connection's peer name; tells whether it is a proxy, which must send a
+    header. refused: called with the name of a proxy that sent no valid header in time, before it is
+    disconnected.
     """
 
     cdef object loop
@@ -46,7 +47,7 @@ cdef class Proxied:
 
 @cython.final
 cdef class Herald(Timed):
-    """The first protocol of such a connection."""
+    """The first protocol of a connection, which takes the PROXY header."""
 
     cdef Proxied of
     cdef SocketTransport transport
@@ -100,7 +101,7 @@ cdef class Herald(Timed):
         self.hand_on()
 
     def expired(self):
-        """No header has come."""
+        """No header was received in time."""
         self.refuse()
 
     cdef refuse(self):
@@ -109,7 +110,7 @@ cdef class Herald(Timed):
         transport.abort()
 
     cdef hand_on(self):
-        """The connection is the real protocol's."""
+        """Hand the connection on to the real protocol."""
         transport, self.waiting, self.transport = self.transport, None, None
         try:
             protocol = self.of.factory()

@@ -1,4 +1,4 @@
-# The interface of pump.pyx: what it serves derives from Watched.
+# The interface of pump.pyx: the objects that it serves derive from Watched.
 
 from libc.errno cimport EAGAIN
 from posix.time cimport CLOCK_MONOTONIC, clock_gettime, timespec
@@ -18,7 +18,7 @@ cdef inline long long now_ns() noexcept nogil:
 
 
 cdef inline void is_fatal(exception) except *:
-    """asyncio: these two end the loop, all others are reported."""
+    """Raise the two exceptions that end the loop, as in asyncio; all others are reported."""
     if isinstance(exception, (SystemExit, KeyboardInterrupt)):
         raise exception
 
@@ -28,7 +28,7 @@ cdef class Pump
 
 cdef class Watched:
     cdef Pump pump
-    cdef int fd  # -1: closed, and maybe another file's number
+    cdef int fd  # -1: closed; another file may have the number
     cdef bint dirty  # it is on the pump's list
     cdef bint watched  # it was flushed since it was accepted
     cdef mark(self)
@@ -42,24 +42,24 @@ cdef class Watched:
 
 cdef class Pump:
     cdef object __weakref__
-    cdef fs_pump *pump  # NULL: it does nothing any more
-    cdef fs_pump *parents  # what it was before a fork
+    cdef fs_pump *pump  # NULL: the pump does nothing any more
+    cdef fs_pump *parents  # the parent's pump, from before a fork
     cdef int number
     cdef fs_counters *counters  # where bytes and connections are counted, or NULL
     cdef object loop
     cdef public object tls_buffers  # see tls.pyx
     cdef fs_pulse *pulse
-    cdef bint pulse_is_ours  # the loop cannot say itself when it waits
-    cdef unsigned long thread  # that runs the loop
+    cdef bint pulse_is_ours  # the loop does not report itself when it waits
+    cdef unsigned long thread  # the thread that runs the loop
     cdef bint duck
     cdef object parse
     cdef object call_soon
     cdef object flush_soon
     cdef object context
-    cdef list dirty  # what wants something of the kernel, each once
-    cdef list fresh  # accepted, and left alone by their protocols so far
-    cdef set serving  # Connections that have open ones: watches do not keep their owners alive
-    cdef list held  # what the kernel is given to read
+    cdef list dirty  # objects with work for the kernel, each once
+    cdef list fresh  # accepted, but not used by their protocols so far
+    cdef set serving  # keeps Connections with open transports alive: watches do not
+    cdef list held  # bytes that the kernel reads
     cdef bint scheduled
     cdef bint turning
     cdef int pace

@@ -1,13 +1,13 @@
 # cython: language_level=3, nonecheck=True
-"""Turns of the loop: what came in goes to the protocols, what they want goes out, in batches
-(fastsocket/pump.h). Compiled, because everything in here is done for each connection.
+"""Turns of the loop: input goes to the protocols and their output goes out, in batches
+(fastsocket/pump.h). This is compiled, because all of it is done for each connection.
 
 Rules:
-- callbacks come from a turn of the loop only, never from inside a call of the protocol's own; but
-  for pause_writing, which write() may call, as asyncio's does;
-- between the moment an output is filled in and its result no Python code runs;
-- a descriptor that the pump has closed is forgotten before any callback runs: its number may be
-  somebody else's by then.
+- callbacks come only from a turn of the loop, never from inside a protocol's own call. The
+  exception is pause_writing, which write() may call, as asyncio's does;
+- no Python code runs between the moment an output is filled in and its result;
+- a descriptor that the pump has closed is forgotten before any callback runs: another file may have
+  its number by then.
 """
 
 import os
@@ -17,16 +17,16 @@ cimport cython
 from cpython.pythread cimport PyThread_get_thread_ident
 from libc.errno cimport EBADF
 
-# Between two flushes handlers may take this long together. Where they take longer, fewer connections
-# are accepted, and answers held back, at a time: nobody's answer is to wait for another's slow
-# handler, and what is not accepted an idle sibling may take.
+# Between two flushes handlers may take this long in total. If they take longer, fewer connections
+# are accepted, and fewer answers are held back, at a time. So an answer does not wait for a slow
+# handler of another connection, and an idle sibling may take the connections that are not accepted.
 cdef long long SLOW_NS = 2_000_000
-cdef int BURST = 32  # connections accepted, and answers held back, at most
-cdef int FAST_ENOUGH = 64  # as many in a row without a slow one double the pace
+cdef int BURST = 32  # the most connections accepted, and answers held back, at a time
+cdef int FAST_ENOUGH = 64  # this many in a row without a slow one double the pace
 
 
 cdef class Watched:
-    """A connection, as the pump knows it: its descriptor, and what becomes of its turns."""
+    """A connection, as the pump sees it: its descriptor, and the callbacks of its turns."""
 
     cdef mark(self):
         """Have it flushed at the end of the turn."""
@@ -36,32 +36,32 @@ cdef class Watched:
             self.pump.schedule()
 
     cdef bint has_kept(self) noexcept:
-        """Whether something that came is still to be delivered."""
+        """Whether received data must still be delivered."""
 
     cdef deliver_kept(self):
-        """Deliver it."""
+        """Deliver the received data that was kept."""
 
     cdef heard(self, const fs_input *what):
-        """What the kernel has told."""
+        """Handle an event from the kernel."""
 
     cdef fill(self, fs_output *out, iovec *parts, list held):
-        """What the kernel is to do now; `held` keeps the bytes alive meanwhile."""
+        """Fill in the kernel's next work; `held` keeps the bytes alive meanwhile."""
 
     cdef settle(self, const fs_output *out):
-        """What an output has become, before any callback may write more."""
+        """Apply the result of an output, before any callback may write more."""
 
     cdef flushed(self, const fs_output *out):
-        """Tell the protocol what became of it."""
+        """Tell the protocol the result of an output."""
 
 
 @cython.final
 cdef class Pump:
-    """One for each loop. parse: makes a Python address of a struct sockaddr's bytes. duck: a protocol
-    is buffered by its get_buffer(), as uvloop has it; else by its class, as asyncio."""
+    """The pump of a loop. parse: makes a Python address of a struct sockaddr's bytes. duck: a
+    protocol is buffered if it has get_buffer(), as in uvloop; else by its class, as in asyncio."""
 
     def __cinit__(self, loop, parse, bint duck):
         if FS_PUMP_BATCH > BATCH or FS_PUMP_PARTS > PARTS or FS_PUMP_PEER > PEER:
-            raise AssertionError("what the pump fills in has grown (pump.pxd)")
+            raise AssertionError("the arrays in pump.pxd are too small for pump.h")
         rc = fs_pump_open(&self.pump)
         if rc < 0:
             raise OSError(-rc, f"pump: {os.strerror(-rc)}")
@@ -83,36 +83,36 @@ cdef class Pump:
         fs_pump_free(self.parents)
 
     def show(self, size_t pulse, bint alone):
-        """Tell a pulse (its struct fs_pulse; 0: none any more) when connections are being served;
-        alone: nobody else tells it when that is over."""
+        """Tell a pulse (its struct fs_pulse; 0: none any more) when connections are served. alone:
+        nothing else tells it when that is over."""
         self.pulse, self.pulse_is_ours = <fs_pulse *>pulse, alone
 
     def count(self, size_t counters):
-        """Count bytes and connections at that address (struct fs_counters) from now on."""
+        """Count bytes and connections at `counters` (a struct fs_counters) from now on."""
         self.counters = <fs_counters *>counters
         if self.pump is not NULL:
             fs_pump_count(self.pump, self.counters.bytes)
 
     def sent_past(self, uint64_t size):
-        """So many bytes were sent that did not go through here: by sendfile(2)."""
+        """Count bytes that were sent without the pump, by sendfile(2)."""
         if self.counters is not NULL:
             fs_count(&self.counters.bytes[1], size)
 
     def fileno(self):
-        """Readable while connections have something to say: then call `turn`."""
+        """The descriptor that is readable while connections have events: then call `turn`."""
         return self.number
 
     def close(self):
-        """With the loop: connections that are still open are nobody's any more."""
+        """Close with the loop. Connections that are still open have no owner any more."""
         pump, self.pump = self.pump, NULL
         fs_pump_free(pump)
         self.dirty, self.fresh = [], []
         self.serving.clear()
 
     def renew(self):
-        """In a forked child: an epoll set of its own, behind the same descriptor. If the loop was
-        running, which is the parent's business, the child's pump does nothing any more: it may be
-        in the middle of a turn, whose answers and callbacks are the parent's too."""
+        """In a forked child, make an own epoll set behind the same descriptor. If the parent's
+        loop was running, the child's pump does nothing any more: it may be in the middle of a turn,
+        whose answers and callbacks belong to the parent."""
         if self.pump is NULL:
             return
         if self.loop.is_running():
@@ -127,7 +127,7 @@ cdef class Pump:
             raise OSError(-rc, f"pump: {os.strerror(-rc)}")
 
     def turn(self):
-        """Receive for every connection that has something, tell the protocols, and answer."""
+        """Receive for each connection with an event, tell the protocols, and answer."""
         cdef bool more = True
         cdef int count
         if self.turning or self.pump is NULL:
@@ -142,12 +142,12 @@ cdef class Pump:
             self.end()
 
     def flush_now(self):
-        """What was written, closed, paused or resumed outside a turn."""
+        """Apply writes, closes, pauses and resumes from outside a turn."""
         cdef Watched one
         self.scheduled = False
         if self.turning or self.pump is NULL:
             return
-        self.measure(self.scheduled_at)  # tasks that the protocols have started
+        self.measure(self.scheduled_at)  # the time of tasks that the protocols have started
         self.begin()
         try:
             fresh, self.fresh = self.fresh, []
@@ -184,22 +184,22 @@ cdef class Pump:
     cdef schedule(self):
         if not self.scheduled and not self.turning and self.pump is not NULL:
             self.scheduled_at = now_ns()
-            self.scheduled = True  # first: from another thread, the flush may come before we go on
+            self.scheduled = True  # first: in another thread, the flush may run before this does
             if self.runs_here():
                 self.call_soon(self.flush_soon, context=self.context)
             else:
                 self.loop.call_soon_threadsafe(self.flush_soon, context=self.context)
 
     cdef bint runs_here(self) noexcept:
-        """False in another thread than the loop's. No transport is made for those, but peers' take
-        a write from there, and what the kernel is given is the loop's thread's business alone."""
+        """Whether this is the loop's thread. Transports are not made for other threads, but those
+        of other loops accept a write from there. Only the loop's thread gives the kernel work."""
         return self.thread == PyThread_get_thread_ident()
 
     cdef tell(self, int count):
         cdef const fs_input *inputs = fs_pump_inputs(self.pump)
         cdef Watched one
         cdef int i
-        # Held: one's callback may end another's life.
+        # References are held: a callback of one may end another.
         cdef list batch = [<Watched>inputs[i].owner for i in range(count)]
         for i in range(count):
             if self.pump is NULL:
@@ -231,7 +231,7 @@ cdef class Pump:
                 self.fast = 0
 
     cdef flush(self):
-        """One round: what callbacks ask for meanwhile is another round's."""
+        """Run one round. Work that callbacks request meanwhile belongs to the next round."""
         cdef Watched one
         cdef list dirty = self.dirty
         cdef int start, i, count
@@ -244,8 +244,8 @@ cdef class Pump:
                     one.deliver_kept()
                 except BaseException as exc:
                     self.failure = self.failure or exc
-            one.dirty = False  # what that has left to be sent is this round's,
-            if one.has_kept():  # ... what it has put off is not
+            one.dirty = False  # output of that delivery belongs to this round
+            if one.has_kept():  # delivery that was put off belongs to the next
                 one.mark()
         for start in range(0, len(dirty), FS_PUMP_BATCH):
             if self.pump is NULL:

@@ -4,7 +4,7 @@ from core cimport *
 from aiofastsocket._native.exchange cimport Exchange
 from aiofastsocket._native.framing cimport Framed
 
-cdef enum Stage:  # what comes next of what the client sends
+cdef enum Stage:  # the next part of a request
     REQUEST_LINE
     FIELDS
     BODY
@@ -14,7 +14,7 @@ cdef enum Stage:  # what comes next of what the client sends
     TRAILERS
 
 
-cdef struct Request:  # what the head says that is read now
+cdef struct Request:  # values from the current head
     int minor
     int hosts
     bint close
@@ -30,7 +30,7 @@ cdef struct Request:  # what the head says that is read now
 
 cdef class Asked(Framed):
     cdef Stage stage
-    cdef bytes waiting  # what came and is still to be looked at, from `at` on
+    cdef bytes waiting  # received bytes that are not parsed yet; they begin at `at`
     cdef Py_ssize_t at
     cdef Request request
     cdef str method
@@ -38,12 +38,12 @@ cdef class Asked(Framed):
     cdef list fields
     cdef Py_ssize_t fields_size
     cdef Py_ssize_t fields_count
-    cdef long long left  # of the body, or of its chunk
+    cdef long long left  # bytes that are missing from the body, or from its chunk
     cdef Py_ssize_t discarded
-    cdef Exchange running  # whose response is under way
-    cdef Exchange incoming  # whose body comes
-    cdef Exchange heard  # it has something to hear when all is looked at
-    cdef bint started  # its application
+    cdef Exchange running  # its response is in progress
+    cdef Exchange incoming  # its body is being received
+    cdef Exchange heard  # it is woken when all waiting bytes are parsed
+    cdef bint started  # the application of `running`
     cdef int took(self, int what) except -1
     cdef bint step(self) except -1
     cdef int limit(self, const char *line, Py_ssize_t length, bint unfinished) except -1

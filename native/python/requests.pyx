@@ -1,8 +1,8 @@
 # cython: language_level=3
-"""The half of a connection of HTTP/1.1 that is asked: what comes becomes exchanges (RFC 9112).
+"""The receiving half of an HTTP/1.1 connection: it turns bytes into exchanges (RFC 9112).
 
-It is taken line by line (fastsocket/http1.h), or part by part of a body. STAGES says what may come
-when. Whether the connection goes on is the business of http1.pyx.
+It takes a head line by line (fastsocket/http1.h), and a body part by part. STAGES defines the valid
+order of these events. http1.pyx decides whether the connection continues.
 """
 
 from cpython.bytes cimport (
@@ -20,36 +20,36 @@ cdef extern from "<strings.h>" nogil:
     int strncasecmp(const char *one, const char *other, size_t size)
 
 cdef Py_ssize_t MOST_DISCARDED = 1 << 20
-"""Bytes of bodies that nobody asked for, before a connection is given up."""
+"""Bytes of an unread body that are discarded before the connection is ended."""
 
 cdef Py_ssize_t SLACK = 64
-"""Bytes of a line beside what its limit is for: method and version, or white space."""
+"""Bytes of a line in addition to its limited part: for method and version, or white space."""
 
 cdef Py_ssize_t MOST_CHUNK_LINE = 4096
 
 cdef dict WRONG = {
-    FS_HTTP_METHOD: "the request line begins with no method",
-    FS_HTTP_TARGET: "the request line has no target, or one with bytes that none may have",
-    FS_HTTP_VERSION: "the request line does not end with a version of HTTP",
-    FS_HTTP_NAME: "a header field has no name, or bytes that none may have before its colon",
-    FS_HTTP_FOLD: "a header field goes on in a second line",
-    FS_HTTP_VALUE: "a header field has control characters in its value",
+    FS_HTTP_METHOD: "the request line does not begin with a valid method",
+    FS_HTTP_TARGET: "the request target is missing or has invalid bytes",
+    FS_HTTP_VERSION: "the request line does not end with an HTTP version",
+    FS_HTTP_NAME: "a header field name is missing or has invalid bytes",
+    FS_HTTP_FOLD: "a header field continues on a second line",
+    FS_HTTP_VALUE: "a header field value has control characters",
     FS_HTTP_LINE: "a line does not end with CRLF",
 }
 
 
-cdef enum:  # what was taken of a request, or was not to be expected of it
+cdef enum:  # events: a part of a request was taken, or the head announced the body
     A_LINE
     NO_BODY
     A_LENGTH
     CHUNKS
     A_SIZE
-    NO_SIZE  # of the last chunk
+    NO_SIZE  # the size 0 of the last chunk
     ALL
 
-# In the order of the enum Stage. -1: that does not happen there.
+# The rows are in the order of the enum Stage. -1: the event is impossible in that stage.
 cdef signed char[7][7] STAGES = [
-    # a line, no body, a length, chunks, a size, the last one's, all
+    # columns: a line, no body, a length, chunks, a size, the last chunk's size, all
     [FIELDS, -1, -1, -1, -1, -1, -1],
     [FIELDS, REQUEST_LINE, BODY, CHUNK_SIZE, -1, -1, -1],
     [-1, -1, -1, -1, -1, -1, REQUEST_LINE],
@@ -61,7 +61,7 @@ cdef signed char[7][7] STAGES = [
 
 
 class Refused(Exception):
-    """The client gets this status and no further request is looked at."""
+    """The request is refused: the client gets `status`, and no further request is read."""
 
     def __init__(self, status, text):
         super().__init__(text)
@@ -73,10 +73,10 @@ cdef object refused(int status, str text):
 
 
 cdef class Asked(Framed):
-    """What it has been asked. Refused is raised for what is none of a request."""
+    """The requests of a connection. Bytes that are not a valid request raise Refused."""
 
     cdef bint step(self) except -1:
-        """Take one line, or one part of a body. False: there is none, or it has to wait."""
+        """Take one line, or one part of a body. False: there is none, or it must wait."""
         cdef bytes data = self.waiting
         cdef const char *at
         cdef Py_ssize_t size, length
@@ -121,7 +121,7 @@ cdef class Asked(Framed):
         return True
 
     cdef int limit(self, const char *line, Py_ssize_t length, bint unfinished) except -1:
-        """Refuse a line that is too long, as far as it has come, or is none."""
+        """Refuse a line, complete or not, that is too long or cannot begin a request."""
         if unfinished and line[length - 1] == c"\r":
             length -= 1
         if self.stage == REQUEST_LINE:
@@ -142,7 +142,7 @@ cdef class Asked(Framed):
         cdef fs_request_line found
         cdef int wrong = fs_http_request_line(line, length, &found)
         if wrong == FS_HTTP_MAJOR:
-            refused(505, "this server speaks HTTP/1.1")
+            refused(505, "this server supports HTTP/1.0 and 1.1")
         if wrong:
             refused(400, WRONG[wrong])
         if <Py_ssize_t>found.target.length > self.service.most_line:
@@ -170,42 +170,42 @@ cdef class Asked(Framed):
         if self.fields_size > self.service.most_head:
             refused(431, "the request's head is too long")
         name = name_of(found.name.at, found.name.length, &kind)
-        if self.stage == TRAILERS:  # for nobody; but RFC 9110, 6.5.1
+        if self.stage == TRAILERS:  # they are dropped, but see RFC 9110, 6.5.1
             if kind == LENGTH or kind == ENCODING:
-                refused(400, "a trailer cannot say how a message is framed")
+                refused(400, "Content-Length and Transfer-Encoding are not allowed in trailers")
             return
         if kind != PLAIN:
             self.heed(kind, &found.value)
         value = PyBytes_FromStringAndSize(found.value.at, found.value.length)
-        if self.service.wsgi is not None:  # one behind the other: see Call
+        if self.service.wsgi is not None:  # names and values alternate: see Call
             self.fields.append(name)
             self.fields.append(value)
         else:
             self.fields.append((name, value))
 
     cdef heed(self, int kind, const fs_text *value):
-        """A field that the server looks at."""
+        """Handle a field that the server itself uses."""
         cdef Request *request = &self.request
         cdef const char *at = value.at
         cdef size_t size = value.length
         if kind == HOST:
             request.hosts += 1
             if not fs_http_is_host(value[0]):
-                refused(400, "the request's Host is none")
+                refused(400, "the Host header field is invalid")
         elif kind == LENGTH:
             if request.length >= 0:
-                refused(400, "the request has two lengths")
+                refused(400, "the request has two Content-Length fields")
             request.length = fs_http_length(value[0])
             if request.length < 0:
-                refused(400, "the request's Content-Length is no number")
+                refused(400, "the request's Content-Length is not a number")
         elif kind == ENCODING:
             if request.chunked:
-                refused(400, "the request has two Transfer-Encodings")
+                refused(400, "the request has two Transfer-Encoding fields")
             if not same_word(at, size, b"chunked", 7):
                 if has_word(at, size, b"chunked", 7) and not same_word(
                         at + size - 7, 7, b"chunked", 7):
-                    refused(400, "Transfer-Encoding: chunked comes last")
-                refused(501, "Transfer-Encoding: only chunked is spoken here")
+                    refused(400, "Transfer-Encoding: chunked must be last")
+                refused(501, "Transfer-Encoding: only chunked is supported")
             request.chunked = True
         elif kind == CONNECTION:
             request.close |= has_word(at, size, b"close", 5)
@@ -221,18 +221,18 @@ cdef class Asked(Framed):
             request.forwarded = True
 
     cdef take_head(self):
-        """The head is complete."""
+        """Make the exchange: the head is complete."""
         cdef Request *request = &self.request
         cdef Exchange exchange
         cdef bint has_body = request.chunked or request.length > 0
         if request.chunked and request.minor == 0:
-            # RFC 9112, 6.1: framing that is not to be believed
-            refused(400, "Transfer-Encoding in a request of HTTP/1.0")
+            # RFC 9112, 6.1: this framing must not be trusted
+            refused(400, "Transfer-Encoding is not allowed in an HTTP/1.0 request")
         if request.chunked and request.length >= 0:
-            refused(400, "the request has both a length and a Transfer-Encoding")
+            refused(400, "the request has both a Content-Length and a Transfer-Encoding")
         if self.method == "CONNECT":
-            refused(501, "CONNECT is not for this server")
-        # RFC 6455, 4.2.1; what is none is served as if nobody had asked.
+            refused(501, "CONNECT is not supported")
+        # RFC 6455, 4.2.1. An invalid upgrade is served as a plain HTTP request.
         if (request.websocket and request.upgrade and request.minor > 0 and not has_body
                 and self.method == "GET" and self.service.websockets):
             exchange = Handshake.__new__(Handshake)
@@ -243,7 +243,7 @@ cdef class Asked(Framed):
         exchange.fields = self.fields
         self.take_target(exchange)
         if request.hosts > 1 or (request.minor > 0 and request.hosts == 0):
-            refused(400, "a request names its host once")
+            refused(400, "a request must have exactly one Host header field")
         exchange.wire = self
         exchange.service = self.service
         exchange.loop = self.loop
@@ -274,7 +274,7 @@ cdef class Asked(Framed):
             self.discarded = 0
             self.left = request.length
             self.took(CHUNKS if request.chunked else A_LENGTH)
-            # A client that waits for 100 Continue sends nothing before: see wants_body.
+            # A client that waits for 100 Continue sends nothing until then: see wants_body.
             self.wait_until(None if exchange.expects else self.service.bodies)
         else:
             self.took(NO_BODY)
@@ -284,14 +284,14 @@ cdef class Asked(Framed):
                 self.wait_until(None)
 
     cdef take_target(self, Exchange exchange):
-        """Path and query of the request's target (RFC 9112, 3.2): "/path?query",
-        "http://authority/path?query", or "*" of OPTIONS."""
+        """Set path and query from the request target (RFC 9112, 3.2): "/path?query",
+        "http://authority/path?query", or "*" for OPTIONS."""
         cdef const char *at = PyBytes_AS_STRING(self.target)
         cdef size_t size = PyBytes_GET_SIZE(self.target), path
         cdef const char *found
         if at[0] == c"*":
             if size != 1 or self.method != "OPTIONS":
-                refused(400, "the target * is for OPTIONS")
+                refused(400, "the target * is only valid for OPTIONS")
         elif at[0] != c"/":
             self.take_authority(exchange, &at, &size)
         found = <const char *>memchr(at, c"#", size)
@@ -306,7 +306,7 @@ cdef class Asked(Framed):
             exchange.path = at[:path] if path > 0 else b"/"
 
     cdef take_authority(self, Exchange exchange, const char **at, size_t *size):
-        """Of http://authority/path (RFC 9112, 3.2.2): it goes before what Host says."""
+        """Take the host of http://authority/path (RFC 9112, 3.2.2). It overrides the Host field."""
         cdef const char *target = at[0]
         cdef size_t length = size[0], scheme = 0, end
         cdef fs_text authority
@@ -315,14 +315,14 @@ cdef class Asked(Framed):
         elif length > 8 and strncasecmp(target, b"https://", 8) == 0:
             scheme = 8
         if scheme == 0:
-            refused(400, "the target is no address of this server")
+            refused(400, "the request target is neither a path nor an http or https URL")
         end = scheme
         while end < length and target[end] not in (c"/", c"?", c"#"):
             end += 1
         authority.at = target + scheme
         authority.length = end - scheme
         if not fs_http_is_host(authority):
-            refused(400, "the target names no host")
+            refused(400, "the request target has no valid host")
         at[0] = target + end
         size[0] = length - end
         exchange.names_host(authority.at[:authority.length])
@@ -339,7 +339,7 @@ cdef class Asked(Framed):
         self.at += size
         self.left -= size
         exchange.expects = False
-        if exchange.out == OUT_DONE:  # nobody asks for it
+        if exchange.out == OUT_DONE:  # no application reads it
             self.discarded += size
             if self.discarded > MOST_DISCARDED:
                 self.too_much()
@@ -358,7 +358,7 @@ cdef class Asked(Framed):
     cdef take_chunk_size(self, const char *line, Py_ssize_t length):
         self.left = fs_http_chunk(line, length)
         if self.left < 0:
-            refused(400, "a chunk begins with no size, or bad extensions")
+            refused(400, "a chunk's size or extensions are invalid")
         self.incoming.expects = False
         if self.left > 0:
             self.took(A_SIZE)
@@ -385,19 +385,19 @@ cdef class Asked(Framed):
         self.wait_until(None)
 
     cdef bint has_begun(self) noexcept:
-        """Whether a part of a head is here."""
+        """Whether a part of a head was received."""
         return self.stage == FIELDS or (self.stage == REQUEST_LINE and self.waiting is not None)
 
     cdef int took(self, int what) except -1:
-        """The next stage of what comes."""
+        """Move to the stage that follows this event."""
         assert STAGES[<int>self.stage][what] >= 0, (self.stage, what)
         self.stage = <Stage>STAGES[<int>self.stage][what]
         return 0
 
-    # -- what is to be done then --
+    # -- defined by the connection --
 
     cdef is_last(self):
-        """Nothing is heeded behind this request."""
+        """Ignore everything that follows this request."""
 
     cdef too_much(self):
-        """More of a body than is worth reading, after the response."""
+        """End the connection: the unread body is too long to be discarded."""

@@ -17,17 +17,17 @@ cdef class Server:
 
 cdef class SocketTransport(Transport):
     cdef Server server
-    cdef object sock  # the user asked for it: then it owns the descriptor
-    cdef int kept_error  # after what is kept: what recv(2) told once and will not tell again
+    cdef object sock  # set once the user asked for it; then it owns the descriptor
+    cdef int kept_error  # follows the kept bytes: recv(2) reports an error only once
     cdef object failure
     cdef socklen_t peer_length
     cdef unsigned char peer[PEER]
-    cdef bint unheard  # nothing has come yet
+    cdef bint unheard  # no bytes were received yet
     cdef bint blocked  # the kernel takes no more for now
     cdef bint eof_read
     cdef bint eof_written
     cdef bint eof_sent
-    cdef bint backlog  # closing, while the kernel took no more: so more may be written until it has
+    cdef bint backlog  # closed while the kernel took no more: until it does, write() still works
 
     cdef object name_of(self, bint peer)
     cdef object parsed(self, const unsigned char *raw, socklen_t length)

@@ -21,27 +21,27 @@ from posix.unistd cimport close as close_fd
 
 from aiofastsocket._native.transport cimport *
 
-# What is this long does not wait for the end of the turn: many of them held back at once would have
-# the allocator give memory back to the kernel and ask for it again, turn by turn.
+# Data of this size does not wait for the end of the turn. If much of it were held back at once, the
+# allocator would return memory to the kernel and request it again, turn by turn.
 cdef size_t LARGE = 16 * 1024
 cdef int WARN_AFTER = 5  # writes to a connection that is gone (asyncio.constants)
 
 
 cdef class Server:
-    """Whose connection it is, as the connection knows it."""
+    """The owner of a connection, as the connection sees it."""
 
     cdef left(self, SocketTransport transport):
-        """It is over."""
+        """A connection is over."""
 
     cdef void waited(self, long long ns) noexcept:
-        """Its first bytes waited so long in the kernel."""
+        """Record how long a connection's first bytes waited in the kernel."""
 
 
 @cython.final
 cdef class SocketTransport(Transport):
-    """As asyncio's on a selector loop.
+    """The equivalent of asyncio's transport on a selector loop.
 
-    What is written goes out at the end of the loop's turn, or when the buffer is full.
+    Written data goes out at the end of the loop's turn, or when the buffer is full.
     """
 
     _start_tls_compatible = True
@@ -76,7 +76,7 @@ cdef class SocketTransport(Transport):
         elif name == "sockname":
             value = self.name_of(False) if self.fd >= 0 else self.server.name
         elif name == "socket":
-            # Once only: its users may keep it, and know by fileno() when it is closed.
+            # Made only once: users may keep it, and see by fileno() when it is closed.
             value = TransportSocket(self.own_socket() or self.closed_socket())
         else:
             return default
@@ -84,7 +84,7 @@ cdef class SocketTransport(Transport):
         return value
 
     def close(self):
-        """Read no more, and close once what is buffered is sent."""
+        """Stop reading, and close once the buffer is sent."""
         if not self.closing:
             self.mark()
             self.closing = True
@@ -92,16 +92,16 @@ cdef class SocketTransport(Transport):
             self.backlog = self.blocked or self.writing_paused
 
     def write_eof(self):
-        """Close our direction once what is buffered is sent; reading goes on."""
+        """Close our direction once the buffer is sent; reading continues."""
         if not self.closing and not self.eof_written:
             self.eof_written = True
             self.mark()
 
     def can_write_eof(self):
-        """True."""
+        """Return True: write_eof() is supported."""
         return True
 
-    # -- what asyncio's own sendfile asks of a transport --
+    # -- used by asyncio's own sendfile --
 
     @property
     def _sock(self):
@@ -127,8 +127,8 @@ cdef class SocketTransport(Transport):
         return self.parsed(<unsigned char *>&address, length)
 
     cdef object parsed(self, const unsigned char *raw, socklen_t length):
-        """See aiofastsocket.address.parse, of which this is the commonest case: each request wants
-        it. A struct sockaddr_in has a port and four bytes, in this order (ip(7))."""
+        """Parse an address as aiofastsocket.address.parse does. Each request needs this, so the
+        most common case is fast: a struct sockaddr_in has a port, then four bytes (ip(7))."""
         cdef char text[16]
         cdef char *at = text
         cdef unsigned short family
@@ -151,7 +151,7 @@ cdef class SocketTransport(Transport):
 
     cdef object own_socket(self):
         if self.sock is None and self.fd >= 0:
-            # With all given, the constructor asks the kernel nothing.
+            # With all arguments given, the constructor makes no system call.
             self.sock = socket.socket(*self.server.kind, fileno=self.fd)
             self.sock.setblocking(False)
         return self.sock
@@ -171,7 +171,7 @@ cdef class SocketTransport(Transport):
     # -- life --
 
     cdef start(self, const fs_input *first):
-        """With its first bytes, if they are there; the context is entered."""
+        """Start with the first bytes, if any. The caller has entered the context."""
         try:
             protocol = self.server.factory()
             self.use(protocol)
@@ -189,14 +189,14 @@ cdef class SocketTransport(Transport):
             self.pump.failure = self.pump.failure or exc
         except BaseException as exc:
             self.report("Fatal error: protocol.connection_made() call failed.", exc)
-        self.received(first)  # as on asyncio's loops, it goes on
+        self.received(first)  # also after an error, as on asyncio's loops
 
     cdef force_close(self, exc):
         if self.fd < 0 or (self.closing and self.gone):
             return
         self.mark()
         if self.size > 0 and not self.blocked:
-            self.send_now()  # as asyncio would have, when it was written
+            self.send_now()  # asyncio would have sent it in write()
         self.failure = exc
         self.head = self.rest = None
         self.size = 0
@@ -204,11 +204,11 @@ cdef class SocketTransport(Transport):
         self.closing = self.gone = True
 
     cdef lost(self):
-        """Its descriptor is closed, or about to be."""
+        """End the connection: its descriptor is closed already, or is closed here."""
         if self.empty_waiter is not None:
             if not self.empty_waiter.done():
                 self.empty_waiter.set_exception(ConnectionError("Connection is closed by peer"))
-            elif self.fd >= 0:  # sendfile waits for a descriptor that will be another file's
+            elif self.fd >= 0:  # another file will get the number that sendfile waits for
                 self.loop.remove_writer(self.fd)
         protocol, context = self.protocol, self.context
         PyContext_Enter(context)
@@ -235,7 +235,7 @@ cdef class SocketTransport(Transport):
         PyContext_Enter(self.context)
         try:
             if what.readable:
-                if self.buffered:  # else it is said again, as received
+                if self.buffered:  # else it is reported again, as received
                     self.receive()
             elif what.received:
                 self.received(what)
@@ -258,7 +258,7 @@ cdef class SocketTransport(Transport):
             self.read_error(-what.result)
 
     cdef void hear(self, long long waited) noexcept:
-        """Something has come."""
+        """Note that bytes were received."""
         if self.unheard:
             self.unheard = False
             if waited >= 0:
@@ -278,7 +278,7 @@ cdef class SocketTransport(Transport):
 
     cdef deliver_kept(self):
         cdef Receiver receiver = self.receiver
-        if self.context is None:  # it is over
+        if self.context is None:  # the connection is over
             return
         if receiver is not None and receiver.has_work():
             receiver.work()
@@ -297,7 +297,7 @@ cdef class SocketTransport(Transport):
                 PyContext_Exit(self.context)
 
     cdef receive(self):
-        """From the kernel into the protocol's buffer."""
+        """Receive from the kernel into the protocol's buffer."""
         cdef Py_buffer room
         cdef ssize_t got
         cdef int number
@@ -309,7 +309,7 @@ cdef class SocketTransport(Transport):
             return
         if not self.get_buffer(-1, &room):
             return
-        if self.pump.pump is NULL:  # the bytes are the parent's
+        if self.pump.pump is NULL:  # the bytes belong to the parent
             PyBuffer_Release(&room)
             return
         with nogil:
@@ -333,7 +333,7 @@ cdef class SocketTransport(Transport):
 
     cdef end_of_input(self):
         if self.reading_paused:
-            return  # it is said again when reading goes on
+            return  # it is reported again when reading resumes
         self.eof_read = True
         try:
             keep_open = self.protocol.eof_received()
@@ -342,7 +342,7 @@ cdef class SocketTransport(Transport):
             self.fatal("Fatal error: protocol.eof_received() call failed.", exc)
             return
         if keep_open:
-            self.mark()  # to be polled for reading no more
+            self.mark()  # to end the polling for reading
         else:
             self.close()
 
@@ -381,7 +381,7 @@ cdef class SocketTransport(Transport):
                 self.write_error(number)
 
     cdef int send_now(self) except -1:
-        """As far as the kernel takes it; the rest is sent when it may go on. Returns 0 or errno."""
+        """Send as much as the kernel takes now; the rest follows later. Returns 0 or errno."""
         cdef fs_output out
         cdef iovec parts[PARTS]
         cdef fs_pump *pump = self.pump.pump
@@ -400,7 +400,7 @@ cdef class SocketTransport(Transport):
         return 0
 
     cdef fill(self, fs_output *out, iovec *parts, list held):
-        """What the kernel is to do now; `held` keeps the bytes alive meanwhile."""
+        """Fill in the kernel's next work; `held` keeps the bytes alive meanwhile."""
         cdef Py_ssize_t i
         cdef int count = 0
         out.fd = self.fd
@@ -431,7 +431,7 @@ cdef class SocketTransport(Transport):
             out.read = FS_READ_REPORT if self.buffered else FS_READ_RECEIVE
         out.unheard = self.unheard
         out.end = self.eof_written and not self.eof_sent
-        # A protocol that is told to resume may have more to say: so asyncio closes after that.
+        # A protocol that resumes may write more, so asyncio closes only after that.
         out.close = self.closing and (self.gone or not self.writing_paused)
         out.keep = self.sock is not None
         self.watched = True
@@ -440,7 +440,7 @@ cdef class SocketTransport(Transport):
         self.fatal("Fatal write error on socket transport", OSError(number, os.strerror(number)))
 
     cdef settle(self, const fs_output *out):
-        """What an output has become, before any callback may write more."""
+        """Apply the result of an output, before any callback may write more."""
         if out.result >= 0 and not self.gone:
             self.consume(out.result)
             self.blocked = self.blocked or out.full
@@ -457,7 +457,7 @@ cdef class SocketTransport(Transport):
             else:
                 self.write_error(-out.result)
             return
-        if not self.gone:  # else aborted by another's callback of the same batch
+        if not self.gone:  # else a callback of the same batch aborted it
             self.maybe_resume_writing()
             if self.receiver is not None:
                 receiver = self.receiver  # held: it may hand the transport on

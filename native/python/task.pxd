@@ -12,7 +12,7 @@ cdef class Served(Source):
 
 cdef class Run(Awaitable):
     cdef Served exchange
-    cdef object application  # what its call returned, to be gone on with
+    cdef object application  # the result of its call, which is resumed
     cdef object finish(self, error)
 
 

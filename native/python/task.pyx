@@ -15,15 +15,15 @@ cdef extern from "Python.h":
     int PyIter_Send(PyObject *iterator, PyObject *value, PyObject **result) except -1
     bint PyCoro_CheckExact(object coroutine)
 
-# A task that runs at once, with current_task() as it should be, is Python's since 3.12.
+# Since 3.12, Python has tasks that run at once, with the right current_task().
 cdef bint EAGER = sys.version_info >= (3, 12)
 
 
 cdef class Served(Source):
-    """What an application is run for."""
+    """The base of objects that an application is run for."""
 
     cdef object called(self):
-        """Call it. Returns what is to be awaited."""
+        """Call the application. Returns an awaitable."""
 
     cdef object heed(self, message):
         """See Exchange.send."""
@@ -32,12 +32,12 @@ cdef class Served(Source):
         """The application has ended."""
 
     cdef abandoned(self):
-        """Nobody goes on with it."""
+        """The application will not be resumed."""
 
 
 cdef object task_for(Served exchange, loop, context, str name):
-    """Run the application from now on, or (before Python 3.12) from the next turn. None: it has ended
-    already. name: the task's; asyncio would have to make one."""
+    """Run the application from now on, or (before Python 3.12) from the next turn. None: it has
+    already ended. name: the task's; without one, asyncio would make a name."""
     cdef Run run = Run.__new__(Run)
     run.exchange = exchange
     if EAGER:
@@ -49,10 +49,10 @@ cdef object task_for(Served exchange, loop, context, str name):
 
 @cython.final
 cdef class Run(Awaitable):
-    """The coroutine of a request's task: the application's own, and what becomes of its end."""
+    """The coroutine of a request's task: it runs the application's, and handles its end."""
 
     cdef int step(self, object value, PyObject **result) except -1:
-        cdef Served exchange = self.exchange  # held, whatever becomes of this meanwhile
+        cdef Served exchange = self.exchange  # held: `self` may lose it meanwhile
         cdef PyObject *got
         cdef int what
         try:
@@ -89,11 +89,11 @@ cdef class Run(Awaitable):
     cdef object end(self):
         application, self.application = self.application, None
         exchange, self.exchange = self.exchange, None
-        if application is not None:  # nobody goes on with it
+        if application is not None:  # it will not be resumed
             (<Served>exchange).abandoned()
             application.close()
 
-    # As a coroutine of the application's, for tools that look at tasks.
+    # The attributes of the application's coroutine, for tools that inspect tasks.
 
     @property
     def __name__(self):
@@ -116,7 +116,7 @@ cdef class Run(Awaitable):
         return getattr(self.application, "cr_code", None)
 
     @property
-    def cr_state(self):  # of Python 3.15
+    def cr_state(self):  # since Python 3.15
         if self.application is None:
             return "CORO_CLOSED" if self.is_over else "CORO_CREATED"
         return self.application.cr_state
@@ -131,7 +131,7 @@ cdef class Run(Awaitable):
 
 
 cdef object going(awaitable):
-    """What PyIter_Send goes on with."""
+    """The object that PyIter_Send resumes."""
     if PyCoro_CheckExact(awaitable):
         return awaitable
     try:
@@ -146,7 +146,7 @@ cdef object going(awaitable):
 
 @cython.final
 cdef class Later(Awaitable):
-    """send() of another thread than the loop's: done when it is awaited, in the loop."""
+    """send() from a thread other than the loop's. It runs in the loop, when it is awaited."""
 
     cdef Served exchange
     cdef object message

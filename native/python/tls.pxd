@@ -6,10 +6,10 @@ from aiofastsocket._native.transport cimport Transport
 
 cdef enum State:
     SILENT  # its first record is not complete
-    SHAKING  # the handshake is under way
+    SHAKING  # the handshake is in progress
     UP
-    SHUT  # our close_notify is sent: until the client's comes
-    REFUSED  # it does not speak TLS, and was told so
+    SHUT  # our close_notify is sent; the client's is awaited
+    REFUSED  # the client does not use TLS, and was told so
     OVER
 
 
@@ -33,17 +33,17 @@ cdef class Layer(Secured):
     cdef Transport below
     cdef TlsTransport above  # from the end of the handshake to the end of the connection
     cdef object waiter  # start_tls: for the end of the handshake
-    cdef object protocol  # start_tls: whose connection it is already
+    cdef object protocol  # start_tls: the protocol that already has the connection
     cdef object hostname  # start_tls as a client
-    cdef bytes waiting  # what came and is not decrypted yet,
-    cdef Py_ssize_t at  # ... from here on
+    cdef bytes waiting  # received bytes that are not decrypted yet; they begin at `at`
+    cdef Py_ssize_t at
     cdef size_t left_before
     cdef State state
     cdef bint is_client
     cdef bint looking
     cdef bint wants  # something was put off until the turn ends
     cdef bint has_eof
-    cdef bint eof_waits  # until what came before it was read
+    cdef bint eof_waits  # the end of input waits until the bytes before it are read
     cdef int happens(self, int event) except -1
     cdef later(self)
     cdef look(self)
@@ -64,4 +64,4 @@ cdef class Layer(Secured):
 cdef class TlsTransport(Transport):
     cdef Layer layer
     cdef Transport below
-    cdef bint waits  # close() is for the client's close_notify, too
+    cdef bint waits  # close() also waits for the client's close_notify

@@ -1,10 +1,9 @@
 # cython: language_level=3, auto_pickle=False
-"""TLS on a transport: what Python's own ssl module makes of the bytes, and nothing between it and
-the protocol.
+"""TLS on a transport, by Python's own ssl module, with nothing between it and the protocol.
 
-A Layer is the protocol of the transport below, which carries records; a TlsTransport is the transport
-of the protocol above. STATES says what may happen when. What is written is encrypted at the end of
-the turn, and no more of it than the transport below may soon be rid of.
+A Layer is the protocol of the transport below, which carries records. A TlsTransport is the
+transport of the protocol above. STATES defines the valid events in each state. Written data is
+encrypted at the end of the turn, but only as much as the transport below can soon send.
 """
 
 from asyncio import CancelledError
@@ -20,7 +19,7 @@ from core cimport *
 from aiofastsocket._native.openssl cimport *
 from aiofastsocket._native.pump cimport *
 
-cdef double LAST_CALL_SECONDS = 1.0  # as a request has
+cdef double LAST_CALL_SECONDS = 1.0  # the same as for a request
 cdef size_t MOST_BELOW = 64 * 1024  # bytes that are encrypted before the kernel has taken some
 cdef size_t A_TURN = 256 * 1024  # bytes encrypted before others have their turn
 
@@ -31,9 +30,9 @@ cdef enum:
     SAID_ALL
     LOST
 
-# In the order of the enum State. -1: that does not happen there.
+# The rows are in the order of the enum State. -1: the event is impossible in that state.
 cdef signed char[6][5] STATES = [
-    # a record, it shook hands, no TLS, all was said, lost
+    # columns: a record, handshake done, no TLS, all was sent, lost
     [SHAKING, -1, REFUSED, -1, OVER],
     [SHAKING, UP, -1, -1, OVER],
     [UP, -1, -1, SHUT, OVER],
@@ -45,13 +44,14 @@ cdef signed char[6][5] STATES = [
 
 @cython.final
 cdef class Tls:
-    """What the TLS connections of one server have in common.
+    """The state that the TLS connections of one server share.
 
     buffers: the loop's. context: an ssl.SSLContext. factory: of the protocols, each made when a
-    handshake is over. answer: given a transport, what is sent to its client, which speaks plain HTTP.
-    unready: a set, where connections are until then. The timeouts, in seconds, are asyncio's.
+    handshake is over. answer: called with a transport whose client uses plain HTTP; returns the
+    bytes to send. unready: the set of connections whose handshake is not over. The timeouts, in
+    seconds, are asyncio's.
 
-    Raises ValueError for a time-out that is none.
+    Raises ValueError for an invalid timeout.
     """
 
     def __init__(self, Buffers buffers not None, loop, context, factory=None, *,
@@ -74,15 +74,15 @@ cdef class Tls:
         self.shutdowns = Deadlines(loop, shutdown_timeout, Layer.shutdown_expired)
 
     def __call__(self):
-        """The protocol of a new connection."""
+        """Make the protocol of a new connection."""
         cdef Layer layer = Layer.__new__(Layer)
         layer.tls = self
         return layer
 
     def upgrade(self, protocol, waiter, *, bint is_client, hostname):
-        """The protocol of a connection that has one already: for start_tls.
+        """Make the protocol of a connection that already has one: for start_tls.
 
-        waiter: a future, for the TlsTransport, whose reading is paused.
+        waiter: a future, which gets the TlsTransport; its reading is paused.
         """
         cdef Layer layer = self()
         layer.protocol, layer.waiter = protocol, waiter
@@ -98,7 +98,7 @@ cdef class Layer(Secured):
 
     def connection_made(self, transport):
         """See asyncio.Protocol."""
-        if self.state == OVER:  # start_tls: it was lost before
+        if self.state == OVER:  # start_tls: the connection was lost before
             return
         self.below = transport
         if self.tls.unready is not None:
@@ -110,7 +110,7 @@ cdef class Layer(Secured):
     def eof_received(self):
         """See asyncio.Protocol."""
         if self.state < UP:
-            self.failure = ConnectionResetError("the client has closed")
+            self.failure = ConnectionResetError("the client closed the connection")
             self.failed("SSL handshake failed")
         elif self.state == REFUSED or self.state == OVER:
             return False
@@ -130,12 +130,12 @@ cdef class Layer(Secured):
         self.eof_waits = False
         self.waiting = self.above = None
         if self.waiter is not None:
-            self.tls.shutdowns.clear()  # of this connection alone
+            self.tls.shutdowns.clear()  # they belong to this connection alone
             if not self.waiter.done():
                 self.waiter.set_exception(exc or ConnectionResetError("the connection is closed"))
         if above is None:
             protocol, self.protocol = self.protocol, None
-            if protocol is not None:  # start_tls has failed: it had a connection
+            if protocol is not None:  # start_tls has failed: it already had the connection
                 protocol.connection_lost(exc)
             return
         protocol = above.protocol
@@ -146,7 +146,7 @@ cdef class Layer(Secured):
         protocol.connection_lost(exc)
 
     def pause_writing(self):
-        """See asyncio.Protocol: how much waits below is looked at before more is encrypted."""
+        """See asyncio.Protocol. There is nothing to do: encrypt() checks the buffer below."""
 
     def resume_writing(self):
         """See asyncio.Protocol."""
@@ -185,7 +185,7 @@ cdef class Layer(Secured):
         self.go_on()
 
     cdef bint is_held(self) noexcept:
-        """Whether what came, or is to come, waits for the protocol to read on."""
+        """Whether input must wait until the protocol resumes reading."""
         return self.above is not None and self.above.reading_paused and not self.above.closing
 
     cdef sent(self):
@@ -209,7 +209,7 @@ cdef class Layer(Secured):
     # -- in --
 
     cdef look(self):
-        """Take what waits, record by record, until it is to wait on."""
+        """Take the waiting bytes, record by record, until the rest must wait."""
         if self.looking:
             return
         if self.tls.buffers.busy:
@@ -219,7 +219,7 @@ cdef class Layer(Secured):
         try:
             while self.waiting is not None and self.below.pump.pump is not NULL and self.step():
                 pass
-        except BaseException:  # the loop ends; if it runs again, the rest is still to come
+        except BaseException:  # the loop ends; if it runs again, the rest follows
             self.later()
             raise
         finally:
@@ -239,7 +239,7 @@ cdef class Layer(Secured):
         if size < 0:
             if self.state == SILENT and self.not_tls(at, left):
                 return False
-            size = left  # OpenSSL says what it makes of it, and answers with an alert
+            size = left  # OpenSSL rejects the bytes, and answers with an alert
         if size == 0:
             return False
         if self.state < UP:  # a flight of messages is one or more records
@@ -262,7 +262,7 @@ cdef class Layer(Secured):
         return True
 
     cdef bint not_tls(self, const char *data, Py_ssize_t size) except -1:
-        """Tell a client that speaks plain HTTP, and wait until it has read that."""
+        """Answer a client that uses plain HTTP, and wait until it has read the answer."""
         if self.tls.answer is None or not fs_http_may_begin(data, size):
             return False
         self.happens(NO_TLS)
@@ -272,7 +272,7 @@ cdef class Layer(Secured):
         return True
 
     cdef shake(self, bytes records):
-        """What came of the handshake."""
+        """Handle received records of the handshake."""
         cdef Py_ssize_t unread
         self.happens(A_RECORD)
         if self.ssl is None:
@@ -317,10 +317,10 @@ cdef class Layer(Secured):
             above.report("Fatal error: protocol.connection_made() call failed.", exc)
 
     cdef ready(self):
-        """It is not waited for any more."""
+        """End the wait for the handshake."""
         self.wait_until(None)
         if self.waiter is not None:
-            self.tls.handshakes.clear()  # of this connection alone
+            self.tls.handshakes.clear()  # they belong to this connection alone
         if self.tls.unready is not None:
             self.tls.unready.discard(self)
 
@@ -333,7 +333,7 @@ cdef class Layer(Secured):
         if self.failure is not None:
             self.failed("Fatal error on SSL protocol")
         elif plain is None:
-            if above.size > 0:  # it may have waited for just that
+            if above.size > 0:  # the output may have waited for this record
                 self.later()
         elif PyBytes_GET_SIZE(plain) == 0:
             self.end_of_input()
@@ -341,8 +341,8 @@ cdef class Layer(Secured):
             above.deliver(plain)
 
     cdef end_of_input(self):
-        """The client sends no more. It says so, or only ends: whether something was cut off is for
-        the protocol to know."""
+        """The client sends no more, with or without a close_notify. The protocol itself must detect
+        truncated data."""
         cdef TlsTransport above = self.above
         if self.has_eof or above is None:
             if above is not None and above.closing and self.state == SHUT:
@@ -360,7 +360,7 @@ cdef class Layer(Secured):
             is_fatal(exc)
             above.fatal("Error calling eof_received()", exc)
             return
-        if keep_open and above.receiver is None:  # RFC 8446, 6.1 has halves; asyncio has not
+        if keep_open and above.receiver is None:  # RFC 8446, 6.1 has half-close; asyncio has not
             logger.warning("returning true from eof_received() has no effect when using ssl")
             keep_open = False
         if not keep_open:
@@ -369,7 +369,7 @@ cdef class Layer(Secured):
     # -- out --
 
     cdef go_on(self):
-        """With what is to be sent, and to end."""
+        """Continue to send, and shut down after the last byte."""
         cdef TlsTransport above = self.above
         if above is None:
             return
@@ -395,13 +395,13 @@ cdef class Layer(Secured):
             size = self.sealed(above)
             if self.failure is not None:
                 self.failed("Fatal error on SSL protocol")
-            if size == 0:  # or not before it has heard of the client
+            if size == 0:  # or OpenSSL needs input from the client first
                 break
             done += size
 
     cdef shut(self):
-        """All was sent: say so (RFC 8446, 6.1), and wait for the client, unless its end is here or
-        for nothing."""
+        """All was sent: send close_notify (RFC 8446, 6.1). Then wait for the client's, unless the
+        client has ended or the protocol does not wait."""
         self.take_leave()
         self.happens(SAID_ALL)
         if self.has_eof or not self.above.waits:
@@ -426,19 +426,19 @@ cdef class Layer(Secured):
             self.waiter.set_exception(exc)
         self.below.force_close(exc)
 
-    # -- of those that are not ready --
+    # -- during the handshake --
 
     comes_back = False
 
     def drain(self):
-        """See Service.drain: it is not waited for long; its protocol finds out when it is made."""
+        """See Service.drain. A handshake gets little time; its protocol drains once it is made."""
         if self.state < UP:
             self.wait_until(self.tls.last_calls)
 
     # -- time --
 
     def handshake_expired(self):
-        """It takes too long."""
+        """The handshake takes too long."""
         if self.state == REFUSED:
             self.below.force_close(None)
             return
@@ -448,7 +448,7 @@ cdef class Layer(Secured):
         self.failed("SSL handshake failed")
 
     def shutdown_expired(self):
-        """The client stands still: one that reads on gets more time, as it does without TLS."""
+        """Abort if the client makes no progress. One that still reads gets more time."""
         cdef size_t left = self.above.unsent() if self.above is not None else 0
         if left > 0 and left != self.left_before:
             self.left_before = left
@@ -459,7 +459,7 @@ cdef class Layer(Secured):
 
 @cython.final
 cdef class TlsTransport(Transport):
-    """As asyncio's over TLS."""
+    """The equivalent of asyncio's transport over TLS."""
 
     _start_tls_compatible = True
     _sendfile_compatible = _SendfileMode.FALLBACK
@@ -470,7 +470,7 @@ cdef class TlsTransport(Transport):
 
     def get_extra_info(self, name, default=None):
         """'ssl_object', 'sslcontext', 'peercert', 'cipher', 'compression'; the others are those of
-        the transport below. The SSL object is there to be asked, not to be read from."""
+        the transport below. The SSL object is for queries, not for reading."""
         if name == "sslcontext":
             return self.layer.tls.context
         if name == "ssl_object":
@@ -484,8 +484,7 @@ cdef class TlsTransport(Transport):
         return self.below.get_extra_info(name, default)
 
     def close(self):
-        """Read no more; send what is buffered, say that it was all, and wait for the client to say so,
-        too."""
+        """Stop reading; send the buffer and close_notify; wait for the client's close_notify."""
         if not self.closing:
             self.closing = True
             self.layer.left_before = self.unsent()
@@ -513,11 +512,11 @@ cdef class TlsTransport(Transport):
             self.layer.later()
 
     def write_eof(self):
-        """Raises NotImplementedError: asyncio's TLS has no half that is closed."""
+        """Raises NotImplementedError: asyncio's TLS has no half-close."""
         raise NotImplementedError
 
     def can_write_eof(self):
-        """False."""
+        """Return False: write_eof() is not supported."""
         return False
 
     cdef mark(self):
@@ -527,7 +526,7 @@ cdef class TlsTransport(Transport):
     cdef force_close(self, exc):
         if not self.gone:
             if self.size > 0:
-                self.push()  # as asyncio would have, when it was written
+                self.push()  # asyncio would have sent it in write()
             self.closing = self.gone = True
             self.head = self.rest = None
             self.size = 0

@@ -17,13 +17,13 @@ cdef class Transport(Watched):
     cdef Receiver receiver  # the protocol, if it is compiled
     cdef object context
     cdef object extra
-    cdef object empty_waiter  # sendfile: until all is sent
-    cdef bytes kept  # bytes that came while reading was paused, or that nobody has read
-    cdef bytes head  # bytes to be sent, from `offset` on,
-    cdef list rest  # ... and after them, from `cursor` on
+    cdef object empty_waiter  # sendfile waits here until all is sent
+    cdef bytes kept  # bytes that came while reading was paused, or that were not read
+    cdef bytes head  # bytes to be sent, from `offset` on
+    cdef list rest  # the parts to be sent after `head`, from `cursor` on
     cdef size_t offset
     cdef Py_ssize_t cursor
-    cdef size_t size  # of all that is to be sent
+    cdef size_t size  # of all data to be sent
     cdef size_t high
     cdef size_t low
     cdef int writes_for_nothing
@@ -31,8 +31,8 @@ cdef class Transport(Watched):
     cdef bint reading_paused
     cdef bint writing_paused
     cdef bint closing
-    cdef long long waited  # ns that its first bytes waited in the kernel; -1: unknown, or nobody's
-    cdef bint gone  # what is left is connection_lost: nothing can be written any more
+    cdef long long waited  # ns that its first bytes waited in the kernel; -1: unknown, or taken
+    cdef bint gone  # nothing can be written any more; only connection_lost is left
 
     cdef force_close(self, exc)
     cdef send(self, bytes data)

@@ -1,8 +1,8 @@
 # cython: language_level=3, nonecheck=True, auto_pickle=False
-"""A transport as its protocol sees it: asyncio.Transport's interface, whatever carries the bytes.
+"""A transport as its protocol sees it: asyncio.Transport's interface, for any carrier of the bytes.
 
-How a socket carries them is in socket_transport.pyx, and how TLS does, on another transport, in
-tls.pyx.
+socket_transport.pyx carries the bytes on a socket. tls.pyx carries them by TLS on another
+transport.
 """
 
 from asyncio import BufferedProtocol, Protocol
@@ -17,23 +17,23 @@ cdef size_t HIGH_WATER = 64 * 1024
 
 
 cdef class Receiver:
-    """A protocol that is compiled: it is told without Python between."""
+    """A compiled protocol, which is called without Python in between."""
 
     cdef received(self, bytes data):
         """See asyncio.Protocol.data_received."""
 
     cdef bint has_work(self) noexcept:
-        """Whether `work` is to be called before the turn ends."""
+        """Whether `work` must be called before the turn ends."""
 
     cdef work(self):
-        """Do what was put off, and may write."""
+        """Do work that was put off. It may write."""
 
     cdef sent(self):
-        """The kernel took some of what was written, or all."""
+        """The kernel took some or all of the written data."""
 
 
 cdef class Transport(Watched):
-    """What is delivered and what waits to be sent, and who is to pause for how much of it."""
+    """The delivery of input, the buffer of output, and flow control."""
 
     def __cinit__(self):
         self.fd = -1
@@ -54,7 +54,7 @@ cdef class Transport(Watched):
         self.force_close(None)
 
     def set_protocol(self, protocol):
-        """As asyncio's, at any time."""
+        """Change the protocol, as in asyncio, at any time."""
         self.use(protocol)
         if self.watched:
             self.mark()
@@ -70,13 +70,13 @@ cdef class Transport(Watched):
         return not self.closing and not self.reading_paused
 
     def pause_reading(self):
-        """Call data_received no more until resume_reading."""
+        """Do not call data_received until resume_reading."""
         if not self.closing and not self.reading_paused:
             self.reading_paused = True
             self.mark()
 
     def resume_reading(self):
-        """What came meanwhile is delivered in the loop's next turn."""
+        """Resume reading. Data that came meanwhile is delivered in the loop's next turn."""
         if not self.closing and self.reading_paused:
             self.reading_paused = False
             self.mark()
@@ -91,11 +91,11 @@ cdef class Transport(Watched):
         if not isinstance(data, (bytes, bytearray, memoryview)):
             raise TypeError(
                 f"data argument must be a bytes-like object, not {type(data).__name__!r}")
-        # Its owner may change what is no bytes.
+        # The caller may change a buffer that is not bytes.
         self.send(data if type(data) is bytes else bytes(data))
 
     def writelines(self, list_of_data):
-        """write() each; nothing if one of them has no buffer, which raises TypeError."""
+        """write() each. If one has no buffer, raises TypeError and writes none."""
         for data in [d if type(d) is bytes else bytes(memoryview(d)) for d in list_of_data]:
             self.write(data)
 
@@ -108,7 +108,7 @@ cdef class Transport(Watched):
         return self.low, self.high
 
     def set_write_buffer_limits(self, high=None, low=None):
-        """Above `high` bytes pause_writing is called, and resume_writing at `low` or below."""
+        """Call pause_writing above `high` bytes, and resume_writing at `low` or below."""
         if high is None:
             high = HIGH_WATER if low is None else 4 * low
         if low is None:
@@ -130,7 +130,7 @@ cdef class Transport(Watched):
         self.force_close(exc)
 
     def unread(self, data):
-        """Bytes that its protocol was given are still to be delivered: before start_tls."""
+        """Deliver bytes again that the protocol did not use: before start_tls."""
         self.mark()
         self.kept = data if self.kept is None else data + self.kept
 
@@ -145,19 +145,19 @@ cdef class Transport(Watched):
     def _reset_empty_waiter(self):
         self.empty_waiter = None
 
-    # -- what carries them says --
+    # -- defined by the carrier --
 
     cdef force_close(self, exc):
-        """See abort; connection_lost has the exception."""
+        """See abort. connection_lost gets the exception."""
 
     cdef send(self, bytes data):
         """See write."""
 
     cdef push(self):
-        """Have the kernel take what it can now, for it may be a while until the turn ends."""
+        """Send as much as the kernel takes now, because the turn may end much later."""
 
     cdef leave(self):
-        """close(), for a protocol that knows that the client has nothing more to say."""
+        """close(), for a protocol that knows that the client has nothing more to send."""
         self.close()
 
     cdef size_t unsent(self) noexcept:
@@ -177,7 +177,7 @@ cdef class Transport(Watched):
         self.protocol = protocol
 
     cdef deliver(self, bytes data):
-        """Bytes to the protocol, or kept for when it wants them again."""
+        """Deliver bytes to the protocol, or keep them until it resumes reading."""
         cdef Receiver receiver = self.receiver  # held: it may hand the transport on
         if self.reading_paused:
             self.kept = data
@@ -194,7 +194,7 @@ cdef class Transport(Watched):
                 self.fatal("Fatal error: protocol.data_received() call failed.", exc)
 
     cdef feed(self, bytes data):
-        """Bytes that were received before they were asked for, into the protocol's buffers."""
+        """Copy bytes that were already received into the protocol's buffers."""
         cdef Py_ssize_t done = 0, count
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data)
         cdef Py_buffer room
@@ -210,14 +210,14 @@ cdef class Transport(Watched):
                 PyBuffer_Release(&room)
                 done += count
                 self.buffer_updated(count)
-        except BaseException:  # the loop ends; if it runs again, the rest is still to come
+        except BaseException:  # the loop ends; if it runs again, the rest follows
             if done < size:
                 self.mark()
                 self.kept = data[done:]
             raise
 
     cdef bint get_buffer(self, Py_ssize_t hint, Py_buffer *room) except -1:
-        """The protocol's buffer, to be released; False after an error."""
+        """Get the protocol's buffer, which must be released. False: an error."""
         try:
             PyObject_GetBuffer(self.protocol.get_buffer(hint), room, PyBUF_WRITABLE)
             if room.len == 0:
@@ -237,7 +237,7 @@ cdef class Transport(Watched):
             self.fatal("Fatal error: protocol.buffer_updated() call failed.", exc)
 
     cdef fatal(self, message, exc):
-        if not isinstance(exc, OSError):  # a client that went away is not worth a word
+        if not isinstance(exc, OSError):  # a client that disconnected is not reported
             self.report(message, exc)
         self.force_close(exc)
 
@@ -248,7 +248,7 @@ cdef class Transport(Watched):
     # -- out --
 
     cdef queue(self, bytes data):
-        """To be sent."""
+        """Add data to the buffer of output."""
         if self.head is None:
             self.head = data
         elif self.rest is None:
@@ -259,7 +259,7 @@ cdef class Transport(Watched):
         self.size += PyBytes_GET_SIZE(data)
 
     cdef tell_empty(self):
-        """All was sent, or nothing will be."""
+        """Tell sendfile that all was sent, or that nothing will be."""
         if self.empty_waiter is not None and not self.empty_waiter.done():
             self.empty_waiter.set_result(None)
 
@@ -285,7 +285,7 @@ cdef class Transport(Watched):
                 PyContext_Exit(self.context)
 
     cdef consume(self, size_t sent):
-        """So many bytes are on their way."""
+        """Remove `sent` bytes from the buffer: the kernel took them."""
         cdef size_t length
         self.size -= sent
         sent += self.offset

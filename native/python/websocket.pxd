@@ -17,7 +17,7 @@ cdef enum State:
     OPEN
     CLOSE_SENT  # the client has not answered it yet
     CLOSED  # nothing more comes or goes
-    LOST  # and its connection is gone
+    LOST  # closed, and its connection is gone
 
 
 cdef class WebSocket(Link):
@@ -25,22 +25,22 @@ cdef class WebSocket(Link):
     cdef Exchange handshake  # the application's side
     cdef object deflate
     cdef State state
-    cdef list waiting  # what came of a frame that is not complete
+    cdef list waiting  # the received pieces of an incomplete frame
     cdef Py_ssize_t waiting_size
-    cdef Py_ssize_t wanted  # of it, before it is worth a look; 0: more
-    cdef list messages  # for the application, each with what it counts
+    cdef Py_ssize_t wanted  # bytes of the frame, before it can be complete; 0: any more
+    cdef list messages  # for the application, each with its counted size
     cdef Py_ssize_t buffered
-    cdef Py_ssize_t most  # bytes of a message
+    cdef Py_ssize_t most  # the limit of bytes of a message
     cdef list parts  # of a message in fragments
     cdef Py_ssize_t parts_size
-    cdef object decoder  # of its text
+    cdef object decoder  # of a text message in fragments
     cdef bint is_text
     cdef bint is_deflated
     cdef bint in_fragments
     cdef bint reads
     cdef bint busy  # more frames came than one turn takes
-    cdef bint ended  # no message more for the application but the last
-    cdef object code  # of the disconnection; None: none was said
+    cdef bint ended  # only the disconnection is left for the application
+    cdef object code  # the client's close code; None: no close came
     cdef str reason
     cdef object sent_code
     cdef str sent_reason

@@ -1,6 +1,6 @@
 # cython: language_level=3
 """One WebSocket that was accepted (RFC 6455): messages both ways, pings, the closing handshake.
-STATES says what may come when.
+STATES defines the valid events in each state.
 """
 
 import codecs
@@ -21,24 +21,24 @@ from ..errors import ClientDisconnected
 cdef extern from "Python.h":
     const char *PyUnicode_AsUTF8AndSize(object text, Py_ssize_t *size) except NULL
 
-cdef Py_ssize_t OVERHEAD = 256  # bytes that a message takes beside what is in it
+cdef Py_ssize_t OVERHEAD = 256  # bytes that a message takes in addition to its content
 cdef Py_ssize_t MOST_BUFFERED = 65536
-"""Bytes of messages that wait for the application before no more is read."""
+"""Bytes of messages that may wait for the application; beyond this, reading pauses."""
 
 cdef int FRAMES = 4096
-"""Frames that are looked at in one turn: a flood of empty ones is not to hold the others up."""
+"""Frames handled in one turn: a flood of empty ones must not hold up other connections."""
 
 UTF8 = codecs.getincrementaldecoder("utf-8")
 
-cdef enum:  # what happens
+cdef enum:  # events
     WE_CLOSE
-    THEY_CLOSE  # which is answered, unless it is an answer
-    FAILED  # the client does what it must not, or ends without a close
+    THEY_CLOSE  # the client closes: this is answered, unless it is an answer
+    FAILED  # the client violates the protocol, or ends without a close
     GONE
 
-# In the order of the enum State. -1: that does not happen there.
+# The rows are in the order of the enum State. -1: the event is impossible in that state.
 cdef signed char[4][4] STATES = [
-    # we close, they close, failed, gone
+    # columns: we close, they close, failed, gone
     [CLOSE_SENT, CLOSED, CLOSED, LOST],
     [-1, CLOSED, CLOSED, LOST],
     [-1, -1, CLOSED, LOST],
@@ -48,9 +48,9 @@ cdef signed char[4][4] STATES = [
 
 @cython.final
 cdef class WebSocket(Link):
-    """Takes a connection over from HTTP."""
+    """The protocol of an open WebSocket, which takes its connection over from HTTP."""
 
-    comes_back = True  # a client that is sent away
+    comes_back = True  # whether a client reconnects after a close
 
     cdef int happens(self, int event) except -1:
         assert STATES[<int>self.state][event] >= 0, (self.state, event)
@@ -76,7 +76,7 @@ cdef class WebSocket(Link):
         if self.state == OPEN:
             self.wait_until(self.service.pings)
         self.look(data)
-        # A task that is woken at once may end all of this: so nothing comes behind it.
+        # A task that is woken at once may end the connection, so this must come last.
         if self.messages or self.ended:
             self.handshake.wake(True)
 
@@ -96,13 +96,13 @@ cdef class WebSocket(Link):
         self.waiting = None
         self.handshake.client = CLIENT_GONE
         self.nothing_more()
-        self.handshake = None  # which refers to us
+        self.handshake = None  # it refers to us
         self.wake_senders()
 
-    # -- what comes --
+    # -- input --
 
     cdef look(self, bytes data):
-        """Take what is complete; the rest waits."""
+        """Take the complete frames; the rest waits."""
         cdef Py_ssize_t at = 0, size, taken
         cdef int frames = 0
         if self.waiting is not None:
@@ -131,7 +131,7 @@ cdef class WebSocket(Link):
         self.read_on()
 
     def look_on(self):
-        """In the next turn."""
+        """Continue with the waiting frames in the next turn."""
         self.busy = False
         if self.waiting is not None and self.state < CLOSED:
             self.wanted = 0
@@ -141,7 +141,7 @@ cdef class WebSocket(Link):
             self.handshake.wake(True)
 
     cdef Py_ssize_t take_frame(self, bytes data, Py_ssize_t at) except -1:
-        """Take the frame that begins there (RFC 6455, 5.2). Returns its size, 0 if it is not
+        """Take the frame that begins at `at` (RFC 6455, 5.2). Returns its size, 0 if it is not
         complete."""
         cdef const unsigned char *here = <const unsigned char *>PyBytes_AS_STRING(data) + at
         cdef Py_ssize_t size = PyBytes_GET_SIZE(data) - at
@@ -155,7 +155,7 @@ cdef class WebSocket(Link):
         if frame.head == 0:
             return 0
         if frame.opcode < CLOSE and frame.length > <uint64_t>(self.most - self.parts_size):
-            self.fail(TOO_BIG, f"a message has {self.most} bytes at most")
+            self.fail(TOO_BIG, f"the message is longer than {self.most} bytes")
             return 0
         if <uint64_t>(size - frame.head) < frame.length:
             self.wanted = frame.head + frame.length
@@ -178,21 +178,21 @@ cdef class WebSocket(Link):
             self.closed_by_client(data)
 
     cdef closed_by_client(self, bytes data):
-        """RFC 6455, 5.5.1: also between the fragments of a message."""
+        """Handle a close frame (RFC 6455, 5.5.1), also between the fragments of a message."""
         cdef int code = NO_STATUS
         reason = ""
         if PyBytes_GET_SIZE(data) >= 2:
             code = data[0] << 8 | data[1]
             if not is_close_code(code):
-                self.fail(PROTOCOL_ERROR, "there is no such close code")
+                self.fail(PROTOCOL_ERROR, "the close code is invalid")
                 return
             try:
                 reason = data[2:].decode()
             except UnicodeDecodeError:
-                self.fail(INVALID_DATA, "the reason of a close is no UTF-8")
+                self.fail(INVALID_DATA, "the close reason is not valid UTF-8")
                 return
         elif PyBytes_GET_SIZE(data) == 1:
-            self.fail(PROTOCOL_ERROR, "half a close code")
+            self.fail(PROTOCOL_ERROR, "the close code is incomplete")
             return
         self.code, self.reason = code, reason
         if self.state == OPEN:
@@ -214,11 +214,11 @@ cdef class WebSocket(Link):
             self.parts = []
             self.decoder = UTF8() if self.is_text and not deflated else None
         self.parts_size += PyBytes_GET_SIZE(data)
-        if self.decoder is not None:  # not only when all of it has come
+        if self.decoder is not None:  # a fragment is checked before all have come
             try:
                 self.parts.append(self.decoder.decode(data, fin))
             except UnicodeDecodeError as error:
-                self.fail(INVALID_DATA, f"{error.reason} in a text")
+                self.fail(INVALID_DATA, f"{error.reason} in a text message")
                 return
         elif data:
             self.parts.append(data)
@@ -242,7 +242,7 @@ cdef class WebSocket(Link):
                 self.fail(INVALID_DATA, str(error))
                 return
             if data is None:
-                self.fail(TOO_BIG, f"a message has {self.most} bytes at most")
+                self.fail(TOO_BIG, f"the message is longer than {self.most} bytes")
                 return
         if not self.is_text:
             self.put({"type": "websocket.receive", "bytes": data}, PyBytes_GET_SIZE(data))
@@ -250,7 +250,7 @@ cdef class WebSocket(Link):
         try:
             text = PyUnicode_DecodeUTF8(PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), NULL)
         except UnicodeDecodeError as error:
-            self.fail(INVALID_DATA, f"{error.reason} in a text")
+            self.fail(INVALID_DATA, f"{error.reason} in a text message")
             return
         self.put({"type": "websocket.receive", "text": text}, PyBytes_GET_SIZE(data))
 
@@ -259,16 +259,16 @@ cdef class WebSocket(Link):
         self.buffered += size + OVERHEAD
 
     cdef nothing_more(self):
-        """For the application."""
+        """Tell the application that no more messages come."""
         self.ended = True
         self.parts = self.decoder = None
         self.handshake.wake(False)
 
-    # -- what goes --
+    # -- output --
 
     cdef send_frame(self, int opcode, const char *data, Py_ssize_t size, bytes whole,
                     bint deflated):
-        """whole: the same as an object, if it is one; what is large is sent as that."""
+        """Send a frame. whole: the data as an object, or None; large data is sent as the object."""
         cdef unsigned char head[10]
         cdef Py_ssize_t length = frame_head(head, opcode, deflated, size)
         cdef bytes frame
@@ -282,10 +282,10 @@ cdef class WebSocket(Link):
         self.write(frame)
 
     cdef send_close(self, int code, str reason):
-        """Begin to close: the client answers it."""
+        """Begin the closing handshake: the client should answer."""
         cdef bytes text = reason.encode()
         if PyBytes_GET_SIZE(text) > 123:
-            raise RuntimeError(f"the reason of a close has 123 bytes at most: {reason!r}")
+            raise RuntimeError(f"the close reason is longer than 123 bytes: {reason!r}")
         self.write_close(code, text)
         self.happens(WE_CLOSE)
         if self.code is None:
@@ -299,7 +299,7 @@ cdef class WebSocket(Link):
         self.send_frame(CLOSE, PyBytes_AS_STRING(data), PyBytes_GET_SIZE(data), data, False)
 
     cdef fail(self, int code, str reason):
-        """The client does what it must not: close, and wait for nothing (RFC 6455, 7.1.7)."""
+        """The client violates the protocol: close without waiting for it (RFC 6455, 7.1.7)."""
         if self.state == OPEN:
             self.write_close(code, reason.encode()[:123])
             self.sent_code, self.sent_reason = code, reason
@@ -324,15 +324,15 @@ cdef class WebSocket(Link):
     # -- time --
 
     def ping_due(self):
-        """Nothing has come for an interval."""
-        if not self.reads:  # what it says is not heard, or has yet to follow what it reads
+        """Send a ping: nothing was received for an interval."""
+        if not self.reads:  # its pong cannot be received, or follows unread data
             self.wait_until(self.service.pings)
             return
         self.send_frame(PING, b"", 0, None, False)
         self.wait_until(self.service.pongs)
 
     def pong_expired(self):
-        """Nobody is there."""
+        """Abort: the client has not answered a ping."""
         if not self.reads:
             self.wait_until(self.service.pings)
             return
@@ -340,7 +340,7 @@ cdef class WebSocket(Link):
         self.transport.abort()
 
     def close_expired(self):
-        """The client does not close after our close."""
+        """Abort: the client has not answered our close."""
         self.transport.abort()
 
     def drain(self):
@@ -375,10 +375,10 @@ cdef class WebSocket(Link):
             code, reason = message.get("code"), message.get("reason")
             code = NORMAL if code is None else code
             if not is_close_code(code):
-                raise RuntimeError(f"{code!r} is no code to close a WebSocket with: RFC 6455, 7.4")
+                raise RuntimeError(f"{code!r} is not a valid WebSocket close code: RFC 6455, 7.4")
             self.send_close(code, reason or "")
         else:
-            raise RuntimeError(f"{kind!r} is no message of an open WebSocket")
+            raise RuntimeError(f"{kind!r} is not a message of an open WebSocket")
         return self.handshake.after(False)
 
     cdef send_message(self, message):
@@ -387,7 +387,7 @@ cdef class WebSocket(Link):
         cdef bytes whole
         text, binary = message.get("text"), message.get("bytes")
         if (text is None) == (binary is None):
-            raise RuntimeError("'websocket.send' has either bytes or text")
+            raise RuntimeError("'websocket.send' must have either bytes or text")
         if self.deflate is not None:
             whole = text.encode() if text is not None else bytes(memoryview(binary))
             whole = self.deflate.encode(whole)

@@ -6,14 +6,14 @@ cdef enum:
     LOCAL = 1024
 
 
-cdef struct Lines:  # of a response's head, one behind the other
+cdef struct Lines:  # the lines of a response's head, one after the other
     char *at
     size_t used
     size_t room
     char own[LOCAL]
 
 
-cdef enum Kind:  # of fields that the server looks at
+cdef enum Kind:  # kinds of fields; the server uses all except PLAIN
     PLAIN
     HOST
     LENGTH
@@ -47,7 +47,7 @@ cdef bint same_word(const char *value, size_t length, const char *word, size_t s
 
 cdef class Clock:
     cdef bint dated
-    cdef readonly bytes rest  # the lines that follow it in each response
+    cdef readonly bytes rest  # the lines that follow `date` in each response
     cdef long long second
     cdef bytes date_line
     cdef bytes all_lines

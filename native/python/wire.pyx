@@ -1,5 +1,5 @@
 # cython: language_level=3
-"""The bytes of heads (RFC 9112): names that come, lines that go, each checked once, the date."""
+"""The bytes of heads (RFC 9112): received names, sent lines (each checked once), the date."""
 
 from email.utils import formatdate
 from http import HTTPStatus
@@ -20,7 +20,7 @@ cdef extern from "<strings.h>" nogil:
     int strncasecmp(const char *one, const char *other, size_t size)
 
 
-# -- what comes --
+# -- input --
 
 cdef enum:
     NAMES = 512  # a power of two
@@ -33,8 +33,8 @@ cdef struct Name:
     int kind
 
 
-# Names of fields: the same few thousand times over. One that is new takes the place of one that the
-# server does not look at, so the table does not grow.
+# Field names: the same few come thousands of times. A new name replaces one that the server does
+# not use, so the table does not grow.
 cdef Name names[NAMES]
 cdef unsigned victim = 0
 
@@ -52,7 +52,7 @@ cdef dict KINDS = {
 
 
 cdef int kind_of(const fs_text *name) noexcept:
-    """Of a field that is sent."""
+    """The kind of a field that is sent."""
     cdef const char *at = name.at
     cdef size_t size = name.length
     if size == 4:
@@ -75,7 +75,7 @@ cdef int kind_of(const fs_text *name) noexcept:
 
 
 cdef bytes name_of(const char *name, size_t length, int *kind):
-    """A field's name in lower case, and what kind it is."""
+    """A field's name in lower case, and its kind."""
     global victim
     cdef char lower[LONGEST_NAME]
     cdef unsigned value = 2166136261u
@@ -136,7 +136,7 @@ cdef int digit(char c) noexcept:
 
 
 cdef bytes unquoted(bytes encoded):
-    """A path's bytes. What is no percent-encoding stays as it is (as urllib.parse.unquote)."""
+    """A path's bytes. An invalid percent-encoding stays as it is, as in urllib.parse.unquote."""
     cdef const char *path = PyBytes_AS_STRING(encoded)
     cdef size_t length = PyBytes_GET_SIZE(encoded), i = 0, used = 0
     cdef char *decoded
@@ -161,7 +161,7 @@ cdef bytes unquoted(bytes encoded):
 
 
 cdef str text_of(bytes path):
-    """A path's characters: percent-encoded bytes are UTF-8; what is not becomes U+FFFD."""
+    """A path's characters: percent-encoded bytes are UTF-8; invalid bytes become U+FFFD."""
     cdef const char *at = PyBytes_AS_STRING(path)
     cdef Py_ssize_t size = PyBytes_GET_SIZE(path)
     if memchr(at, c'%', size) is NULL:
@@ -170,12 +170,12 @@ cdef str text_of(bytes path):
 
 
 cdef bint same_word(const char *value, size_t length, const char *word, size_t size) noexcept:
-    """Whether it is this word, in whatever case."""
+    """Whether the value is this word, in any case."""
     return length == size and strncasecmp(value, word, size) == 0
 
 
 cdef bint has_word(const char *value, size_t length, const char *word, size_t size) noexcept:
-    """Whether it is in a list with commas between (RFC 9110, 5.6.1)."""
+    """Whether the word is in a comma-separated list (RFC 9110, 5.6.1)."""
     cdef size_t start = 0, end, next_start
     while start < length:
         end = start
@@ -192,7 +192,7 @@ cdef bint has_word(const char *value, size_t length, const char *word, size_t si
     return False
 
 
-# -- what goes --
+# -- output --
 
 cdef void lines_begin(Lines *lines) noexcept:
     lines.at = lines.own
@@ -227,16 +227,16 @@ cdef int lines_add(Lines *lines, const char *data, size_t size) except -1:
 
 
 cdef int lines_field(Lines *lines, const fs_text *name, const fs_text *value) except -1:
-    """A header field's line.
+    """Add a header field's line.
 
-    Raises RuntimeError if it is none, so that nobody splits a response by what he gets into a value
-    (RFC 9112, 11.1).
+    Raises RuntimeError if the field is invalid, so that a value from a client cannot split a
+    response (RFC 9112, 11.1).
     """
     cdef char *at
     if not fs_http_is_token(name.at, name.length):
-        raise RuntimeError(f"header name {shown(name)!r} is no token")
+        raise RuntimeError(f"{shown(name)!r} is not a valid header name")
     if fs_http_value_end(value.at, value.length) != value.length:
-        raise RuntimeError(f"header {shown(name)}: control characters in {shown(value)!r}")
+        raise RuntimeError(f"header {shown(name)} has control characters: {shown(value)!r}")
     if lines.room - lines.used < name.length + value.length + 4:
         lines_grow(lines, name.length + value.length + 4)
     at = lines.at + lines.used
@@ -253,8 +253,8 @@ cdef str shown(const fs_text *text):
 
 
 cdef int as_text(object given, fs_text *out) except -1:
-    """What is in bytes, or in a str of WSGI's, whose characters are Latin-1. Raises TypeError, and
-    RuntimeError for other characters."""
+    """View bytes, or a WSGI str, whose characters are Latin-1, as text. Raises TypeError for other
+    types, and RuntimeError for other characters."""
     if isinstance(given, bytes):
         out.at, out.length = PyBytes_AS_STRING(given), PyBytes_GET_SIZE(given)
     elif isinstance(given, str):
@@ -262,12 +262,12 @@ cdef int as_text(object given, fs_text *out) except -1:
             raise RuntimeError(f"header {given!r} has characters that are not Latin-1")
         out.at, out.length = <const char *>PyUnicode_DATA(given), PyUnicode_GET_LENGTH(given)
     else:
-        raise TypeError(f"header {given!r}: name and value are bytes, or str in WSGI")
+        raise TypeError(f"header {given!r}: name and value must be bytes, or str in WSGI")
     return 0
 
 
 cdef int add_field(Lines *lines, object name, object value) except -1:
-    """The same of objects."""
+    """Add the line of a header field whose name and value are objects."""
     cdef fs_text first, second
     as_text(name, &first)
     as_text(value, &second)
@@ -279,7 +279,7 @@ cdef bytes lines_take(Lines *lines):
 
 
 def field(name, value):
-    """A header field's line, as bytes. Raises RuntimeError, and TypeError."""
+    """A header field's line, as bytes. Raises RuntimeError or TypeError if it is invalid."""
     cdef Lines lines
     lines_begin(&lines)
     try:
@@ -301,13 +301,13 @@ cdef list STATUS_LINES = [_status_line(code) for code in range(600)]
 
 
 cdef bytes status_line(int status):
-    """Of 100 to 599."""
+    """The status line of a status from 100 to 599."""
     return <bytes>STATUS_LINES[status]
 
 
 def plain(int code, bytes lines, str text=""):
-    """A whole response of the server's own, after which the connection ends. lines: more of its
-    head's."""
+    """A whole response of the server's own, after which the connection ends. lines: further lines
+    of its head."""
     body = (text or HTTPStatus(code).phrase).encode() + b"\n"
     return b"%b%bcontent-type: text/plain; charset=utf-8\r\ncontent-length: %d\r\n%b\r\n%b" % (
         status_line(code), lines, len(body), b"connection: close\r\n", body)
@@ -315,7 +315,7 @@ def plain(int code, bytes lines, str text=""):
 
 @cython.final
 cdef class Clock:
-    """The `date` field, made anew once a second, and the lines that follow it in each response."""
+    """The `date` field, renewed once a second, and the lines that follow it in each response."""
 
     def __init__(self, *, bint dated, bytes rest):
         self.dated = dated
@@ -328,7 +328,7 @@ cdef class Clock:
         return plain(code, self.lines(), text)
 
     cdef bytes lines(self):
-        """All of them."""
+        """The `date` line and the lines that follow it."""
         cdef timespec now
         clock_gettime(CLOCK_REALTIME, &now)
         if now.tv_sec != self.second and self.dated:
@@ -336,7 +336,7 @@ cdef class Clock:
         return self.all_lines
 
     cdef bytes date(self):
-        """The `date` line, or nothing."""
+        """The `date` line, or empty bytes."""
         self.lines()
         return self.date_line
 

@@ -4,8 +4,8 @@ from aiofastsocket._native.environ cimport Environs
 from aiofastsocket._native.exchange cimport Exchange
 
 cdef enum:
-    # Bytes of a body of unknown length that are awaited before the application is called: Django and
-    # others believe that there is none, unless its length is told, and then it is known.
+    # Up to this many bytes of a body of unknown length are awaited before the application is
+    # called. Then the length is known. Without a length, Django and others assume an empty body.
     MOST_UNTOLD = 1 << 20
 
 
@@ -22,18 +22,18 @@ cdef class Caller:
 cdef class Call(Exchange):
     cdef object context
     cdef bint submitted
-    cdef bint ready  # enough of the body is here
-    cdef int code  # status and headers that start_response was given
+    cdef bint ready  # enough of the body was received
+    cdef int code  # the status and headers that start_response was called with
     cdef object headers
-    cdef bint began  # a body: the head cannot be changed any more
-    cdef object said  # by the application, for the loop: all of the body, or a list of parts
+    cdef bint began  # the body was begun: the head can no longer change
+    cdef object said  # the application's output for the loop: the whole body, or a list of parts
     cdef Py_ssize_t said_size
-    cdef bint has_last  # the last part is among it
+    cdef bint has_last  # `said` includes the last part
     cdef bint is_finished
     cdef bint over  # nothing is sent any more
     cdef bytes reading  # a part of the body, from read_at on
     cdef Py_ssize_t read_at
-    cdef Py_ssize_t body_at  # parts of it were read
+    cdef Py_ssize_t body_at  # the number of parts of `body` that were read
     cdef await_body(self)
     cdef submit(self)
     cdef Py_ssize_t length(self)

@@ -1,6 +1,6 @@
 # cython: language_level=3
-"""WSGI (PEP 3333): requests for a WSGI application, and how it is called: environ, start_response,
-wsgi.input, the body. In which thread is the business of a Caller: pool.pyx, inline.pyx.
+"""WSGI (PEP 3333): requests for a WSGI application, and its call: environ, start_response,
+wsgi.input, the body. A Caller chooses the thread: pool.pyx, inline.pyx.
 """
 
 cimport cython
@@ -15,7 +15,7 @@ from ..errors import ClientDisconnected
 
 
 class FileWrapper:
-    """`wsgi.file_wrapper`: a file as a body, which is sent by sendfile(2) where that is possible."""
+    """`wsgi.file_wrapper`: a file as a body, which is sent by sendfile(2) if possible."""
 
     def __init__(self, filelike, block_size=65536):
         self.filelike = filelike
@@ -34,31 +34,31 @@ class FileWrapper:
 
 
 cdef class Caller:
-    """What calls the application. A subclass makes the calls."""
+    """The base of objects that call the application. A subclass makes the calls."""
 
     cdef Call call(self):
-        """A new one."""
+        """Make a new call."""
 
     def doing(self):
-        """The paths that its threads are at, if none is free. From any thread."""
+        """Return the paths of the running calls if no thread is free. Any thread may call this."""
         calls = list(self.busy)
         if len(calls) < self.threads:
             return []
         return [call.raw_path.decode("latin-1") for call in calls]
 
     def close(self):
-        """No call comes any more."""
+        """Close: no further calls will come."""
 
 
 @cython.final
 cdef class Input:
-    """`wsgi.input`: a request's body. Reading it waits for the client, and ends where it does. A
-    client that leaves before raises ClientDisconnected, which is an OSError."""
+    """`wsgi.input`: a request's body. Reading waits for the client, and ends where the body ends.
+    If the client disconnects earlier, reading raises ClientDisconnected, which is an OSError."""
 
     cdef Call call
 
     def read(self, size=-1):
-        """So many bytes, or all that come; fewer at the end."""
+        """Read `size` bytes, or all; fewer only at the end of the body."""
         cdef Py_ssize_t left = -1 if size is None else size
         cdef list parts = []
         while left != 0:
@@ -71,7 +71,7 @@ cdef class Input:
         return parts[0] if len(parts) == 1 else b"".join(parts)
 
     def readline(self, size=-1):
-        """One line, with its end; at most so many bytes."""
+        """Read one line with its end; at most `size` bytes."""
         cdef Py_ssize_t left = -1 if size is None else size
         cdef list parts = []
         while left != 0:
@@ -86,7 +86,7 @@ cdef class Input:
         return b"".join(parts)
 
     def readlines(self, hint=-1):
-        """All lines; no more after `hint` bytes."""
+        """Read all lines; stop after `hint` bytes."""
         cdef list lines = []
         cdef Py_ssize_t size = 0
         for line in self:
@@ -112,10 +112,10 @@ cdef class Call(Exchange):
     # -- the wire's side --
 
     cdef prepare(self):
-        """Nothing yet: see called."""
+        """Do nothing yet: `called` makes the environ."""
 
-    # Its fields are names and values, one behind the other: fewer objects for the garbage collector
-    # to look at, in the many requests that wait for a thread.
+    # In its fields, names and values alternate. So the garbage collector visits fewer objects in
+    # the many requests that wait for a thread.
 
     cdef list pairs(self):
         return list(zip(self.fields[::2], self.fields[1::2]))
@@ -136,18 +136,18 @@ cdef class Call(Exchange):
         self.await_body()
 
     cdef await_body(self):
-        """Submit it, if enough of its body is here."""
+        """Submit the call if enough of its body was received."""
 
     cdef submit(self):
-        """Have it called. A subclass does, after this."""
+        """Mark it as submitted. A subclass then has the application called."""
         self.submitted = True
 
     cdef Py_ssize_t length(self):
-        """Bytes of its body."""
+        """The size of its body in bytes."""
         return self.buffered
 
     cdef wake(self, bint at_once):
-        """The body goes on, or the client is gone."""
+        """More of the body was received, or the client is gone."""
         if not self.submitted and self.context is not None and self.client != CLIENT_GONE:
             if self.input != IN_COMES or self.ready or self.client != CLIENT_THERE:
                 self.submit()
@@ -158,7 +158,7 @@ cdef class Call(Exchange):
             self.finished(None)
 
     def hang_up(self):
-        """At the end of the grace time: what streams ends, and is closed."""
+        """End a response that still streams: the grace time is over."""
         self.hung_up()
         self.over = True
 
@@ -169,43 +169,43 @@ cdef class Call(Exchange):
             self.headers = self.said = None
             Exchange.finished(self, error)
 
-    # -- the application's --
+    # -- the application's side --
 
     cdef object called(self):
-        # Its environ is made now: of calls that wait for a thread only the fields are kept.
+        # The environ is made only now: calls that wait for a thread keep just the fields.
         cdef Input body = Input.__new__(Input)
         cdef Caller caller = self.service.wsgi
         cdef dict environ
         body.call = self
         environ = caller.environs.make(self, body)
         if self.is_chunked:
-            del environ["HTTP_TRANSFER_ENCODING"]  # undone here: RFC 9112, 7.1.3
+            del environ["HTTP_TRANSFER_ENCODING"]  # already decoded: RFC 9112, 7.1.3
             if self.input != IN_COMES:
                 environ["CONTENT_LENGTH"] = str(self.length())
         return self.service.app(environ, self.start_response)
 
     cdef bint is_said(self, result) except -1:
-        """Whether it was there already, and is said at once; then nothing is to be closed."""
+        """Send a list or tuple at once, if it is short enough. True: sent; it needs no close()."""
         cdef Py_ssize_t size = 0
         if type(result) is not list and type(result) is not tuple:
             return False
         if len(result) > 1:
             for part in result:
                 size += len(part)
-            if size > MOST_UNTOLD:  # one after the other: they may be the same a thousand times
+            if size > MOST_UNTOLD:  # part by part, then: one object may be in it often
                 return False
         self.has_head()
         self.say(result[0] if len(result) == 1 else b"".join(result), True)
         return True
 
     def start_response(self, status, headers, exc_info=None):
-        """PEP 3333."""
+        """See PEP 3333."""
         if exc_info is not None:
             try:
                 if self.began:
                     raise exc_info[1].with_traceback(exc_info[2])
             finally:
-                exc_info = None  # a circle, else
+                exc_info = None  # to avoid a reference cycle
         elif self.headers is not None:
             raise AssertionError("start_response was called twice, without exc_info")
         self.code = code_of(status)
@@ -213,7 +213,7 @@ cdef class Call(Exchange):
         return self.write
 
     def write(self, data):
-        """PEP 3333; returns when there is room for more. Raises ClientDisconnected, which is an
+        """See PEP 3333. Returns when there is room for more. Raises ClientDisconnected, which is an
         OSError, if nothing is sent any more."""
         self.has_head()
         if self.over:
@@ -222,7 +222,7 @@ cdef class Call(Exchange):
         self.wait_for_room()
 
     cdef wait_for_room(self):
-        """Where a part is sent before the next is made."""
+        """Wait until the application may make the next part."""
 
     cdef has_head(self):
         if self.headers is None:
@@ -230,9 +230,9 @@ cdef class Call(Exchange):
         self.began = True
 
     cdef say(self, data, bint last):
-        """A part of the body, to be sent by the loop."""
+        """Hand a part of the body to the loop."""
         if not isinstance(data, bytes):
-            raise TypeError(f"a WSGI application sent {type(data).__name__!r}: a body is bytes")
+            raise TypeError(f"a WSGI application sent {type(data).__name__!r}: use bytes")
         self.said_size += PyBytes_GET_SIZE(data)
         if self.said is None and last:
             self.said = data
@@ -244,10 +244,10 @@ cdef class Call(Exchange):
         self.has_said()
 
     cdef has_said(self):
-        """The loop is to take it: see pass_on."""
+        """Have the loop take the output: see pass_on."""
 
     def read_some(self, Py_ssize_t most, bint line=False):
-        """A part of the body: at most so many bytes (-1: any), or up to the end of a line."""
+        """Read a part of the body: at most `most` bytes (-1: any), or up to the end of a line."""
         cdef Py_ssize_t end
         cdef bytes part
         while self.reading is None:
@@ -268,7 +268,7 @@ cdef class Call(Exchange):
         return part
 
     cdef bint next_part(self) except -1:
-        """Take it for `reading`, or wait for it. False: there is none."""
+        """Take the next part of the body for `reading`, or wait for it. False: there is none."""
         if self.body is None:
             return False
         self.reading = self.body[self.body_at]
@@ -281,12 +281,12 @@ cdef class Call(Exchange):
         return True
 
     cdef left_early(self):
-        raise ClientDisconnected("the client left before all of its body had come")
+        raise ClientDisconnected("the client disconnected before its whole body was received")
 
     # -- in the loop --
 
     cdef pass_on(self):
-        """Send what was said. Meanwhile more may be: a large part is sent without the GIL."""
+        """Send the output. More may come meanwhile: a large part is sent without the GIL."""
         cdef bint last = self.has_last
         said, self.said = self.said, None
         self.said_size = 0
@@ -315,7 +315,7 @@ cdef class Call(Exchange):
 
 
 cdef int code_of(status) except -1:
-    """Of "200 OK"."""
+    """The code of a status such as "200 OK"."""
     cdef const char *at
     if isinstance(status, str) and PyUnicode_KIND(status) == PyUnicode_1BYTE_KIND:
         at = <const char *>PyUnicode_DATA(status)  # it ends with a NUL

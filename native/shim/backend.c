@@ -6,7 +6,7 @@
 #include <errno.h>
 #include <string.h>
 
-static struct fs_channel *device; /* NULL: another backend, or none was asked for yet */
+static struct fs_channel *device; /* NULL: another backend, or none was chosen yet */
 
 bool backend_choose(void)
 {
@@ -40,8 +40,8 @@ bool backend_listen(int fd, int backlog, const char *name, int *rc)
     if (!*rc)
         *rc = fs_channel_spawn_listen(device, fd, -1);
     if (!*rc)
-        log_line(LOG_INFO, "%s: a local listener on each core that somebody waits on", name);
-    else if (*rc != -EADDRINUSE) /* the program's own affair: listen() will tell it */
+        log_line(LOG_INFO, "%s: a local listener on each core that a thread waits on", name);
+    else if (*rc != -EADDRINUSE) /* the program handles this itself: listen() will report it */
         log_line(LOG_ERROR, "%s: no local listeners: %s", name, strerror(-*rc));
     return true;
 }
@@ -59,6 +59,6 @@ bool backend_received(int fd)
 
 void backend_forked(void)
 {
-    if (device) /* helpers wait on none */
+    if (device) /* helper processes wait on none */
         fs_channel_spawn_all_listen(device);
 }

@@ -1,23 +1,24 @@
 /* SPDX-License-Identifier: MIT
  *
- * Which backend this process has: chosen when the first listener asks for it. On the device, what
- * there is to do for a listener is done here, and only here; everything else in the library is the
- * listen table's.
+ * The backend of this process, which is chosen when the first listener needs it. All work for a
+ * listener on the device is done here, and only here; everything else in the library is for listen
+ * tables.
  */
 #ifndef FS_SHIM_BACKEND_H
 #define FS_SHIM_BACKEND_H
 
 #include <stdbool.h>
 
-/* Under the lock: true if there is any. */
+/* Under the lock: choose the backend. True if there is one. */
 bool backend_choose(void);
 
-/* Under the lock, of the device: the listener gets local listeners from the module. False: the
- * backend is another. Else 0 in `rc`, or why not: -errno, told for people too. */
+/* Under the lock, on the device: the listener gets local listeners from the module. False: the
+ * backend is another. Else `rc` is 0 or -errno, which is logged, except -EADDRINUSE. */
 bool backend_listen(int fd, int backlog, const char *name, int *rc);
-/* A listener came from another process: this one gets its own behind it. False: as above. */
+/* On the device: give this process a local listener behind `fd`, which it received from another
+ * process. False: the backend is another. */
 bool backend_received(int fd);
-/* In a forked child: what it waits on it gets a local listener of its own for. */
+/* In a forked child: get a local listener of its own for each listener that it waits on. */
 void backend_forked(void);
 
 #endif

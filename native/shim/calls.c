@@ -7,13 +7,14 @@
 
 #include <errno.h>
 
-/* ---- what is done to all members ---- */
+/* ---- calls on all members ---- */
 
 int shim_shutdown(int fd, int how)
 {
     struct listener *l = listener_check(fd);
     struct fs_table *table = l ? atomic_load(&l->table) : NULL;
-    /* inet_shutdown (net/ipv4/af_inet.c): only the receiving side ends a listener, but wholly. */
+    /* inet_shutdown (net/ipv4/af_inet.c): only a shutdown of the receiving side ends a
+     * listener, and it ends it completely. */
     if (!table || (how != SHUT_RD && how != SHUT_RDWR))
         return real_shutdown(fd, how);
     int rc = fs_table_shutdown(table);
@@ -62,7 +63,7 @@ int shim_accept4(int fd, struct sockaddr *address, socklen_t *length, int flags)
         return real_accept4(fd, address, length, flags);
     int rc;
     if (!fs_table_claimed(table) && wait_freezes(fd, table))
-        /* As long as nobody has a slot all arrives there, and waiting may be left to the kernel. */
+        /* As long as no slot is claimed, all connections arrive there, and the kernel may wait. */
         rc = fs_table_accept(table, FS_GLOBAL, FS_GLOBAL, address, length, flags);
     else if (!reports_accept(l, table, address, length, flags, &rc))
         rc = wait_accept(fd, address, length, flags);

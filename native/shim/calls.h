@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a program does to a listener that has a table: to all its members, or with any of them.
+ * A program's calls on a listener that has a table: on all its members, or on any of them.
  */
 #ifndef FS_SHIM_CALLS_H
 #define FS_SHIM_CALLS_H

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What we know of each descriptor of this process: one word, read without a lock by every call
- * that is interposed. It knows nothing of what the words mean but their kinds.
+ * Our knowledge of each descriptor of this process: one word, which every interposed call reads
+ * without a lock. Of the meaning of the words, this file knows only the kinds.
  */
 #ifndef FS_SHIM_FDTABLE_H
 #define FS_SHIM_FDTABLE_H
@@ -13,13 +13,13 @@
 #include <stdint.h>
 
 enum fd_kind {
-    FD_PLAIN,    /* not ours to look at */
+    FD_PLAIN,    /* none of ours */
     FD_LISTENER, /* a struct listener's global listener, or a duplicate of it */
     FD_POLLSET,  /* an epoll set that a listener was added to: struct pollset */
     FD_HIDDEN,   /* a slot, page, bell or pidfd of ours: the program does not know it */
 };
 
-enum { FD_CHUNK = 4096, FD_CHUNKS = 4096 }; /* more than fs.nr_open can be raised to sensibly */
+enum { FD_CHUNK = 4096, FD_CHUNKS = 4096 }; /* more than any sensible fs.nr_open */
 
 extern _Atomic(_Atomic(uintptr_t) *) fdtable_chunk[FD_CHUNKS];
 
@@ -54,7 +54,7 @@ static inline bool fdtable_hides(int fd)
     return true;
 }
 
-/* 0 or -ENOMEM / -EBADF. The object is aligned to 4 bytes at least. FD_PLAIN forgets. */
+/* 0 or -ENOMEM / -EBADF. The object is aligned to 4 bytes at least. FD_PLAIN forgets it. */
 int fdtable_set(int fd, enum fd_kind kind, void *object);
 
 /* The next descriptor from `first` to `last` that is not FD_PLAIN, or -1. */

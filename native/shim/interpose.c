@@ -1,9 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * The libc names that a program calls: each looks whether the descriptor is one that we know, and
- * goes straight on to libc if not. What is done otherwise is decided elsewhere. Nobody else may
- * call these: in all other files the plain names are libc's (real.h). In this one too, where lld
- * links it; so one that is called here has a name of ours, `our_close`, and the other is an alias.
+ * The libc names that a program calls. Each checks whether we know the descriptor, and goes
+ * straight on to libc if not. Other files decide the rest. None of our files may call these names:
+ * in all other files the plain names are libc's (real.h). With lld that is true in this file, too.
+ * So a function that is called here has a name of ours, as `our_close`, with the libc name as an
+ * alias.
  */
 #include "calls.h"
 #include "fdtable.h"
@@ -27,7 +28,7 @@
 
 /* ---- descriptors ---- */
 
-/* What we knew of `fd` no longer holds: it is being closed. */
+/* Forget `fd`: it is being closed. */
 static void forget(int fd)
 {
     int error = errno;
@@ -43,7 +44,7 @@ static void forget(int fd)
     errno = error;
 }
 
-/* A new descriptor: if its number is known to us, it was closed behind our back. */
+/* A new descriptor: if we know its number, the old one was closed behind our back. */
 static int fresh(int fd)
 {
     if (fd >= 0 && fdtable_kind(fd) != FD_PLAIN && state_mine())
@@ -68,7 +69,7 @@ static int our_close(int fd)
 
 EXPORT int close(int fd) __attribute__((alias("our_close")));
 
-/* `to` is now what `fd` is. */
+/* `to` is now a duplicate of `fd`. */
 static int duplicated(int fd, int to)
 {
     if (to == STDERR_FILENO && state_mine())
@@ -95,7 +96,7 @@ EXPORT int dup(int fd)
     return fdtable_hides(fd) ? -1 : duplicated(fd, real_dup(fd));
 }
 
-/* The program wants a number that we use for ourselves: the table that has it is given up. */
+/* The program wants a number that we use for ourselves: give up the table that has it. */
 static void make_way(int to)
 {
     if (fdtable_kind(to) != FD_HIDDEN || !state_mine())
@@ -154,7 +155,7 @@ EXPORT int fcntl64(int fd, int command, ...)
 #define CLOSE_RANGE_CLOEXEC (1U << 2)
 #endif
 
-/* Close the range but for what is hidden there, which goes with the listener that it belongs to. */
+/* Close the range except hidden descriptors, which are closed with their listener. */
 static int our_close_range(unsigned first, unsigned last, int flags)
 {
     if ((unsigned)flags & CLOSE_RANGE_CLOEXEC || first > last || !state_mine())
@@ -207,7 +208,7 @@ static int our_accept(int fd, struct sockaddr *address, socklen_t *length)
 {
     if (fdtable_hides(fd))
         return -1;
-    /* Not accept4 for what is not ours: a sandbox may know only the one. */
+    /* Not accept4 for a socket that is not ours: a sandbox may allow only accept. */
     return fresh(fdtable_kind(fd) == FD_LISTENER ? shim_accept4(fd, address, length, 0)
                                                  : real_accept(fd, address, length));
 }
@@ -259,7 +260,7 @@ static int our_epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
 EXPORT int epoll_ctl(int epfd, int op, int fd, struct epoll_event *event)
     __attribute__((alias("our_epoll_ctl")));
 
-/* Milliseconds as epoll_wait(2) and poll(2) count them; NULL: for ever. */
+/* Milliseconds as epoll_wait(2) and poll(2) count them; NULL: wait for ever. */
 static const struct timespec *milliseconds(int timeout, struct timespec *space)
 {
     *space = (struct timespec){.tv_sec = timeout / 1000, .tv_nsec = timeout % 1000 * 1000000L};
@@ -341,7 +342,7 @@ static int our_ppoll(struct pollfd *fds, nfds_t count, const struct timespec *ti
 EXPORT int ppoll(struct pollfd *fds, nfds_t count, const struct timespec *timeout,
                  const sigset_t *mask) __attribute__((alias("our_ppoll")));
 
-/* What _FORTIFY_SOURCE makes of the two. */
+/* _FORTIFY_SOURCE replaces poll and ppoll by these. */
 EXPORT int __poll_chk(struct pollfd *fds, nfds_t count, int timeout, size_t size)
 {
     if (size / sizeof *fds < count)
@@ -367,7 +368,7 @@ EXPORT int select(int count, fd_set *read, fd_set *write, fd_set *except, struct
         wait_deadline(&bound, &deadline);
     }
     int ready = shim_pselect(count, read, write, except, timeout ? &bound : NULL, NULL);
-    if (timeout) { /* select(2): Linux leaves there what was not slept */
+    if (timeout) { /* select(2): Linux leaves the unslept time there */
         wait_left(&deadline, &bound);
         *timeout = (struct timeval){bound.tv_sec, bound.tv_nsec / 1000};
     }
@@ -384,8 +385,9 @@ EXPORT int pselect(int count, fd_set *read, fd_set *write, fd_set *except,
 
 /* ---- system calls by number ---- */
 
-/* libuv closes by number, and older ones wait and accept so. Where io_uring is to be had it may
- * hand epoll_ctl to a ring, where nobody sees it: told that there is none, it calls libc. */
+/* libuv closes by system call number, and older versions also wait and accept this way. If io_uring
+ * is available, libuv may hand epoll_ctl to a ring, where we do not see it. If io_uring is missing,
+ * libuv calls libc. */
 EXPORT long syscall(long number, ...)
 {
     va_list list;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * The exec family. A listener that survives the exec takes its slots along; a claim does not
- * survive. Everything here may run in a vfork child, so it lives on the stack.
+ * survive. Everything here may run in a vfork child, so all data is on the stack.
  */
 #include "pass.h"
 #include "pollset.h"
@@ -25,7 +25,7 @@ static void end_claims(void)
     state_unlock(&saved);
 }
 
-/* Run `exec`, an expression of libc's call, with `envp` set to what the new program gets. */
+/* Run `exec`, an expression that calls libc, with `envp` set to the new program's environment. */
 #define EXEC(envp, exec)                                                                           \
     do {                                                                                           \
         size_t size_, count_;                                                                      \
@@ -43,7 +43,7 @@ static void end_claims(void)
         return rc_;                                                                                \
     } while (0)
 
-/* Not by their exported names: lld's --wrap takes those for libc's in this file, too. */
+/* Not by their exported names: with lld, --wrap turns those into libc's in this file, too. */
 static int run_path(const char *path, char *const argv[], char *const envp[])
 {
     EXEC(envp, real_execve(path, argv, envp));
@@ -84,7 +84,7 @@ EXPORT int execvp(const char *file, char *const argv[])
     return run_file(file, argv, environ);
 }
 
-/* Arguments as a list, of which the environment may follow: exec(3). */
+/* Arguments as a list, which the environment may follow: exec(3). */
 static size_t count_list(va_list list)
 {
     size_t count = 1;

@@ -1,10 +1,10 @@
 /* SPDX-License-Identifier: MIT
  *
- * Calls by which a program that goes through all numbers finds what is open: uWSGI asks each for
- * its name after an exec, others for its kind. What is hidden looks closed to them, as it does to
- * those in interpose.c: close, dup, fcntl, getsockopt, setsockopt, listen, accept, shutdown, poll,
- * select and epoll_ctl. Left alone: /proc/self/fd, which shows what is there, and calls that read,
- * write or control, which nobody does on a number that he was not given.
+ * Calls by which a program that tries all numbers finds the open descriptors: uWSGI asks each for
+ * its name after an exec, others for its kind. A hidden descriptor looks closed to these calls, as
+ * it does to those in interpose.c: close, dup, fcntl, getsockopt, setsockopt, listen, accept,
+ * shutdown, poll, select and epoll_ctl. Left alone: /proc/self/fd, which shows all descriptors, and
+ * calls that read, write or control, because a program uses them only on numbers that it was given.
  */
 #include "fdtable.h"
 #include "real.h"
@@ -25,7 +25,7 @@ EXPORT int getpeername(int fd, struct sockaddr *restrict address, socklen_t *res
 
 /* ---- fstat(2), by glibc's present names and by those before 2.33 ---- */
 
-/* Not by their own names here: old headers define those as inline functions. */
+/* These have other names here, because old headers define the libc names as inline functions. */
 EXPORT int look_fstat(int fd, struct stat *st) __asm__("fstat");
 EXPORT int look_fstat64(int fd, struct stat *st) __asm__("fstat64");
 EXPORT int look_fxstat(int version, int fd, struct stat *st) __asm__("__fxstat");

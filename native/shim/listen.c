@@ -14,11 +14,11 @@
 #include <string.h>
 #include <sys/resource.h>
 
-/* Descriptors of ours begin here: above what a small program uses, below what makes the kernel's
- * table of a process large (it is copied by every fork). */
+/* Our descriptors begin here: above the numbers that a small program uses, but low enough to keep
+ * the kernel's descriptor table of a process small (every fork copies it). */
 enum { LOWEST_FD = 1024 };
 
-/* What is about to listen. */
+/* A socket that is about to listen. */
 struct socket {
     int fd;
     bool asked_reuseport; /* the program has set SO_REUSEPORT itself */
@@ -40,13 +40,13 @@ static bool wants_table(struct socket *s)
     return false;
 }
 
-/* Descriptors of ours beside the slots of a table: page, bell, and pidfds of workers to come. */
+/* Our descriptors in addition to the slots of a table: page, bell, and pidfds of later workers. */
 enum { BESIDE = 4 };
 
-/* The limit is looked at only when a number is given out, so ours go beyond the program's soft
- * limit where the hard one allows it. Of the program's own numbers we take a quarter at most, and
- * fewer slots if that is not enough. Returns the lowest number, and the limit for now in `limit`;
- * -EMFILE if there is no room for two slots. */
+/* The kernel checks the limit only when it gives out a number, so our descriptors go beyond the
+ * program's soft limit if the hard limit allows it. We take at most a quarter of the program's own
+ * numbers, and make fewer slots if that is not enough. Returns the lowest number, and the temporary
+ * limit in `limit`; -EMFILE if there is no room for two slots. */
 static int make_room(uint32_t *slots, struct rlimit *limit)
 {
     rlim_t ours = 0;
@@ -87,8 +87,8 @@ static int make_table(struct fs_table **out, int fd, int backlog)
     return rc;
 }
 
-/* A second listen() of this program on one address: it shards the address itself, and the first
- * listener gives up its slots, before anybody was served through them. */
+/* A second listen() of this program on one address: the program shards the address itself, and the
+ * first listener gives up its slots, before they have served any connection. */
 static void dissolve_same_address(const char *name)
 {
     for (struct listener *l = state.listeners; l; l = l->next) {
@@ -102,7 +102,7 @@ static void dissolve_same_address(const char *name)
     }
 }
 
-/* 0: it listens, with a table; 1: it is to listen as without us. */
+/* 0: it listens, with a table; 1: it must listen as it would without us. */
 static int begin(const struct socket *s, int backlog)
 {
     int rc;
@@ -126,7 +126,7 @@ static int begin(const struct socket *s, int backlog)
     struct fs_table_info info;
     rc = make_table(&table, s->fd, backlog);
     if (rc) {
-        /* An address in use is the program's own affair: listen() will tell it. */
+        /* The program itself handles an address in use: listen() will report it. */
         if (rc != -EADDRINUSE)
             log_line(LOG_ERROR, "%s: no local listeners: %s", s->name, strerror(-rc));
         return 1;

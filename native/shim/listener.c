@@ -14,7 +14,7 @@
 #include <stdlib.h>
 #include <time.h>
 
-/* ---- knowing ---- */
+/* ---- look-up ---- */
 
 struct listener *listener_of(int fd)
 {
@@ -47,7 +47,7 @@ void listener_name(int fd, char *out, size_t size, unsigned *port)
 /* ---- tables that are not in use any more ---- */
 
 /* Another thread may be about to use the table of a listener that was just closed, as it may be
- * about to use the closed descriptor. The memory stays until nobody can be that late. */
+ * about to use the closed descriptor. The memory stays until no thread can be that late. */
 static struct grave {
     struct fs_table *table;
     time_t since;
@@ -130,7 +130,7 @@ void listener_lose_hidden(int hidden)
             continue;
         log_line(LOG_ERROR, "%s: descriptor %d was closed: no local listeners any more", l->name,
                  hidden);
-        /* The number is another's now, so none of the table's is closed by us. */
+        /* The number is another file's now, so we close none of the table's descriptors. */
         atomic_store(&l->table, NULL);
         pollset_listener_left(l);
         mark_hidden(table, FD_PLAIN);

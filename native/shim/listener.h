@@ -20,10 +20,10 @@ struct listener {
 
 /* The listener behind a descriptor, or NULL: one look-up. */
 struct listener *listener_of(int fd);
-/* The same, but sure: the descriptor may have been closed behind our back. */
+/* As listener_of, but checked: the descriptor may have been closed behind our back. */
 struct listener *listener_check(int fd);
 
-/* Its address as a person writes it, and its port. */
+/* A listener's address as a person writes it, and its port. */
 void listener_name(int fd, char *out, size_t size, unsigned *port);
 
 /* Under the lock: take a table into use that was made, inherited or received. 0 or -ENOMEM. */
@@ -32,11 +32,11 @@ int listener_enter(int fd, struct fs_table *table, bool asked_reuseport);
 void listener_duplicate(int fd, int to);
 /* Under the lock: `fd` is about to be closed. */
 void listener_leave(int fd);
-/* Under the lock: do without local listeners from now on. */
+/* Under the lock: the listener has no local listeners from now on. */
 void listener_dissolve(struct listener *listener);
-/* The same for the one that descriptor `hidden` belongs to. */
+/* Under the lock: dissolve the listener that descriptor `hidden` belongs to. */
 void listener_dissolve_hidden(int hidden);
-/* Descriptor `hidden` was closed behind our back, and its number is in use again. */
+/* Under the lock: `hidden` was closed behind our back, and its number is in use again. */
 void listener_lose_hidden(int hidden);
 
 #endif

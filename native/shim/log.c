@@ -22,7 +22,7 @@ void log_start(const struct settings *from)
     settings = from;
     log_look_at_stderr();
     if (from->log_file) {
-        /* Now: workers may have another user than the one who may write there. */
+        /* Open it now: workers may have another user, without permission to write there. */
         int fd = open(from->log_file, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC | O_NOCTTY, 0644);
         file = fd < 0 ? -1 : fcntl(fd, F_DUPFD_CLOEXEC, OUT_OF_THE_WAY);
         if (file >= 0) {
@@ -67,6 +67,6 @@ void log_line(enum level level, const char *format, ...)
     strcat(line, "\n");
     int fd = settings->log_file ? file : is_still_stderr() ? STDERR_FILENO : -1;
     if (fd >= 0 && write(fd, line, strlen(line)) < 0)
-        errno = saved; /* nobody to tell */
+        errno = saved; /* the error cannot be reported */
     errno = saved;
 }

@@ -23,20 +23,20 @@
 static const char variable[] = "FSOCKET_TABLES=";
 
 enum {
-    DIGITS = 11,          /* of a descriptor, with what follows it */
+    DIGITS = 11,          /* of a descriptor, with the character after it */
     TEXT_MAX = 96 * 1024, /* execve(2): one string of the environment has at most 128 KiB */
 };
 
-/* What preloads us here, to be kept for a program that gets our listeners but not the environment
- * (nginx executes its successor with a few variables only). */
+/* The variable that preloads us here, kept for a program that gets our listeners but not the
+ * environment (nginx executes its successor with a few variables only). */
 static char preload[PATH_MAX + 16];
-/* The same for our settings: FSOCKET_... as they were when this program started. */
+/* Our settings, kept for such a program: FSOCKET_... as they were when this program started. */
 static char *kept[16];
 static size_t kept_count;
 
-/* ---- to the program that follows ---- */
+/* ---- to the next program ---- */
 
-/* The first descriptor of each listener that survives an exec, as the program wants it. */
+/* The next descriptor after `after` of a listener that the program keeps open over exec. */
 static int next_passed(int after, struct listener **l, struct fs_table **table)
 {
     for (int fd = after; (fd = fdtable_next((unsigned)fd + 1, UINT_MAX)) >= 0;) {
@@ -75,7 +75,7 @@ static void set_cloexec(struct fs_table *table, int flag)
     real_fcntl(fs_table_bell(table), F_SETFD, flag);
 }
 
-/* Decimal digits and one more character; no stdio, for a vfork child shares its parent's. */
+/* Decimal digits and one more character. No stdio, because a vfork child shares its parent's. */
 static char *put(char *at, int number, char after)
 {
     char digits[DIGITS];
@@ -100,7 +100,7 @@ void pass_prepare(struct pass *pass, char *const envp[], char *text, size_t size
     *pass = (struct pass){.envp = pointers, .text = text};
     for (int fd = -1; (fd = next_passed(fd, &l, &table)) >= 0;) {
         if ((size_t)(at - text) + (fs_table_slots(table) + 4) * DIGITS >= size)
-            break; /* a great many of them, or another thread listens meanwhile */
+            break; /* there are too many, or another thread listens meanwhile */
         at = put(put(at, fd, ':'), l->asked_reuseport, ':');
         at = put(put(at, fs_table_page_fd(table), ':'), fs_table_bell(table), ':');
         for (uint32_t i = 0; i < fs_table_slots(table); i++)
@@ -118,7 +118,7 @@ void pass_prepare(struct pass *pass, char *const envp[], char *text, size_t size
     }
     if (pass->clear) {
         pointers[count++] = text;
-        /* A cleaned environment has nothing of ours; one that has the library is as it is meant. */
+        /* A cleaned environment has nothing of ours; one with a preload is used as it is. */
         if (!preloaded)
             pointers[count++] = preload;
         for (size_t i = 0; !preloaded && i < kept_count; i++)
@@ -135,7 +135,7 @@ void pass_failed(const struct pass *pass)
         set_cloexec(table, FD_CLOEXEC);
 }
 
-/* ---- from the program before ---- */
+/* ---- from the previous program ---- */
 
 static int number(char **at, char after)
 {
@@ -147,7 +147,7 @@ static int number(char **at, char after)
     return (int)value;
 }
 
-/* One table's part of the variable; false if it is not understood. */
+/* One table's part of the variable; false if it is invalid. */
 static bool receive(char *part)
 {
     int fd = number(&part, ':'), asked = number(&part, ':'), page = number(&part, ':'),
@@ -170,7 +170,7 @@ static bool receive(char *part)
     if (info.cookie != fs_socket_cookie(fd) || listener_enter(fd, table, asked))
         fs_table_free(table);
     else
-        log_line(LOG_INFO, "%s: has its %u slots from the program before", listener_of(fd)->name,
+        log_line(LOG_INFO, "%s: has its %u slots from the previous program", listener_of(fd)->name,
                  count);
     return true;
 }
@@ -200,18 +200,18 @@ void pass_receive(void)
     for (char *part = copy ? strtok_r(copy, ";", &saved) : NULL; part;
          part = strtok_r(NULL, ";", &saved))
         if (!receive(part))
-            log_line(LOG_ERROR, "%s%.80s is not understood", variable, part);
+            log_line(LOG_ERROR, "%s%.80s is invalid", variable, part);
     free(copy);
     unsetenv(name);
 }
 
-/* ---- out of another process ---- */
+/* ---- from another process ---- */
 
 int pass_guard(const char *what)
 {
     const struct timespec pause = {.tv_nsec = 5000000};
     struct sockaddr_un name = {.sun_family = AF_UNIX};
-    /* An abstract name belongs to whoever has it bound, and ends with him: unix(7). */
+    /* An abstract name belongs to the socket that is bound to it, and ends with it: unix(7). */
     int length = snprintf(name.sun_path + 1, sizeof name.sun_path - 1, "fsocket-listen-%s", what);
     int fd = socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0);
     for (int turn = 0; fd >= 0 && turn < 100; turn++) {
@@ -233,9 +233,9 @@ static int seen(int found, int before)
     return none ? before : found;
 }
 
-/* Look at every page of every other process until `visit` says 0; the page is descriptor `number`
- * of process `pid`. Most are other programs' affair, and may be refused or gone: -ENOENT if none
- * was more than that, else what the last refusal was. */
+/* Look at every page of every other process until `visit` returns 0; the page is descriptor
+ * `number` of process `pid`. Most pages belong to other programs, and are refused or gone. Returns
+ * -ENOENT if there was nothing else, else the last refusal. */
 static int visit_pages(int fd, int (*visit)(pid_t pid, int number, int fd))
 {
     char path[64], link[64];
@@ -268,7 +268,7 @@ static int take(pid_t pid, int number, int fd)
     return rc;
 }
 
-/* A page that may be written, and what it says. -ENOENT: it is none. */
+/* Open a page for writing, and read its information. -ENOENT: it is not a page. */
 static int open_page(pid_t pid, int number, struct fs_table_info *info)
 {
     char path[64];
@@ -321,10 +321,10 @@ int pass_take_over(int fd)
                  listener_of(fd)->name);
     if (rc == 0 || rc == -ENOENT)
         return rc;
-    /* Its owner would get everything, and we nothing. */
+    /* Otherwise its owner would get all connections, and we none. */
     int refused = visit_pages(fd, yield_same_listener);
     if (refused == -ENOENT)
-        return refused; /* what was refused was no table of this listener */
+        return refused; /* the refusal was for a table of another listener */
     log_line(LOG_ERROR,
              "listener %d: its slots are not available from the process it came from (%s): %s", fd,
              strerror(-rc),

@@ -130,8 +130,8 @@ static void want(struct watch *w, int op, const struct epoll_event *event)
     atomic_store(&w->set->dirty, true);
 }
 
-/* The thread that waits takes its listener out, or in again as it was (nginx does at every 16th
- * connection): nobody else is concerned, and nothing is done before the next wait. */
+/* The thread that waits removes its listener, or adds it again as it was (nginx does so at every
+ * 16th connection): no other thread is affected, and nothing is done before the next wait. */
 static bool changed_by_waiter(int epfd, int op, int fd, const struct epoll_event *event)
 {
     struct pollset *set = fdtable_get(epfd, FD_POLLSET);
@@ -170,7 +170,7 @@ static void changed(int epfd, int op, int fd, struct listener *l, const struct e
         w->data = event->data;
     }
     want(w, op, event);
-    /* Another thread may be waiting there now, and must not be told of what is not wanted. */
+    /* Another thread may be waiting there now, and must not get unwanted events. */
     pid_t waiter = atomic_load(&set->waiter);
     if (!w->wanted && waiter && waiter != fs_thread_id())
         watch_rest(w);

@@ -23,8 +23,8 @@ static _Atomic(uintptr_t) found[CALLS];
 
 enum { MISSING = 1 };
 
-/* A second copy of this library in the chain answers dlsym with its own, or with ours: then libc is
- * asked directly. */
+/* With a second copy of this library in the chain, dlsym may return its symbol or ours. If it is
+ * ours, libc is asked directly. */
 static uintptr_t look_up(int call)
 {
     Dl_info self, other;

@@ -1,11 +1,11 @@
 /* SPDX-License-Identifier: MIT
  *
- * libc's own calls, behind our exported names. Of the three names of a call, `accept4` is what the
- * program calls (interpose*.c), `shim_accept4` decides, and `real_accept4` is libc's.
+ * libc's own calls, behind our exported names. A call has three names: the program calls `accept4`
+ * (interpose*.c), `shim_accept4` decides, and `real_accept4` is libc's.
  *
  * The linker's --wrap (link.opts) turns every plain `accept4` in native/core, and in our own files
- * but for those that define the exported names, into `real_accept4` too: what a table does with
- * its own sockets must not come back to us.
+ * except those that define the exported names, into `real_accept4` too: a table's calls on its own
+ * sockets must not come back to us.
  */
 #ifndef FS_SHIM_REAL_H
 #define FS_SHIM_REAL_H
@@ -19,7 +19,7 @@
 #include <sys/stat.h>
 #include <time.h>
 
-/* type, name, parameters, arguments; what a libc does not have says ENOSYS */
+/* type, name, parameters, arguments; a call that libc does not have fails with ENOSYS */
 #define REAL_CALLS(X)                                                                              \
     X(int, socket, (int family, int type, int protocol), (family, type, protocol))                 \
     X(int, listen, (int fd, int backlog), (fd, backlog))                                           \
@@ -83,8 +83,7 @@ void real_closefrom(int first) REAL_NAME(closefrom);
 int real_fcntl(int fd, int command, ...) REAL_NAME(fcntl);
 long real_syscall(long number, ...) REAL_NAME(syscall);
 
-/* Look all of them up, once, before there are threads. A call that comes before looks up its own.
- */
+/* Look up all calls, once, before there are threads. An earlier call looks up only itself. */
 void real_resolve(void);
 
 #endif

@@ -23,7 +23,7 @@ static __thread struct {
     struct ready {
         struct watch *watch;
         int source;
-        bool one; /* a sibling's: one connection, then it is compared again */
+        bool one; /* a sibling's: take one connection, then compare again */
     } ready[SEVERAL];
     unsigned accepts;
 } thread;
@@ -80,8 +80,9 @@ static void prepare(struct pollset *set)
         }
 }
 
-/* What siblings compare (native/core/compare.c). Connections are not counted here: a program may
- * pass them on, duplicate them, or close them where nobody sees it. */
+/* Tell the parts of a set the state that siblings compare (native/core/compare.c). Connections are
+ * not counted here: a program may pass them on, duplicate them, or close them where we do not see
+ * it. */
 static void tell(struct pollset *set, void (*what)(struct fs_part *part))
 {
     if (set->inherited)
@@ -93,21 +94,21 @@ static void tell(struct pollset *set, void (*what)(struct fs_part *part))
     }
 }
 
-/* The thread's next accept is to look there. One too many is no harm: level-triggered it comes
- * again, edge-triggered accept tries all at the end. */
+/* Let the thread's next accept try this source. To drop one is harmless: level-triggered, it comes
+ * again; edge-triggered, accept tries all sources at the end. */
 static void ready(struct watch *w, int source, bool one)
 {
     if (thread.count == SEVERAL)
         return;
     int at = thread.count++;
-    if (source == w->slot) { /* the own slot first */
+    if (source == w->slot) { /* its own slot comes first */
         thread.ready[at] = thread.ready[0];
         at = 0;
     }
     thread.ready[at] = (struct ready){w, source, one};
 }
 
-/* Whether the thread is to accept from there; what is a sibling's it may have to leave alone. */
+/* Whether the thread should accept from this source; it may have to leave a sibling's alone. */
 static bool remember(struct watch *w, int source)
 {
     struct fs_part *part = atomic_load(&w->part);
@@ -119,7 +120,7 @@ static bool remember(struct watch *w, int source)
         state_unlock(&saved);
     }
     if (most < 2)
-        w->set->left_alone = true; /* or what comes after the one */
+        w->set->left_alone = true; /* this also holds for the connections after the first */
     if (most > 0)
         ready(w, source, most == 1);
     return most > 0;
@@ -133,13 +134,13 @@ static void heed(struct watch *w, int source)
     if (w->part)
         fs_part_heed(w->part, source);
     else if (source == FS_NEIGHBOUR && table)
-        fs_table_reap(table); /* a set that is the parent's too: the bell tells him */
+        fs_table_reap(table); /* the set is shared: the bell tells the parent */
     atomic_store(&w->stale, true);
     atomic_store(&w->set->dirty, true);
     state_unlock(&saved);
 }
 
-/* Report what came from slots as the listener's, once; keep the rest. How many events remain. */
+/* Report events of slots as the listener's, once; keep the rest. Returns how many events remain. */
 static int translate(struct pollset *set, struct epoll_event *events, int count)
 {
     struct watch *seen[SEVERAL], *w;
@@ -169,7 +170,7 @@ static int translate(struct pollset *set, struct epoll_event *events, int count)
             if (!ours)
                 events[kept++] = events[i];
             else if (w && source >= 0 && w->wanted && several == SEVERAL)
-                /* more listeners than are told apart */
+                /* more listeners than `seen` has room for */
                 events[kept++] = (struct epoll_event){.events = events[i].events, .data = w->data};
             continue;
         }
@@ -188,7 +189,7 @@ static int translate(struct pollset *set, struct epoll_event *events, int count)
     return kept;
 }
 
-/* Milliseconds until something that was left to siblings is to be looked at; -1: nothing was. */
+/* Milliseconds until the next look at connections that were left to siblings; -1: none were. */
 static int look_due(const struct pollset *set)
 {
     int first = -1;
@@ -210,7 +211,8 @@ static bool is_reported(const struct watch *w, const struct epoll_event *events,
     return false;
 }
 
-/* Look; what is to be taken now is added to the events. How many there are then. */
+/* Look at connections that were left to siblings. Those to take now are added to the events.
+ * Returns the new number of events. */
 static int look(struct pollset *set, struct epoll_event *events, int count, int most)
 {
     int slots[FS_SLOTS_MAX];
@@ -258,7 +260,7 @@ int shim_epoll_wait(const struct wait_call *call, struct epoll_event *events, in
             count = look(set, events, count, most);
         if (count > 0 || (found == 0 && !sooner))
             return count;
-        /* Nothing of it was the program's: go on for the time that is left. */
+        /* None of the events was for the program: wait for the time that is left. */
         if (bounded) {
             wait_left(&deadline, &left);
             timeout = &left;
@@ -318,6 +320,6 @@ bool reports_accept(struct listener *l, struct fs_table *table, struct sockaddr 
             return true;
     }
     *rc = -EAGAIN;
-    /* An edge is reported once, perhaps by an earlier wait: then all have to be looked at. */
+    /* An edge is reported once, perhaps by an earlier wait: then all sources must be tried. */
     return said && !edge;
 }

@@ -8,12 +8,12 @@
 
 static const char *const backends[] = {"auto", "device", "reuseport", "off", NULL};
 static const char *const steers[] = {"auto", "cpu", "spread", NULL};
-/* 1 and 0 were the words until 0.1. A program decides where it runs, unless it is asked for. */
+/* 1 and 0 were the words until 0.1. By default the program itself decides where it runs. */
 static const char *const pins[] = {"auto", "on", "off", "1", "0", NULL};
 static const char *const switches[] = {"0", "1", NULL};
 static const char *const levels[] = {"off", "error", "info", "debug", NULL};
 
-/* Index of the variable's value among `words`, `otherwise` if it is not set, -1 if it is none. */
+/* Index of the value among `words`, `otherwise` if it is not set, -1 if it is invalid. */
 static int word(const char *text, const char *const words[], int otherwise)
 {
     if (!text || !*text)
@@ -24,7 +24,7 @@ static int word(const char *text, const char *const words[], int otherwise)
     return -1;
 }
 
-/* The next range of "80,443,8000-8100"; false at its end, or with *text NULL if it is none. */
+/* The next range of "80,443,8000-8100"; false at its end, or with *text NULL if it is invalid. */
 static bool next_range(const char **text, unsigned long *first, unsigned long *last)
 {
     char *end;
@@ -74,7 +74,7 @@ static int log_level(struct settings *s, const char *text)
     if (colon && colon[1] == '/')
         s->log_file = colon + 1;
     else if (colon)
-        return -1; /* a server changes its directory: where would a relative path be? */
+        return -1; /* not a relative path: a server changes its directory */
     return word(name, levels, LOG_ERROR);
 }
 
@@ -89,14 +89,14 @@ int settings_read(struct settings *s, char *wrong, size_t size)
                            "auto, cpu or spread",
                            "auto, on or off",
                            slots_right,
-                           "ports and ranges, as 80,443,8000-8100",
+                           "ports and ranges, for example 80,443,8000-8100",
                            "0 or 1",
                            "off, error, info or debug, and after a colon the full path of a file"};
     char *value[7], *end = NULL;
     for (int i = 0; i < 7; i++)
         value[i] = secure_getenv(names[i]);
     *s = (struct settings){.level = LOG_ERROR};
-    /* The log first: it is where the others are complained of. */
+    /* The log first: it gets the errors of the others. */
     int got[7];
     got[6] = log_level(s, value[6]);
     s->level = got[6] < 0 ? LOG_ERROR : (enum level)got[6];
@@ -111,7 +111,7 @@ int settings_read(struct settings *s, char *wrong, size_t size)
     got[5] = word(value[5], switches, 0);
     for (int i = 0; i < 7; i++)
         if (got[i] < 0) {
-            snprintf(wrong, size, "%s=%.40s is not understood: it may be %s", names[i], value[i],
+            snprintf(wrong, size, "%s=%.40s is invalid: it must be %s", names[i], value[i],
                      right[i]);
             return -EINVAL;
         }

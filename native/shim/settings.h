@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The FSOCKET_* environment, read once. It says what is right when something is wrong.
+ * The settings in the FSOCKET_* environment, read once. An error names the valid values.
  */
 #ifndef FS_SHIM_SETTINGS_H
 #define FS_SHIM_SETTINGS_H
@@ -14,7 +14,7 @@ struct settings {
     enum fs_backend backend;
     enum fs_steer steer;
     enum pin { PIN_AUTO, PIN_ON, PIN_OFF } pin;
-    bool old_pin; /* by its words until 0.1 */
+    bool old_pin; /* `pin` is given by its words until 0.1 */
     bool defer_accept;
     uint32_t slots;    /* 0: fs_default_slots */
     const char *ports; /* "80,443,8000-8100"; NULL: every port */
@@ -22,7 +22,7 @@ struct settings {
     const char *log_file; /* NULL: standard error */
 };
 
-/* 0, or -EINVAL with `wrong` saying which value is not understood and what would be right. */
+/* 0, or -EINVAL; then `wrong` names the invalid value and the valid ones. */
 int settings_read(struct settings *out, char *wrong, size_t size);
 
 bool settings_port(const struct settings *settings, unsigned port);

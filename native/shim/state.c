@@ -41,7 +41,7 @@ static void fork_prepare(void)
 {
     sigset_t saved;
     state_lock(&saved);
-    before_fork = saved; /* only now is it ours to write */
+    before_fork = saved; /* only now may we write it */
 }
 
 static void fork_parent(void)
@@ -64,8 +64,8 @@ static void start(void)
     char wrong[FS_WHY_MAX] = "";
     real_resolve();
     state.pid = getpid();
-    /* A process that has gained privileges takes nothing from whoever started it, and leaves
-     * nothing either: /etc/ld.so.preload brings us there, ld.so(8). */
+    /* A process that has gained privileges takes nothing from the process that started it, and
+     * leaves nothing either: /etc/ld.so.preload loads us there, ld.so(8). */
     if (getauxval(AT_SECURE))
         return;
     int rc = settings_read(&state.settings, wrong, sizeof wrong);
@@ -74,7 +74,7 @@ static void start(void)
     if (rc)
         log_line(LOG_ERROR, "%s; the program runs without local listeners", wrong);
     if (state.settings.old_pin)
-        log_line(LOG_INFO, "FSOCKET_PIN=%d is an old word: write %s", state.settings.pin == PIN_ON,
+        log_line(LOG_INFO, "FSOCKET_PIN=%d is deprecated: use %s", state.settings.pin == PIN_ON,
                  state.settings.pin == PIN_ON ? "on" : "off");
     pthread_atfork(fork_prepare, fork_parent, fork_child);
     pass_receive();

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * What this process has: its settings, its listeners, and the lock of everything that is not read
- * on every call. Signals are blocked while the lock is held, because close(2) and others may be
- * called by a signal handler.
+ * The state of this process: its settings, its listeners, and the lock of everything that is not
+ * read on every call. Signals are blocked while the lock is held, because a signal handler may call
+ * close(2) and others.
  */
 #ifndef FS_SHIM_STATE_H
 #define FS_SHIM_STATE_H
@@ -19,7 +19,7 @@ struct state {
     struct settings settings;
     pid_t pid;                  /* of the process that all this belongs to */
     struct listener *listeners; /* never freed, used again */
-    struct pollset *pollsets;   /* the same */
+    struct pollset *pollsets;   /* never freed, used again */
 };
 
 extern struct state state;
@@ -30,7 +30,7 @@ void state_unlock(const sigset_t *saved);
 /* False in a vfork child, which has its own descriptors but our memory: nothing may be written. */
 bool state_mine(void);
 
-/* Whoever calls before the constructor ran has it done now. */
+/* Do the work of the constructor now, if a call comes before it ran. */
 void state_start(void);
 
 #endif

@@ -9,7 +9,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 
-/* Once there are claims, nobody tells these waiters of further changes: they look for themselves,
+/* Once there are claims, these waiters are not told of further changes: they check by themselves,
  * once a second. */
 static const struct timespec slice = {.tv_sec = 1};
 
@@ -51,7 +51,7 @@ static bool polls_hidden(const struct pollfd *entry)
     return fdtable_kind(entry->fd) == FD_HIDDEN;
 }
 
-/* Entries that are ours to look at, and the slots that they bring. */
+/* The slots of the listeners that are polled, and the hidden descriptors. */
 static nfds_t count_known(const struct pollfd *fds, nfds_t count)
 {
     nfds_t known = 0;
@@ -67,8 +67,8 @@ bool wait_polls(struct pollfd *fds, nfds_t count)
     return count_known(fds, count) != 0;
 }
 
-/* What else is to be polled for a listener: the slots, once somebody has claimed one; until then
- * the bell, which rings for the first claim. */
+/* Add the other descriptors to poll for a listener: the slots, once one is claimed; until then the
+ * bell, which rings for the first claim. */
 static nfds_t add_others(struct pollfd *all, struct fs_table *table, bool claimed)
 {
     if (!claimed) {
@@ -77,15 +77,15 @@ static nfds_t add_others(struct pollfd *all, struct fs_table *table, bool claime
     }
     sigset_t saved;
     state_lock(&saved);
-    fs_table_reap(table); /* connections would go on arriving where nobody is */
+    fs_table_reap(table); /* else connections continue to arrive at slots of dead threads */
     state_unlock(&saved);
     for (uint32_t s = 0; s < fs_table_slots(table); s++)
         all[s] = (struct pollfd){.fd = fs_table_fd(table, (int)s), .events = POLLIN};
     return fs_table_slots(table);
 }
 
-/* Once; what is found in a slot is found in its listener. 0, before the time is over: look again.
- */
+/* Poll once. An event of a slot is reported for its listener. 0, before the time is over: poll
+ * again. */
 static int poll_all(struct pollfd *fds, nfds_t count, struct pollfd *all, nfds_t room,
                     const struct timespec *left, const sigset_t *mask)
 {
@@ -94,7 +94,7 @@ static int poll_all(struct pollfd *fds, nfds_t count, struct pollfd *all, nfds_t
     bool any = false, hidden = false;
     struct others {
         nfds_t owner, first, end;
-    } others[8]; /* of listeners; who polls more of them does so without claimers */
+    } others[8]; /* of listeners; for any more, slots are not polled */
     int several = 0;
     for (nfds_t i = 0; i < count; i++) {
         struct fs_table *table = polled_table(&fds[i]);
@@ -176,7 +176,7 @@ bool wait_selects(int count, const fd_set *read, const fd_set *write, const fd_s
 int shim_pselect(int count, fd_set *read, fd_set *write, fd_set *except,
                  const struct timespec *timeout, const sigset_t *mask)
 {
-    /* What poll(2) says, as select(2) says it: fs/select.c, POLLIN_SET and its kind. */
+    /* Events of poll(2), as select(2) reports them: fs/select.c, POLLIN_SET and the like. */
     const short in = POLLIN | POLLHUP | POLLERR, out = POLLOUT | POLLERR;
     struct pollfd *fds = calloc((size_t)count, sizeof *fds);
     nfds_t used = 0;
@@ -246,7 +246,7 @@ int wait_accept(int fd, struct sockaddr *address, socklen_t *length, int flags)
     if (bounded)
         wait_deadline(&(struct timespec){bound.tv_sec, bound.tv_usec * 1000}, &deadline);
     for (;;) {
-        struct listener *l = listener_of(fd); /* anew each time: it may be closed meanwhile */
+        struct listener *l = listener_of(fd); /* each time: it may be closed meanwhile */
         struct fs_table *table = table_of(fd);
         if (!table)
             return -EBADF;

@@ -15,17 +15,16 @@
 #include <unistd.h>
 
 enum {
-    WATCHES = 4096, /* registrations of listeners that can be helped at a time */
-    SOURCES = 1024, /* numbers of each: slots, bell and neighbour */
+    WATCHES = 4096, /* registrations of listeners that are supported at a time */
+    SOURCES = 1024, /* numbers for each: slots, bell and neighbour */
     IN_AND_OUT = 3, /* times that a listener may be taken out before its slot takes no arrivals */
 };
 
 static _Atomic(struct watch *) watches[WATCHES];
 static size_t watch_count;
-static uintptr_t
-    tags; /* of the registration i and source s: tags + i * SOURCES + s - FS_NEIGHBOUR */
+static uintptr_t tags; /* of registration i and source s: tags + i * SOURCES + s - FS_NEIGHBOUR */
 
-/* ---- registering what is hidden ---- */
+/* ---- hidden registrations ---- */
 
 static uint64_t tag_of(const struct watch *w, int source)
 {
@@ -82,7 +81,7 @@ struct watch *watch_new(struct pollset *set, int fd, struct listener *l)
         ;
     if (!w) {
         if (!tags) {
-            /* Address space only: nobody else's data can point there. */
+            /* Address space only: no other data can point there. */
             void *space = mmap(NULL, (size_t)WATCHES * SOURCES, PROT_NONE,
                                MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
             if (space == MAP_FAILED)
@@ -128,12 +127,12 @@ void watch_rest(struct watch *w)
         w->outs++;
         watch_give_up(w);
         if (w->outs == IN_AND_OUT)
-            log_line(LOG_INFO, "%s: is taken out of epoll again and again: no slot for this worker",
+            log_line(LOG_INFO, "%s: repeatedly removed from epoll: no slot for this worker",
                      w->listener->name);
     }
 }
 
-/* This thread runs on its slot's core alone, and where it might run before. */
+/* Whether this thread is pinned to its slot's core, and the CPUs that it had before. */
 static __thread struct {
     bool it_is;
     cpu_set_t before;
@@ -171,8 +170,8 @@ void watch_unpin(const struct fs_table *table)
     sched_setaffinity(0, sizeof pinned.before, &pinned.before);
 }
 
-/* Another thread that waits for the same set may be about to use a part that was given up. Its
- * memory stays until nobody can be that late. */
+/* Another thread that waits for the same set may be about to use a part that was given up. The
+ * part's memory stays until no thread can be that late. */
 static struct aside {
     struct fs_part *part;
     time_t since;
@@ -180,8 +179,8 @@ static struct aside {
 } *asides;
 
 enum {
-    REST = 10,   /* seconds */
-    MOST = 1000, /* of them: a program that gives up more in that time is a test of this */
+    REST = 10,   /* seconds that a part's memory stays */
+    MOST = 1000, /* parts that stay: only a test gives up more in that time */
 };
 
 static void put_aside(struct watch *w)
@@ -199,7 +198,7 @@ static void put_aside(struct watch *w)
         free(old);
     }
     struct aside *aside = w->spent ? malloc(sizeof *aside) : NULL;
-    if (aside) { /* else it is lost: better than gone */
+    if (aside) { /* else the memory leaks, which is better than a use after free */
         *aside = (struct aside){.part = w->spent, .since = now.tv_sec, .next = asides};
         asides = aside;
     }
@@ -215,7 +214,7 @@ void watch_take_part(struct watch *w)
     if (fresh) {
         put_aside(w);
         int flags = real_fcntl(w->fd, F_GETFL);
-        /* accept() of a blocking listener waits for the global listener alone: it stays there. */
+        /* accept() of a blocking listener waits for the global listener alone: claim nothing. */
         struct fs_part *part;
         if (flags < 0 || !(flags & O_NONBLOCK) ||
             fs_part_open(&part, table, FS_GLOBAL, false, &poller, w) < 0)
@@ -240,7 +239,7 @@ void watch_take_part(struct watch *w)
     }
     watch_unpin(table);
     if (fresh && w->slot == FS_GLOBAL)
-        log_line(LOG_INFO, "%s: thread %d has no slot: none is free, it helps the others",
+        log_line(LOG_INFO, "%s: thread %d has no slot: none is free, so it helps the others",
                  w->listener->name, fs_thread_id());
     if (rc)
         log_line(LOG_ERROR, "%s: steering: %s", w->listener->name, strerror(-rc));

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the C tests share: a check that names the place, listeners and clients on loopback, and a
- * main that counts descriptors before and after. Memory is LeakSanitizer's.
+ * Shared by the C tests: checks that name their place, listeners and clients on loopback, and a
+ * main that counts descriptors before and after. LeakSanitizer checks the memory.
  */
 #ifndef FS_TESTS_CHECK_H
 #define FS_TESTS_CHECK_H
@@ -101,7 +101,7 @@ static inline struct fs_table_info table_info(const struct fs_table *table)
     return info;
 }
 
-/* Accept everything that waits at `source` for the owner of `slot`; how many there were. */
+/* Accept all connections that wait at `source`, for the owner of `slot`. Returns their number. */
 static inline int accept_all(struct fs_table *table, int slot, int source)
 {
     int count = 0, fd;
@@ -118,7 +118,7 @@ static inline void reap_child(pid_t pid)
     CHECK(waitpid(pid, NULL, 0) == pid);
 }
 
-#ifndef FS_FUZZER /* which brings a main of its own */
+#ifndef FS_FUZZER /* the fuzzer has a main of its own */
 static void run(void);
 
 int main(void)

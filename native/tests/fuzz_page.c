@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * A table on a page whose bytes are anything: all that reads it, and all that a worker does with
- * it. With libFuzzer (make fuzz), or by a main of its own with bytes from a fixed seed (CTest).
+ * A table on a page with arbitrary bytes: everything that reads the page, and everything that a
+ * worker does with it. It runs with libFuzzer (make fuzz-page), or with a main of its own and bytes
+ * from a fixed seed (CTest).
  */
 #include "check.h"
 #include "part.h"
@@ -31,7 +32,7 @@ static void arm(void *context, int fd, int source, bool on)
 
 static const struct fs_poller poller = {.add = add, .remove = removed, .arm = arm};
 
-/* What the table is, for as long as the process lives. */
+/* The tables and their listeners, which last as long as the process. */
 static struct fs_table *supervised, *shared;
 static int fds[2];
 
@@ -53,7 +54,7 @@ static void begin(void)
     shared = make(&fds[1], 0);
 }
 
-/* All over the page; what is left of the bytes is written again and again. */
+/* Fill the whole page with the bytes, again and again. */
 static void scribble(struct fs_table *table, const uint8_t *data, size_t size)
 {
     uint8_t *page = (uint8_t *)table->page;
@@ -61,7 +62,8 @@ static void scribble(struct fs_table *table, const uint8_t *data, size_t size)
         page[i] = data[i % size];
 }
 
-/* A lock that a living thread holds is waited for: not a thousand times a second. */
+/* Release the lock: a thread waits for a lock whose holder lives, and thousands of rounds must not
+ * wait. */
 static void unlock(struct fs_table *table)
 {
     atomic_store(&table->page->holder, 0);
@@ -157,7 +159,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t size)
 }
 
 #ifndef FS_FUZZER
-/* What a supervisor restores is whole again, and as it was. */
+/* A page that a supervisor restores is whole again, and as it was. */
 static void restored(void)
 {
     const uint8_t nonsense[] = {0xa5, 0x5a, 0x01, 0xff, 0x77};
@@ -167,7 +169,7 @@ static void restored(void)
     CHECK_IS(fs_table_steer(supervised, FS_STEER_SPREAD), 0);
     int client = client_of(fds[0]);
     CHECK_IS(accept_all(supervised, 1, 1), 1);
-    CHECK_IS(fs_table_reap(supervised), 0); /* which reads the counters too */
+    CHECK_IS(fs_table_reap(supervised), 0); /* this reads the counters too */
     struct fs_slot_info before = slot_info(supervised, 1);
     uint32_t times = table_info(supervised).restored;
     scribble(supervised, nonsense, sizeof nonsense);
@@ -184,7 +186,7 @@ static void restored(void)
     fs_table_free(view);
     close(client);
 
-    /* What only the supervisor decides is not learned from there: a core, the steering wanted. */
+    /* The supervisor does not read its own decisions from the page: a core, the wanted steering. */
     int core = fs_table_core(supervised, 0);
     atomic_store(&supervised->page->slot[0].cpu, 900);
     atomic_store(&supervised->page->wanted, FS_STEER_CPU);
@@ -199,7 +201,7 @@ static void restored(void)
     CHECK_IS(fs_table_release(supervised, 1), 0);
 }
 
-/* Somebody who lives has the lock, and keeps it: it is waited for, but not for ever. */
+/* A living process has the lock, and keeps it: others wait, but not forever. */
 static void held(void)
 {
     begin();
@@ -211,7 +213,7 @@ static void held(void)
     atomic_store(&shared->page->holder, (uint32_t)pid);
     CHECK_IS(fs_table_claim(shared, 2, -1), 2);
     CHECK_IS(fs_table_release(shared, 2), 0);
-    /* A dead one's is taken at once. */
+    /* A dead process's lock is taken at once. */
     atomic_store(&shared->page->holder, (uint32_t)pid);
     kill(pid, SIGKILL);
     reap_child(pid);
@@ -219,7 +221,7 @@ static void held(void)
     CHECK_IS(fs_table_release(shared, 2), 0);
 }
 
-/* A page that can still be cut is none: whoever maps it may be ended by whoever cuts it. */
+/* A page that can still be truncated is invalid: truncating it may end a process that maps it. */
 static void unsealed(void)
 {
     struct fs_table *view = NULL;

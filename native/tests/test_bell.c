@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What processes tell each other: the bell that rings when claims change, a table received instead
- * of inherited, and which of several waiters a connection wakes.
+ * Communication between processes: the bell that rings when claims change, a table that is received
+ * instead of inherited, and the one of several waiters that a connection wakes.
  */
 #include "check.h"
 
@@ -22,7 +22,8 @@ static int heard(int ep)
     return epoll_wait(ep, &event, 1, 0);
 }
 
-/* Every change of the claims rings once for everybody; what changes nothing does not ring. */
+/* Every change of the claims rings once for all processes; a call that changes nothing does not
+ * ring. */
 static void rings(struct fs_table *table)
 {
     int ears[2] = {ear(fs_table_bell(table)), ear(fs_table_bell(table))};
@@ -41,7 +42,7 @@ static void rings(struct fs_table *table)
             CHECK_IS(heard(ears[i]), 0);
         }
     }
-    CHECK_IS(fs_table_claim(table, 1, -1), 1); /* it has it already */
+    CHECK_IS(fs_table_claim(table, 1, -1), 1); /* this thread has the slot already */
     CHECK_IS(fs_table_activate(table, 1, true), 0);
     CHECK_IS(fs_table_reap(table), 0);
     CHECK_IS(heard(ears[0]) | heard(ears[1]), 0);
@@ -51,7 +52,7 @@ static void rings(struct fs_table *table)
     close(ears[1]);
 }
 
-/* The same table a second time, from duplicates of its descriptors. */
+/* The table a second time, from duplicates of its descriptors. */
 static void adopted(struct fs_table *table, int fd, uint32_t count)
 {
     int slots[8];
@@ -86,7 +87,7 @@ static int waiter(int fd)
     return ep;
 }
 
-/* Two processes wait on one listener: the first registered is woken, the other only when that one
+/* Two processes wait on one listener: the first registered is woken, the second only when the first
  * is not waiting. */
 static void first_in_line(void)
 {
@@ -101,11 +102,11 @@ static void first_in_line(void)
         if (epoll_wait(first, &event, 1, 10000) == 1 && accept(fd, NULL, NULL) >= 0)
             CHECK(write(told[1], "w", 1) == 1);
         for (;;)
-            pause(); /* a handler that does not come back */
+            pause(); /* a handler that does not return */
     }
     char byte;
     CHECK(read(told[0], &byte, 1) == 1);
-    usleep(50000); /* now it waits; if not, the test passes by the other way in */
+    usleep(50000); /* now the child waits; if not, it finds the connection at once */
     struct epoll_event event;
     int client = client_of(fd);
     CHECK(read(told[0], &byte, 1) == 1 && byte == 'w');

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The channel: which backend opens, what it says, and the same round on each that works here.
+ * The channel: the backend that opens, the reason that it gives, and the same round on each backend
+ * that works here.
  */
 #include "check.h"
 
@@ -19,7 +20,7 @@ static void device_says_what_is_wrong(void)
     CHECK_IS(fs_channel_open(&channel, FS_BACKEND_DEVICE, &foreign, why), -ENOTTY);
     CHECK(strcmp(why, "/dev/null is not the fastsocket device") == 0);
 
-    if (geteuid() == 0) { /* somebody who may not open it: only root can become somebody else */
+    if (geteuid() == 0) { /* a user that may not open it: only root can become another user */
         char path[] = "/tmp/fastsocket-XXXXXX";
         int fd = mkstemp(path);
         CHECK(fd >= 0 && fchmod(fd, 0600) == 0);
@@ -83,7 +84,7 @@ static void round_trip(enum fs_backend backend)
     pid_t pid = fork();
     if (pid == 0) {
         CHECK_IS(fs_channel_spawn_all_listen(channel), 0);
-        for (int i = 0; i < 8; i++) /* some of the 16 below arrive here, or the parent takes none */
+        for (int i = 0; i < 8; i++) /* at most 8 of the 16 clients below: the parent takes 8, too */
             if ((connection = fs_channel_accept(channel, fd, NULL, NULL, 0)) >= 0)
                 close(connection);
         pause();
@@ -94,7 +95,8 @@ static void round_trip(enum fs_backend backend)
     usleep(200000);
     kill(pid, SIGKILL);
     reap_child(pid);
-    /* Whatever the child had not taken is the parent's now: nothing is stranded in its slot. */
+    /* All connections that the child had not taken are the parent's now: none is stranded in the
+     * child's slot. */
     for (int i = 0; i < 8; i++) {
         connection = fs_channel_accept(channel, fd, NULL, NULL, SOCK_CLOEXEC);
         CHECK(connection >= 0);
@@ -150,7 +152,7 @@ static void closing_steers_away(void)
     close(fd);
 }
 
-/* More processes than slots: one without helps those that have one. */
+/* With more processes than slots, a process without a slot helps those that have one. */
 static void a_process_without_a_slot_helps(void)
 {
     struct fs_channel *channel = NULL;
@@ -172,7 +174,7 @@ static void a_process_without_a_slot_helps(void)
     CHECK_IS(status, 0);
     close(client);
 
-    /* The descriptor's number is another socket's: not ours any more. */
+    /* The descriptor's number is another socket's: the channel no longer uses it. */
     int other = bound("127.0.0.1");
     CHECK(dup2(other, fd) == fd);
     close(other);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Claims: who gets a slot, who does not, and what happens to a dead owner's.
+ * Claims: the threads that get a slot, those that do not, and the slots of dead owners.
  */
 #include "check.h"
 #include "table.h"
@@ -46,7 +46,7 @@ static void run(void)
     CHECK_IS(fs_table_release(table, 1), -EPERM);
     CHECK_IS(fs_table_claim(table, 3, -1), -EINVAL);
 
-    /* A living owner keeps it; a dead one's, zombie or gone, is taken over. */
+    /* A living owner keeps its slot; the slot of a dead owner, zombie or gone, is taken over. */
     pid_t pid = claimant(table, 1);
     CHECK_IS(fs_table_claim(table, 1, -1), -EBUSY);
     CHECK_IS(fs_table_release(table, 1), -EPERM);
@@ -59,7 +59,7 @@ static void run(void)
     reap_child(pid);
     CHECK_IS(fs_table_release(table, 1), 0);
 
-    /* Reaping clears claim and live set; connections in the queue stay for whoever comes. */
+    /* Reaping clears claim and live set; connections in the queue stay for other processes. */
     pid = claimant(table, 2);
     int client = client_of(fd);
     CHECK_IS(fs_table_queued(table, 2), 1);
@@ -76,14 +76,14 @@ static void run(void)
     CHECK_IS(slot_info(table, 0).orphan, 1);
     close(client);
 
-    /* Nobody is live: the global listener gets it, and only it. */
+    /* No slot is live: only the global listener gets the connection. */
     client = client_of(fd);
     CHECK_IS(fs_table_queued(table, FS_GLOBAL), 1);
     CHECK_IS(accept_all(table, 0, FS_GLOBAL), 1);
     CHECK_IS(slot_info(table, 0).global, 1);
     close(client);
 
-    /* A sibling's is stolen. */
+    /* A connection from a sibling's slot counts as stolen. */
     pid = claimant(table, 1);
     client = client_of(fd);
     CHECK_IS(accept_all(table, 0, 1), 1);
@@ -91,7 +91,7 @@ static void run(void)
     CHECK_IS(slot_info(table, 1).arrived, 1);
     close(client);
 
-    /* Handing over: the new owner has it while the old one lives. */
+    /* Handing over: the new owner has the slot while the old one lives. */
     pid_t next = fork();
     if (next == 0) {
         pause();
@@ -107,8 +107,7 @@ static void run(void)
     CHECK_IS(fs_table_hand_over(table, 1, 0), -ESRCH);
     CHECK_IS(fs_table_hand_over(table, 1, -1), -ESRCH);
 
-    /* Whoever dies with the lock in hand between two stores leaves no live slot without an owner.
-     */
+    /* A process that dies with the lock between two stores leaves no live slot without an owner. */
     pid = fork();
     if (pid == 0) {
         CHECK_IS(fs_table_claim(table, 1, -1), 1);
@@ -121,7 +120,7 @@ static void run(void)
     CHECK_IS(fs_table_reap(table), 0);
     CHECK_IS(slot_info(table, 1).live, 0);
 
-    /* Any slot: the free one of the core asked for, else the first free one. */
+    /* FS_ANY_SLOT: the free slot of the requested core, else the first free slot. */
     CHECK_IS(fs_table_release(table, 0), 0);
     CHECK_IS(fs_table_claim(table, 2, 7), 2);
     CHECK_IS(fs_table_release(table, 2), 0);
@@ -131,7 +130,7 @@ static void run(void)
     CHECK_IS(fs_table_claim(table, FS_ANY_SLOT, -1), 1);
     CHECK_IS(fs_table_claim(table, FS_ANY_SLOT, -1), -EBUSY);
 
-    /* A view of it reads, and only reads. */
+    /* A view of the table can read, and nothing else. */
     struct fs_table *view = NULL;
     CHECK_IS(fs_table_attach(&view, fs_table_page_fd(table)), 0);
     CHECK_IS(slot_info(view, 1).pid, getpid());

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Whether a sibling's connection is taken: each row of the table in core/compare.c, and that
+ * Whether a sibling's connection is taken: each row of the table in core/compare.c. Also that
  * nothing is steered to an owner that is late.
  */
 #include "check.h"
@@ -66,7 +66,7 @@ static void end(void)
     close(pair.fd);
 }
 
-/* Ours and the sibling's open connections, and for how long it has been busy. */
+/* Set our and the sibling's open connections, and for how long the sibling has been busy. */
 static void are(int mine, int theirs, double busy_ms)
 {
     fs_part_count(pair.me, mine);
@@ -75,7 +75,7 @@ static void are(int mine, int theirs, double busy_ms)
     atomic_store(&pair.other->record->busy, since);
     pair.me->watched[1].since = 0;
     flag_write(&pair.table->page->slot[1].away, false);
-    atomic_store(&pair.table->page->steered_away, clock_ns()); /* not just now */
+    atomic_store(&pair.table->page->steered_away, clock_ns()); /* so nothing is steered away now */
 }
 
 static bool takes(void)
@@ -88,7 +88,7 @@ static bool looks(void)
     int due = fs_part_look_due(pair.me), slot = -1;
     CHECK_IS(armed, due < 0 || pair.me->watched[1].took);
     CHECK(due <= 80);
-    CHECK_IS(due > 1 ? fs_part_look(pair.me, &slot) : 0, 0); /* not yet */
+    CHECK_IS(due > 1 ? fs_part_look(pair.me, &slot) : 0, 0); /* not due yet */
     return due >= 0;
 }
 
@@ -111,8 +111,8 @@ static void rows(void)
     CHECK(!takes() && !looks());
     int client = wait_at_the_sibling();
 
-    are(0, 1, 0);              /* with the one that waits it has two */
-    CHECK(takes() && looks()); /* whoever was told may take one only: look for what is left */
+    are(0, 1, 0);              /* with the waiting one it has two */
+    CHECK(takes() && looks()); /* the caller may take only one: look for the rest */
     are(0, 0, 0);
     CHECK(!takes() && looks());
     are(100, 110, 0); /* 12 % of ours are 12 */
@@ -129,7 +129,7 @@ static void rows(void)
     are(5, 4, 60);
     CHECK(takes());
 
-    /* Nobody knows how many are open: only how late it is counts. */
+    /* The numbers of open connections are unknown: only lateness counts. */
     are(FS_UNCOUNTED, 100, 3);
     CHECK(!takes());
     are(0, FS_UNCOUNTED, 3);
@@ -158,7 +158,7 @@ static void asleep(void)
     CHECK(takes());
     are(5, 0, 1);
     CHECK(!takes());
-    are(5, 0, 0); /* it waits for events: that is no handler */
+    are(5, 0, 0); /* it waits for events: that is not a handler */
     CHECK(!takes());
     atomic_store(&r->pid, getpid());
     atomic_store(&r->tid, fs_thread_id());
@@ -167,7 +167,7 @@ static void asleep(void)
     close(client);
 }
 
-/* Stopped, or without a core: what it last wrote says that it waits, but it does not turn. */
+/* The owner is stopped, or without a core: its record says that it waits, but it does not turn. */
 static void standing_still(void)
 {
     int client = wait_at_the_sibling();
@@ -175,7 +175,7 @@ static void standing_still(void)
     CHECK(!takes());
     pair.me->watched[1].since -= 60 * 1000000;
     CHECK(takes());
-    fs_part_runs(pair.other); /* it does */
+    fs_part_runs(pair.other); /* now it turns */
     fs_part_waits(pair.other);
     CHECK(!takes());
     are(5, 0, 0);
@@ -186,7 +186,7 @@ static void standing_still(void)
     close(client);
 }
 
-/* An accept that nothing has asked for changes nothing about who is to be told, and when. */
+/* An accept without a wake-up changes neither wake-ups nor looks. */
 static void unasked(void)
 {
     CHECK_IS(accept_all(pair.table, 1, 1), 0);
@@ -205,7 +205,7 @@ static void unasked(void)
     close(client);
 }
 
-/* Connections out of so many that come to the slot. */
+/* Returns how many of `count` connections come to the slot. */
 static int come_to(int slot, int count)
 {
     int clients[64], came = 0;
@@ -234,7 +234,7 @@ static void steered_away(void)
     CHECK(come_to(1, 40) > 0);
     close(client);
 
-    /* Not one that has no part: it would not come back. */
+    /* An owner without a part is not steered away from: it would not come back. */
     client = wait_at_the_sibling();
     are(0, 0, 60);
     atomic_store(&pair.table->page->steered_away, 0);
@@ -248,7 +248,7 @@ static void steered_away(void)
     CHECK_IS(accept_all(pair.table, 0, 1), 1);
     close(client);
 
-    /* Never the last one, and not more often than every 50 ms. */
+    /* The last live slot is never steered away from, and no slot more often than every 50 ms. */
     client = wait_at_the_sibling();
     are(0, 0, 60);
     CHECK(takes());

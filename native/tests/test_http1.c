@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * Lines of HTTP/1.1: what is taken, and what is not. tests/asgi says what becomes of it.
+ * Lines of HTTP/1.1: the accepted ones and the refused ones. tests/asgi tests the answers.
  */
 #include "check.h"
 
@@ -8,7 +8,7 @@
 
 #include <stdlib.h>
 
-/* At the end of an allocation of its own size: whatever reads beyond it, AddressSanitizer sees. */
+/* A copy in an allocation of its own size: AddressSanitizer sees each read beyond it. */
 static char *tight(const char *text, size_t length)
 {
     char *copy = malloc(length ? length : 1);

@@ -79,7 +79,7 @@ static void run(void)
     CHECK(getsockopt(slot, SOL_SOCKET, SO_GET_FILTER, NULL, &len) == 0);
     CHECK_IS(len, 1);
 
-    /* What a connection inherits, from either. */
+    /* A connection inherits the same options from either. */
     int client = client_of(fd);
     int by_global = fs_table_accept(table, FS_GLOBAL, FS_GLOBAL, NULL, NULL, SOCK_CLOEXEC);
     CHECK(by_global >= 0);
@@ -90,7 +90,7 @@ static void run(void)
     same_on(by_global, by_slot);
     close(by_global), close(by_slot), close(client), close(second);
 
-    /* Options set later, and ones that listen(2) must have come before. */
+    /* Options that are set later, and options that need listen(2) first. */
     set(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, 1);
     set(fd, IPPROTO_TCP, TCP_FASTOPEN, 16);
     set(fd, IPPROTO_TCP, TCP_KEEPIDLE, 99);
@@ -102,7 +102,7 @@ static void run(void)
     fs_table_free(table);
     close(fd);
 
-    /* One of several with SO_REUSEPORT: the group's numbers are not ours to return. */
+    /* One of several sockets with SO_REUSEPORT: we do not know the numbers of its group. */
     int first = bound("127.0.0.1");
     socklen_t name_len = sizeof(struct sockaddr_in);
     struct sockaddr_in name;
@@ -122,7 +122,7 @@ static void run(void)
     fs_table_free(table);
     close(group[0]), close(group[1]);
 
-    /* The option alone does not make it one of several. */
+    /* SO_REUSEPORT alone does not make a socket one of several. */
     int alone = bound("127.0.0.1");
     set(alone, SOL_SOCKET, SO_REUSEPORT, 1);
     table = make_table_on(alone, 2, FS_STEER_SPREAD);
@@ -130,7 +130,8 @@ static void run(void)
     fs_table_free(table);
     close(alone);
 
-    /* No descriptors left for slots: it listens as it would have without us, and says so. */
+    /* No descriptors are left for slots: the socket listens as it would without us, and `why` says
+     * so. */
     int scarce = bound("127.0.0.1");
     struct rlimit limit, low;
     CHECK(getrlimit(RLIMIT_NOFILE, &limit) == 0);
@@ -146,7 +147,7 @@ static void run(void)
     fs_table_free(table);
     close(scarce);
 
-    /* IPv6 only stays IPv6 only, or the slot would collide with somebody's IPv4 listener. */
+    /* IPv6 only stays IPv6 only, or the slot would collide with another program's IPv4 listener. */
     int v6 = socket(AF_INET6, SOCK_STREAM | SOCK_CLOEXEC, 0);
     struct sockaddr_in6 any = {.sin6_family = AF_INET6};
     set(v6, IPPROTO_IPV6, IPV6_V6ONLY, 1);
@@ -156,8 +157,9 @@ static void run(void)
     fs_table_free(table);
     close(v6);
 
-    /* A socket that was listening already: converted if it had SO_REUSEADDR, even so no second
-     * server gets in unasked. One that cannot is shared, as it was, with the reason. */
+    /* A socket that was listening already is converted if it had SO_REUSEADDR; even so, no second
+     * server gets in unasked. A socket that cannot be converted is shared as it was, with the
+     * reason. */
     CHECK(listen(untouched, 8) == 0);
     table = make_table_on(untouched, 2, FS_STEER_SPREAD);
     CHECK_IS(table_info(table).shared, 0);

@@ -1,13 +1,13 @@
 /* SPDX-License-Identifier: MIT
  *
- * One thread's part in a table: what it has polled, and when; what becomes of the slots of those
- * who end; tables that nobody may claim from any more.
+ * One thread's part in a table: the sources that it has polled, and when; the slots of owners that
+ * end; tables from which no thread may claim any more.
  */
 #include "check.h"
 
 #include <sys/epoll.h>
 
-/* A poller that only writes down what it is asked. */
+/* A poller that only notes its calls. */
 struct book {
     bool polled[64], edge[64];
     bool global, bell, neighbour;
@@ -49,7 +49,8 @@ static void arm(void *context, int fd, int source, bool on)
 
 static const struct fs_poller poller = {.add = add, .remove = removed, .arm = arm};
 
-/* As who polls does it: what was added is polled, and only then do connections arrive. */
+/* As a real poller does it: first the added descriptors are polled, and only then do connections
+ * arrive. */
 static void sync_and_activate(struct fs_part *part)
 {
     int rc = fs_part_sync(part);
@@ -109,7 +110,8 @@ static void claims(void)
     struct fs_part *part = part_of(table, &mine);
     CHECK_IS(fs_part_slot(part), 1);
     CHECK(slot_info(table, 1).live);
-    /* Own slot, the sibling's, and nothing where nobody ever was; and the other is watched. */
+    /* It polls its own slot and the sibling's, but no slot that was never claimed; and it watches
+     * its neighbour. */
     CHECK(mine.polled[0] && mine.polled[1] && !mine.polled[2] && mine.neighbour);
     CHECK_IS(fs_part_sync(part), 0);
     CHECK(!fs_part_stale(part));
@@ -117,7 +119,7 @@ static void claims(void)
     CHECK_IS(fs_part_sync(part), 0);
     CHECK_IS(mine.adds, adds);
 
-    /* He dies, with a connection in his queue: new ones do not go there, and it is an orphan's. */
+    /* The owner dies: no new connections go to its slot, which is an orphan. */
     CHECK(kill(pid, SIGKILL) == 0);
     reap_child(pid);
     fs_part_heed(part, FS_NEIGHBOUR);
@@ -127,7 +129,8 @@ static void claims(void)
     CHECK_IS(fs_part_sync(part), 0);
     CHECK(mine.polled[0] && !mine.neighbour);
 
-    /* A second part of this process, and one too many: it has no slot, and looks everywhere. */
+    /* A second part of this process, and one part too many: that one has no slot, and polls all
+     * slots. */
     struct fs_part *other = part_of(table, &second);
     CHECK_IS(fs_part_slot(other), 0);
     struct fs_part *third = part_of(table, &(struct book){0});
@@ -136,7 +139,7 @@ static void claims(void)
     struct fs_part *fourth = part_of(table, &last);
     CHECK_IS(fs_part_slot(fourth), FS_GLOBAL);
     CHECK(last.polled[0] && last.polled[1] && last.polled[2]);
-    /* Given up, a slot is looked after by the others, and free to be had. */
+    /* A slot that was given up is looked after by the others, and free to claim. */
     end(other, &second);
     CHECK_IS(fs_part_sync(fourth), 1);
     CHECK(!slot_info(table, 0).live);
@@ -150,7 +153,7 @@ static void claims(void)
     close(fd);
 }
 
-/* What a part accepts from: each row of the table at the head of core/part.c. */
+/* The sources of a part: each row of the table at the head of core/part.c. */
 static void sources(void)
 {
     int fd = bound("127.0.0.1"), order[33];
@@ -164,28 +167,28 @@ static void sources(void)
     CHECK_IS(fs_part_slot(part), 20);
     CHECK(book.polled[20] && !book.edge[20] && book.global);
     CHECK(!book.polled[21]);
-    for (int i = 0; i < 20; i++) { /* the next FS_SIBLINGS of them */
+    for (int i = 0; i < 20; i++) { /* only the next FS_SIBLINGS siblings */
         CHECK(book.polled[i] == (i < FS_SIBLINGS));
         CHECK(book.edge[i] == book.polled[i]);
     }
-    /* Owned, but nobody waits there, and given up: orphans both. */
+    /* A slot whose owner does not wait there, and a slot that was given up: both are orphans. */
     CHECK_IS(fs_table_activate(table, 3, false), 0);
     fs_part_close(siblings[18]);
     sync_and_activate(part);
     CHECK(book.polled[3] && !book.edge[3] && book.polled[18] && !book.edge[18]);
-    CHECK(book.polled[FS_SIBLINGS]); /* one more sibling in place of that one */
+    CHECK(book.polled[FS_SIBLINGS]); /* one more sibling instead of slot 3 */
     CHECK_IS(fs_part_may_take(part, 20, 7), 7);
     CHECK_IS(fs_part_may_take(part, 3, 7), 7);
     CHECK_IS(fs_part_may_take(part, 18, 7), 7);
     CHECK_IS(fs_part_may_take(part, FS_GLOBAL, 7), 7);
-    CHECK_IS(fs_part_may_take(part, 4, 7), 0);  /* nothing waits at this sibling's */
+    CHECK_IS(fs_part_may_take(part, 4, 7), 0);  /* nothing waits at this sibling's slot */
     CHECK_IS(fs_part_may_take(part, 25, 7), 0); /* never claimed */
     CHECK_IS(fs_part_may_take(part, 99, 7), 0);
     uint32_t count = fs_part_sources(part, order);
     CHECK_IS(count, 1 + 2 + FS_SIBLINGS + 1);
     CHECK(order[0] == 20 && order[1] == 3 && order[2] == 18 && order[count - 1] == FS_GLOBAL);
 
-    /* Resting, it has nothing polled but the bell. */
+    /* A resting part polls nothing except the bell. */
     fs_part_rest(part);
     CHECK_IS(fs_part_sync(part), 0);
     for (int i = 0; i < 32; i++)
@@ -205,7 +208,7 @@ static void sources(void)
     close(fd);
 }
 
-/* A slot that somebody else claims, activates and releases; and one that is the listener itself. */
+/* A slot that other code claims, activates and releases; slot 0 is the listener itself. */
 static void given(void)
 {
     int fd = bound("127.0.0.1");
@@ -233,7 +236,7 @@ static void given(void)
     close(fd);
 }
 
-/* A claim for counting only: nothing arrives, but what is there already is polled. */
+/* A claim for counting only: nothing arrives, but the slot is polled for earlier connections. */
 static void parked(void)
 {
     int fd = bound("127.0.0.1");
@@ -254,7 +257,8 @@ static void parked(void)
     close(fd);
 }
 
-/* Nobody may claim any more: because somebody blocks, or because somebody else came. */
+/* No thread may claim any more: because a process blocks in accept, or because another process
+ * listens too. */
 static void nobody_claims(void)
 {
     int fd = bound("127.0.0.1");
@@ -287,8 +291,8 @@ static void nobody_claims(void)
     CHECK_IS(fs_part_sync(part), 0);
     CHECK_IS(fs_part_slot(part), FS_GLOBAL);
     for (int i = 0; i < 4; i++)
-        CHECK(book.polled[i]); /* whatever may still be in a queue */
-    /* Both get about half: of 200, fewer than 50 has a chance of one in 10^12. */
+        CHECK(book.polled[i]); /* connections may still be in a queue */
+    /* Both get about half: the chance of fewer than 50 of 200 is one in 10^12. */
     int clients[200];
     for (int i = 0; i < 200; i++) {
         clients[i] = client_of(first);
@@ -307,7 +311,7 @@ static void nobody_claims(void)
     close(second);
 }
 
-/* The table of a socket that came without its slots, out of the process that has them. */
+/* Take the table of a socket that came without its slots, from the process that has them. */
 static void taken(void)
 {
     int fd = bound("127.0.0.1"), told[2], other = bound("127.0.0.1");

@@ -9,7 +9,8 @@
 
 static const char MAGIC[] = "\r\n\r\n\0\r\nQUIT\n";
 
-/* Its length, and the client as text; every shorter piece may still become one. */
+/* Check a header's length, and its client as text; every shorter piece may still become a
+ * header. */
 static void good(const char *data, size_t size, const char *who, int port)
 {
     struct sockaddr_storage client;

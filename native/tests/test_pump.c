@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * The pump: what one call brings and takes, what is polled afterwards, and what is not.
+ * The pump: the input and output of one call, and the connections that are polled afterwards.
  */
 #include "check.h"
 
@@ -101,7 +101,7 @@ static void test_one_turn(struct fs_table *table)
     CHECK_IS(slot_info(table, 0).own, 2);
     CHECK_IS(fs_pump_accept(pump, table, 0, 0, 8, false, &error), 1);
     CHECK_IS(error, -EAGAIN);
-    CHECK_IS(in[0].result, -EAGAIN); /* has said nothing yet */
+    CHECK_IS(in[0].result, -EAGAIN); /* the client has sent nothing yet */
     out[2] = output(in[0].fd, "two", FS_READ_RECEIVE);
     out[2].close = true;
     fs_pump_flush(pump, out, 3);
@@ -113,7 +113,8 @@ static void test_one_turn(struct fs_table *table)
     CHECK(!pump_is_ready(0));
 }
 
-/* Where they never say anything so soon, few are asked at once; nothing is lost by it. */
+/* If clients never send anything so soon, recv(2) is tried for few of them, and no bytes are
+ * lost. */
 static void test_silent_ones(struct fs_table *table)
 {
     int asked = 0;
@@ -137,7 +138,7 @@ static void test_silent_ones(struct fs_table *table)
     CHECK_IS(asked, 16 + 1 + 32);
 }
 
-/* The answer comes first, although the client has said more than was read. */
+/* The answer comes first, although the client has sent more than was read. */
 static void test_unread_bytes(struct fs_table *table)
 {
     int client, fd = accepted(table, &client, "request");
@@ -193,7 +194,7 @@ static void test_kept_open(struct fs_table *table)
     out.close = out.keep = true;
     flush_one(&out);
     CHECK(out.done && !pump_is_ready(0));
-    CHECK_IS(close(fd), 0); /* it was kept */
+    CHECK_IS(close(fd), 0); /* it was kept open */
 }
 
 static void test_a_slow_reader(struct fs_table *table)
@@ -251,7 +252,7 @@ static void test_many_parts(struct fs_table *table)
         out.parts += FS_PUMP_PARTS;
         out.count -= FS_PUMP_PARTS;
     }
-    CHECK(pump_is_ready(0)); /* watched for the rest */
+    CHECK(pump_is_ready(0)); /* it is watched for the rest */
     flush_one(&out);
     CHECK(out.done);
     hears(client, text, true);
@@ -276,7 +277,8 @@ static void test_a_client_that_resets(struct fs_table *table)
     CHECK_IS(close(fd), 0);
 }
 
-/* Events of a descriptor that was closed in the same batch, and whose number is another's now. */
+/* Events of a descriptor that was closed in the same batch, and whose number is another
+ * connection's now. */
 static void test_a_number_used_again(struct fs_table *table)
 {
     int clients[2], fds[2];
@@ -285,7 +287,7 @@ static void test_a_number_used_again(struct fs_table *table)
         struct fs_output out = output(fds[i], "", FS_READ_RECEIVE);
         flush_one(&out);
     }
-    /* More than fits: the first call ends with the second connection untold. */
+    /* More bytes than fit: the first call ends before it reports the second connection. */
     char *bytes = calloc(1, 250 << 10);
     CHECK(bytes);
     for (int i = 0; i < 2; i++) {
@@ -296,10 +298,10 @@ static void test_a_number_used_again(struct fs_table *table)
         CHECK_IS(send(clients[i], bytes, 250 << 10, 0), 250 << 10);
     }
     CHECK(pump_is_ready(5000));
-    usleep(50000); /* for both to be there as a whole */
+    usleep(50000); /* until all bytes of both have come */
     bool more = false;
     CHECK_IS(fs_pump_poll(pump, &more), 1);
-    if (more) { /* as far as the receive buffer holds so much */
+    if (more) { /* only if the receive buffer holds that much */
         int told = fs_pump_inputs(pump)->fd, untold = told == fds[0] ? fds[1] : fds[0];
         struct fs_output gone = output(untold, "", FS_READ_NOT);
         gone.close = true;
@@ -338,14 +340,14 @@ static void test_a_forked_child(struct fs_table *table)
         CHECK_IS(fs_pump_renew(pump), 0);
         struct fs_output gone = output(fd, "", FS_READ_NOT);
         gone.close = gone.keep = true;
-        flush_one(&gone); /* not the parent's registration */
+        flush_one(&gone); /* this leaves the parent's registration alone */
         _exit(0);
     }
     int status;
     CHECK(waitpid(pid, &status, 0) == pid && status == 0);
     pid = fork();
     CHECK(pid >= 0);
-    if (pid == 0) { /* it closed what it had inherited; the number is its log's */
+    if (pid == 0) { /* it closed its inherited descriptors; the number is its log's */
         int null = open("/dev/null", O_RDONLY), log = fs_pump_fd(pump);
         CHECK_IS(dup2(null, log), log);
         CHECK_IS(fs_pump_renew(pump), -EBADF);

@@ -1,7 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
- * A table where the kernel takes no steering program. It is left to the kernel's own hash if all of
- * its slots are looked after, and they are, whatever the page says; else the listener is shared.
+ * A table where the kernel takes no steering program. The table is left to the kernel's own hash if
+ * all of its slots are looked after, and they are, even if the page says otherwise; else the
+ * listener is shared.
  */
 #include "check.h"
 #include "table.h"
@@ -14,7 +15,7 @@
 
 enum { SLOTS = 4, CLIENTS = 200 };
 
-/* No setsockopt(2) of SO_ATTACH_REUSEPORT_CBPF any more, in this process. */
+/* From now on, setsockopt(2) of SO_ATTACH_REUSEPORT_CBPF is refused in this process. */
 static void refuse_programs(void)
 {
     struct sock_filter filter[] = {
@@ -50,7 +51,7 @@ static void every_slot_is_looked_after(uint32_t more)
     CHECK_IS(fs_table_claim(table, 1, -1), 1);
     CHECK_IS(fs_table_activate(table, 1, true), 0);
     CHECK_IS(fs_table_steer(table, FS_STEER_CPU), 0);
-    /* Another process may write what it pleases. */
+    /* Another process may write anything into the page. */
     for (int i = 0; i < SLOTS; i++)
         atomic_store(&table->page->slot[i].claims, 0);
     for (int i = 0; i < CLIENTS; i++)

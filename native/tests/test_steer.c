@@ -8,8 +8,8 @@
 
 enum { SLOTS = 4, CONNECTIONS = 400 };
 
-/* Connect CONNECTIONS times, then empty all queues: arrivals per slot, [SLOTS] is the global one's.
- */
+/* Connect CONNECTIONS times, then empty all queues: counts[] gets the arrivals per slot, and
+ * counts[SLOTS] those of the global listener. */
 static void arrivals(struct fs_table *table, int fd, int counts[SLOTS + 1])
 {
     int clients[CONNECTIONS];
@@ -71,7 +71,7 @@ static void cpu_is_the_receiving_core(void)
             CHECK(here ? counts[i] > 0 : counts[i] == 0);
         }
     }
-    /* A core without a live slot is spread over the others. */
+    /* Connections of a core without a live slot are spread over the others. */
     for (int i = 0; i < SLOTS; i++)
         CHECK_IS(fs_table_activate(table, i, slot_info(table, i).cpu != cores[0] || found == 1), 0);
     run_on(cores[0]);
@@ -80,7 +80,7 @@ static void cpu_is_the_receiving_core(void)
     for (int i = 0; i < SLOTS; i++)
         taken += counts[i];
     CHECK_IS(taken, CONNECTIONS);
-    /* Switched while it lives. */
+    /* Switch the steering of a table in use. */
     CHECK_IS(fs_table_steer(table, FS_STEER_SPREAD), 0);
     for (int i = 0; i < SLOTS; i++)
         CHECK_IS(fs_table_activate(table, i, true), 0);
@@ -102,7 +102,8 @@ static void auto_says_why_and_reviews(void)
     CHECK_IS(fs_table_review(table), 0);
     CHECK_IS(fs_table_steer(table, (enum fs_steer)9), -EINVAL);
 
-    /* As on a card with several queues of which only one is used: cpu, until that is seen. */
+    /* As on a card with several queues of which only one is used: the steering is cpu until a
+     * review sees that. */
     atomic_store(&table->page->steer, FS_STEER_CPU);
     for (int slot = 0; slot < 2; slot++)
         CHECK_IS(fs_table_activate(table, slot, true), 0);
@@ -125,7 +126,7 @@ static void auto_says_why_and_reviews(void)
     close(fd);
 }
 
-/* The program's own listener is shut down: the slots go on, under the numbers they have then. */
+/* The program's own listener is shut down: the slots go on, under their new numbers. */
 static void survives_a_shut_down_listener(void)
 {
     int fd = bound("127.0.0.1");
@@ -143,8 +144,8 @@ static void survives_a_shut_down_listener(void)
     close(fd);
 }
 
-/* The largest table fits the kernel's limit, which it checks itself when the program is attached.
- */
+/* The program of the largest table fits the kernel's limit, which the kernel checks when the
+ * program is attached. */
 static void largest_program_fits(void)
 {
     struct sock_filter *program = calloc(STEER_PROGRAM_MAX(FS_SLOTS_MAX), sizeof *program);

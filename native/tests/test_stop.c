@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * A full stop: who connected before is served, silent clients of a deferring listener too; nobody
- * gets in after. For root, and for a user without privileges.
+ * A full stop: clients that connected before are served, including silent clients of a deferring
+ * listener; no client gets in afterwards. For root, and for a user without privileges.
  */
 #include "check.h"
 
@@ -28,13 +28,13 @@ static void stop(const char *host)
     CHECK_IS(fs_table_activate(table, 1, true), 0);
     for (int i = 0; i < SILENT; i++)
         clients[i] = client_of(fd);
-    /* Connected for the client, a half-open request for us: accept has nothing. */
+    /* The client is connected, but the server has a half-open request only: accept has nothing. */
     CHECK_IS(fs_table_queued(table, 1), 0);
     CHECK_IS(fs_table_half_open(table), SILENT);
 
     CHECK_IS(fs_table_stop_arrivals(table), 0);
     CHECK(table_info(table).stopping);
-    CHECK_IS(fs_table_stop_arrivals(table), 0); /* as workers do whose supervisor dies */
+    CHECK_IS(fs_table_stop_arrivals(table), 0); /* as workers do when their supervisor dies */
     int late = connect_later(fd);
     int taken = 0;
     for (int waited = 0; fs_table_half_open(table) > 0 || fs_table_queued(table, 1) > 0; waited++) {
@@ -44,7 +44,7 @@ static void stop(const char *host)
         taken += accept_all(table, FS_GLOBAL, 1);
     }
     CHECK_IS(taken, SILENT);
-    /* It waits still, or was refused where an ordinary user may set no filter. */
+    /* The late client still waits, or was refused where an ordinary user may set no filter. */
     int error = 0;
     socklen_t error_len = sizeof error;
     struct pollfd still = {.fd = late, .events = POLLOUT};
@@ -74,7 +74,7 @@ static void stop(const char *host)
     close(fd);
 }
 
-/* Workers whose supervisor dies do it at the same time. */
+/* Workers stop at the same time when their supervisor dies. */
 static void stop_together(void)
 {
     atomic_int *there =

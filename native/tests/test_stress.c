@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * 32 processes claim, activate, release, steer and die at random for a bounded number of rounds,
- * many by SIGKILL, so that some die with the lock in hand. Afterwards, and all along, no slot has
- * two owners, and a claim never gets stuck.
+ * many by SIGKILL, so that some die while they have the lock. Afterwards, and all along, no slot
+ * has two owners, and a claim never gets stuck.
  */
 #include "check.h"
 
@@ -19,7 +19,8 @@ static void live_dangerously(struct fs_table *table, _Atomic(int) *holders, unsi
         if (slot == -EBUSY)
             continue;
         CHECK(slot >= 0);
-        /* Nobody else believes to have it: `holders` is only ours between claim and release. */
+        /* No other process believes that it has the slot: `holders` is only ours between claim and
+         * release. */
         CHECK_IS(slot_info(table, slot).pid, getpid());
         atomic_store(&holders[slot], getpid());
         CHECK_IS(fs_table_activate(table, slot, rand_r(&seed) % 2), 0);
@@ -53,7 +54,7 @@ static void run(void)
                     _exit(0);
                 }
             }
-        /* The others die wherever they happen to be. */
+        /* Other processes die at any point. */
         int victim = rand_r(&seed) % PROCESSES, status;
         if (rand_r(&seed) % 2)
             kill(children[victim], SIGKILL);
@@ -77,7 +78,7 @@ static void run(void)
         CHECK_IS(fs_table_claim(table, i, -1), i);
         CHECK_IS(fs_table_activate(table, i, true), 0);
     }
-    /* The steering is that of the page. */
+    /* The steering fits the page. */
     int clients[64], taken = 0;
     for (int i = 0; i < 64; i++)
         clients[i] = client_of(fd);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * The ABI as a C program sees it, one "name value" a line; tests/unit/test_uapi.py compares it
- * with what cffi sees.
+ * The ABI as a C program sees it, one "name value" per line; tests/unit/test_uapi.py compares it
+ * with the view of cffi.
  */
 #include <fastsocket/uapi.h>
 

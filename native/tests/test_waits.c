@@ -23,7 +23,7 @@ static uint32_t only_bucket(uint64_t us)
     return found;
 }
 
-/* Each time is in the one bucket whose bounds it is between, and those are an eighth apart. */
+/* Each time is in the one bucket whose bounds enclose it, and the bounds are an eighth apart. */
 static void buckets(void)
 {
     for (uint32_t i = 0; i + 1 < FS_BUCKETS; i++) {
@@ -61,7 +61,8 @@ static struct fs_table *table_of(int fd, uint32_t flags)
     return table;
 }
 
-/* Received at once, or later: the first bytes tell how long they lay there, later ones nothing. */
+/* Received at once or later, the first bytes tell how long they waited; later bytes tell
+ * nothing. */
 static void timed(void)
 {
     int fd = bound("127.0.0.1"), error;
@@ -105,7 +106,7 @@ static void timed(void)
     fs_pump_flush(pump, out, 1);
     CHECK_IS(bytes[1], 5);
     uint64_t most;
-    CHECK_IS(counted(table, 0, &most), 0); /* that is for who has a part to tell */
+    CHECK_IS(counted(table, 0, &most), 0); /* only a thread with a part tells it */
     close(out[0].fd);
     close(out[1].fd);
     close(client);
@@ -115,7 +116,7 @@ static void timed(void)
     close(fd);
 }
 
-/* Without the option nothing is told, and one in 32 is looked at. */
+/* Without FS_TIMED the first bytes tell nothing, and one connection in 32 is sampled. */
 static void sampled(void)
 {
     int fd = bound("127.0.0.1"), clients[65];

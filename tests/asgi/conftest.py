@@ -1,4 +1,4 @@
-"""Servers of one application: ours, and uvicorn as the one that people come from."""
+"""Servers of one application: ours, and uvicorn, from which many users come."""
 
 import os
 import re
@@ -43,7 +43,7 @@ class Uvicorn:
 
 @pytest.fixture(scope="session", params=["ours-uvloop", "ours-asyncio", "uvicorn"])
 def server(request: pytest.FixtureRequest) -> Iterator[Service | Uvicorn]:
-    """One for all tests of conformance."""
+    """One server for all tests of conformance."""
     if request.param == "uvicorn":
         made: Service | Uvicorn = Uvicorn("web:app")
     else:

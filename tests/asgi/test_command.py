@@ -1,4 +1,4 @@
-"""What people expect of the command: reload, logs, WSGI, and the same from Python."""
+"""The command does what people expect: reload, logs, WSGI, and the same from Python."""
 
 import json
 import os
@@ -33,7 +33,7 @@ async def app(scope, receive, send):
 
 
 def save(source: Path, text: str) -> None:
-    """At once: half of it is no program."""
+    """Replace the file at once: half of it is not a valid program."""
     new = source.with_suffix(".new")
     new.write_text(text)
     new.replace(source)
@@ -56,7 +56,7 @@ def test_what_reload_watches(serve: Serve, tmp_path: Path) -> None:
     options += ["--reload-exclude", "away", "--reload-exclude", "b.py"]
     service = serve("changing:app", *options)
 
-    def changed() -> bool:  # the watcher may only begin to watch: a change before is none
+    def changed() -> bool:  # repeat the change: the watcher may not watch yet
         for name in ("old.html", "a.txt", "b.py", "new.html"):
             save(folder / name, "x")
             save(tmp_path / name, "x")
@@ -76,7 +76,7 @@ def test_reload_when_a_file_changes(serve: Serve, tmp_path: Path) -> None:
     assert body_of(service) == b"one"
     tries = 0
 
-    def changed() -> bool:  # the watcher may only begin to watch: a change before is none
+    def changed() -> bool:  # repeat the change: the watcher may not watch yet
         nonlocal tries
         tries += 1
         save(source, APP.format(text=f"two{tries}"))
@@ -86,11 +86,11 @@ def test_reload_when_a_file_changes(serve: Serve, tmp_path: Path) -> None:
     service.wait_log("reloaded: 2 new workers serve")
     until(lambda: body_of(service).startswith(b"two"), "the new program serves")
     save(source, "this is no Python\n")
-    service.wait_log("the old workers go on serving")
+    service.wait_log("the old workers continue to serve")
     until(lambda: body_of(service).startswith(b"two"), "none of the first program is left")
-    # Of another length: Python knows what it has compiled by its length and its second.
+    # The text has another length: Python knows compiled files by their length and second.
     save(source, APP.format(text="the third"))
-    until(lambda: body_of(service) == b"the third", "and the next one")
+    until(lambda: body_of(service) == b"the third", "the third program serves")
     assert service.stop() == 0
 
 
@@ -105,11 +105,11 @@ def test_reload_waits_for_a_program_that_starts(tmp_path: Path) -> None:
     try:
         service.wait_log("SyntaxError")
 
-        def saved() -> bool:  # see above
+        def saved() -> bool:  # repeat the change, as above
             save(source, "def x(:\n")
             return service.log().count("SyntaxError") > 1
 
-        until(saved, "it is said again")
+        until(saved, "the error is logged again")
 
         save(source, APP.format(text="mended"))
         service.wait_log("serving broken:app")
@@ -128,13 +128,13 @@ def test_workers_as_the_environment_says(serve: Serve) -> None:
 def test_one_worker_says_that_there_is_no_lifespan(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "plain.py").write_text(APP.format(text="x"))
     service = serve("plain:app", "--app-dir", str(tmp_path), "--workers", "2")
-    assert service.log().count("no lifespan (asked, it raised AssertionError())") == 1
+    assert service.log().count("no lifespan (startup raised AssertionError())") == 1
 
 
 def test_reload_needs_the_program_anew(tmp_path: Path) -> None:
     done = run("serve", "web:app", "--reload", "--preload", cwd=tmp_path)
     assert done.returncode == 2
-    assert "--reload does not go with --preload" in done.stderr
+    assert "--reload cannot be used with --preload" in done.stderr
 
 
 def test_wsgi(serve: Serve, tmp_path: Path) -> None:
@@ -210,7 +210,7 @@ def test_from_python(tmp_path: Path) -> None:
     assert call in example
     more = f"{call[:-1].replace('8000', str(port))}, headers=[(b'x-a', b'1')], http='httptools', "
     more += "log_config={'version': 1, 'handlers': {'h': {'class': 'logging.StreamHandler'}}, "
-    more += "'root': {'level': 'INFO', 'handlers': ['h']}})"  # where all goes, ours too
+    more += "'root': {'level': 'INFO', 'handlers': ['h']}})"  # all logs go there, ours too
     (tmp_path / "main.py").write_text(example.replace(call, f"{more}\n    print('over')"))
     with subprocess.Popen(
         [sys.executable, "main.py"],
@@ -222,7 +222,7 @@ def test_from_python(tmp_path: Path) -> None:
         assert process.stderr is not None
         given = False
         line = process.stderr.readline()
-        while "serving __main__" not in line:  # it has no lifespan, which comes first
+        while "serving __main__" not in line:  # an earlier line says that it has no lifespan
             assert line, "it ended"
             line = process.stderr.readline()
         assert "app on 127.0.0.1" in line
@@ -233,7 +233,7 @@ def test_from_python(tmp_path: Path) -> None:
         process.send_signal(signal.SIGHUP)
         while "new workers serve" not in (line := process.stderr.readline()):
             assert line, "it ended"
-            given = given or "not reloaded (it was given, not named)" in line
+            given = given or "not reloaded (given as an object, not by name)" in line
         process.send_signal(signal.SIGTERM)
         out, err = process.communicate(timeout=60)
     assert out.endswith("over\n")
@@ -256,7 +256,7 @@ def test_from_python_a_failed_start_is_an_exit_code(tmp_path: Path) -> None:
 
 
 def test_the_page_for_those_who_come_from_uvicorn(tmp_path: Path) -> None:
-    """Options that it calls the same are there, and there too."""
+    """Each option that the page calls the same exists here and in uvicorn."""
     same = re.search(r"## The same\n(.*?)\n## Different", UVICORN.read_text(), re.DOTALL)
     assert same
     options = set(re.findall(r"--[a-z-]+", same[1].partition("`pip")[0]))
@@ -303,14 +303,14 @@ def test_none_from_python_is_not_given() -> None:
     ("options", "words"),
     [
         ({"workers": True}, "--workers"),
-        ({"port": "9" * 5000}, "--port of so many digits: use a whole number, 0 to 65535"),
+        ({"port": "9" * 5000}, "--port (too long to show): use a whole number, 0 to 65535"),
         ({"timeout_keep_alive": 10**400}, "--timeout-keep-alive"),
         ({"timeout_keep_alive": "soon"}, "--timeout-keep-alive soon: use more than 0 seconds"),
-        ({"user": "a\0b"}, "another type"),
-        ({"host": ["a", "b"]}, "--host ['a', 'b'] is of another type: use text"),
+        ({"user": "a\0b"}, "an option has an invalid value"),
+        ({"host": ["a", "b"]}, "--host ['a', 'b'] has the wrong type: use text"),
         ({"access_log": "maybe"}, "--access-log maybe: use true or false"),
         ({"headers": ["X"]}, "write it as NAME:VALUE"),
-        ({"headers": [5]}, "a pair, name and value"),
+        ({"headers": [5]}, "a pair of name and value"),
         ({"backlog": 2**31}, "--backlog 2147483648: use 1 to 2147483647"),
     ],
 )
@@ -353,6 +353,6 @@ def test_wrong_options_from_python(tmp_path: Path) -> None:
     assert "no option prot" in first
     assert "by name" in second
     assert "70000" in third
-    assert "another type" in fourth
+    assert "has the wrong type" in fourth
     assert "--log-config: " in fifth
     assert os.listdir(tmp_path) == []

@@ -1,4 +1,4 @@
-"""What fuzzing has found (make fuzz), and what tests know to be hostile: see support.fuzzing."""
+"""Inputs that fuzzing has found (make fuzz), and hostile ones of tests: see support.fuzzing."""
 
 from pathlib import Path
 

@@ -1,5 +1,7 @@
-"""What an application may do with receive() and send(), and cannot break: on a transport of the
-test's own, in which each turn is the test's."""
+"""Uses of receive() and send() that an application may make, and misuses that break nothing.
+
+The transport is the test's own: the test decides when the loop turns.
+"""
 
 import asyncio
 import gc
@@ -33,13 +35,13 @@ LAST = {"type": "http.response.body", "body": b"last"}
 
 
 def frame(opcode: int, data: bytes = b"", *, fin: bool = True) -> bytes:
-    """A client's; its mask changes nothing."""
+    """A frame of a client, with a mask of zeros, which changes nothing."""
     assert len(data) < 126
     return bytes([0x80 * fin | opcode, 0x80 | len(data)]) + bytes(4) + data
 
 
 class Peer:
-    """A connection and what it wrote; the client is the test."""
+    """A connection and the bytes that it wrote; the test is the client."""
 
     def __init__(self, app: Application) -> None:
         loop = asyncio.get_running_loop()
@@ -50,7 +52,7 @@ class Peer:
         self.wire.protocol.connection_made(self.wire)
 
     async def say(self, data: bytes, turns: int = 100) -> bytes:
-        """What is written in answer."""
+        """Feed data to the connection; return the bytes that it writes in answer."""
         before = len(self.wire.written)
         self.wire.protocol.data_received(data)
         await self.turn(turns)
@@ -91,7 +93,7 @@ async def test_they_are_coroutines_to_asyncio(way: str) -> None:
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
         seen.append(await WAYS[way](receive()))
-        for message in (START, PART, PART, LAST):  # more than once: nothing of one is the next's
+        for message in (START, PART, PART, LAST):  # PART twice: no call leaves state for the next
             seen.append(await WAYS[way](send(message)))
         async with asyncio.TaskGroup() as group:
             told = group.create_task(receive())
@@ -106,7 +108,7 @@ async def test_they_are_coroutines_to_asyncio(way: str) -> None:
     await peer.leave()
 
 
-async def test_they_are_generators_to_who_asks() -> None:
+async def test_they_also_work_as_generators() -> None:
     class Own:
         def __init__(self, inner: Any) -> None:
             self._inner = inner
@@ -137,8 +139,8 @@ async def test_they_are_generators_to_who_asks() -> None:
     await peer.leave()
 
 
-async def test_a_message_is_taken_by_who_awaits_it() -> None:
-    """Never awaited, or cancelled before it was there: the next one gets it."""
+async def test_the_awaiting_task_gets_the_message() -> None:
+    """A receive() that is not awaited, or is cancelled before the message comes, takes none."""
     seen, ready = [], asyncio.Event()
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -163,7 +165,7 @@ async def test_a_message_is_taken_by_who_awaits_it() -> None:
 
 @pytest.mark.parametrize("data", [POST, HANDSHAKE], ids=["http", "websocket"])
 async def test_waiting_in_vain_leaves_nothing(data: bytes) -> None:
-    """As Starlette asks whether its client has left."""
+    """Starlette does this to find out whether its client has left."""
 
     def waiters() -> int:
         return Counter(type(o).__name__ for o in gc.get_objects())["Waiter"]
@@ -188,7 +190,7 @@ async def test_waiting_in_vain_leaves_nothing(data: bytes) -> None:
 
 
 async def test_send_of_another_thread_runs_in_the_loops() -> None:
-    """And with it the next request's application."""
+    """The next request's application, which it starts, runs in the loop's thread, too."""
     threads = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -222,8 +224,8 @@ async def test_a_task_does_not_go_on_with_itself() -> None:
     await peer.leave()
 
 
-async def test_what_it_returns_is_nobodys() -> None:
-    """A log that raises, when a run has ended badly, is an error of the task."""
+async def test_the_return_value_is_ignored() -> None:
+    """If logging raises after a run has failed, the task ends with that error."""
 
     class Raises(logging.Filter):
         def filter(self, record: logging.LogRecord) -> bool:
@@ -283,7 +285,7 @@ async def test_headers_may_be_a_generator_but_not_send() -> None:
 
 @pytest.mark.parametrize("value", [None, 1, "text\u20ac"])
 @pytest.mark.parametrize("where", ["headers", "trailers", "hints", "accept"])
-async def test_header_values_that_are_no_bytes(where: str, value: Any) -> None:
+async def test_header_values_that_are_not_bytes(where: str, value: Any) -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         if where == "accept":
             await send({"type": "websocket.accept", "headers": [(b"x", value)]})
@@ -306,7 +308,7 @@ async def test_header_values_that_are_no_bytes(where: str, value: Any) -> None:
 
 
 async def test_a_file_cannot_have_trailers(tmp_path: Any) -> None:
-    """It is not framed, so what is in it would be."""
+    """A file is sent without chunks: with trailers, its content would count as framing."""
     (tmp_path / "file").write_bytes(b"0\r\n\r\nHTTP/1.1 200 OK\r\n\r\n")
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -323,7 +325,7 @@ async def test_a_file_cannot_have_trailers(tmp_path: Any) -> None:
 
 
 async def test_a_file_that_comes_too_late(tmp_path: Any) -> None:
-    """Its turn is checked when it is awaited."""
+    """send() checks the order of messages when it is awaited, not when it is called."""
     (tmp_path / "file").write_bytes(b"file")
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -344,7 +346,7 @@ async def test_a_file_that_comes_too_late(tmp_path: Any) -> None:
     await peer.leave()
 
 
-async def test_who_leaves_before_a_websocket_is_accepted() -> None:
+async def test_a_client_that_leaves_before_a_websocket_is_accepted() -> None:
     seen = []
 
     async def app(scope: Any, receive: Any, send: Any) -> None:
@@ -361,7 +363,7 @@ async def test_who_leaves_before_a_websocket_is_accepted() -> None:
     await peer.leave()
 
 
-async def test_what_comes_with_the_handshake_is_told_to_who_waits() -> None:
+async def test_a_frame_with_the_handshake_reaches_a_waiting_receive() -> None:
     async def app(scope: Any, receive: Any, send: Any) -> None:
         await receive()
         waiting = asyncio.create_task(receive())
@@ -407,7 +409,7 @@ async def test_a_websockets_objects_are_free_at_once() -> None:
 
 
 async def test_a_frame_in_pieces_is_put_together_once() -> None:
-    """Not with each of its pieces: the work is counted by what is copied."""
+    """A frame is not put together again with each of its pieces."""
     size = 1 << 20
     heard = []
 
@@ -446,7 +448,7 @@ async def _serves(scope: Any, receive: Any, send: Any) -> None:
 async def test_a_last_request_ends_at_once_unless_more_came(
     head: bytes, behind: bytes, cut: bool
 ) -> None:
-    """The end that waits for the client costs four calls of the kernel."""
+    """An end that waits for the client costs four system calls."""
     last = head.replace(b"Host", b"Connection: close\r\nHost")
     data = last + (b"abc" if head is POST else b"") + behind
     peer = Peer(_serves)

@@ -1,5 +1,7 @@
-"""What HTTP's specifications ask of a server, where parsers commonly differ (RFC 9110, 9112, 6455,
-8297); the answers are ours, and some of uvicorn's are others."""
+"""Demands of HTTP's specifications where parsers commonly differ: RFC 9110, 9112, 6455, 8297.
+
+The expected answers are ours; uvicorn gives other answers to some of these requests.
+"""
 
 import re
 import time
@@ -17,8 +19,8 @@ pytestmark = pytest.mark.parametrize("server", ["ours-uvloop", "ours-asyncio"], 
 LINE = b"GET /scope HTTP/1.1\r\n"
 
 
-def test_white_space_at_the_end_of_a_value_is_no_part_of_it(server: Any) -> None:
-    """RFC 9110, 5.5: nor for the server itself."""
+def test_white_space_at_the_end_of_a_value_is_not_part_of_it(server: Any) -> None:
+    """RFC 9110, 5.5: it is not part of values that the server itself reads, either."""
     scope = scope_of(server, get("/scope", "X-A:  b \t ", "X-Empty: \t"))
     assert dict(scope["headers"])["x-a"] == "b"
     assert dict(scope["headers"])["x-empty"] == ""
@@ -40,7 +42,7 @@ def test_white_space_at_the_end_of_a_value_is_no_part_of_it(server: Any) -> None
     "host",
     ["", "user@a", "a/b", "a, b", "a b", "[::1", "[::1]x", "a:x", "a:80:81", "a?b", "a#b", "\xe4"],
 )
-def test_a_host_that_is_none(server: Any, host: str) -> None:
+def test_an_invalid_host(server: Any, host: str) -> None:
     request = f"GET /hello HTTP/1.1\r\nHost: {host}\r\n\r\n".encode("latin-1")
     assert ask(server, request).status == 400
 
@@ -53,7 +55,7 @@ def test_a_host(server: Any, host: str) -> None:
 @pytest.mark.parametrize(
     "target", ["http:///p", "http://[::1/p", "http://u@a/p", "http://", "http://a:x/", "ftp://a/"]
 )
-def test_an_authority_that_is_none(server: Any, target: str) -> None:
+def test_an_invalid_authority(server: Any, target: str) -> None:
     assert ask(server, get(target)).status == 400
 
 
@@ -80,7 +82,7 @@ def test_close_wins(server: Any, fields: tuple[str, ...], version: str) -> None:
 
 
 def test_expect_with_the_body_already_there(server: Any) -> None:
-    """The client did not wait: the connection goes on, with what is behind."""
+    """The client did not wait for 100 Continue: the connection goes on with the next request."""
     fields = ("Content-Length: 3", "Expect: 100-continue")
     with Client(server.address) as client:
         client.send(get("/echo", *fields, method="POST") + b"abc" + get("/hello"))
@@ -94,7 +96,7 @@ def test_expect_with_the_body_already_there(server: Any) -> None:
 
 @pytest.mark.parametrize("method", ["FOO", "get", "M-SEARCH", "QUERY", "SOURCE", "x" * 32])
 def test_methods_are_the_applications_business(server: Any, method: str) -> None:
-    """RFC 9110, 9.1: whether it is implemented only the application knows."""
+    """RFC 9110, 9.1: only the application knows whether it implements a method."""
     assert scope_of(server, get("/scope", method=method))["method"] == method
 
 
@@ -108,7 +110,7 @@ def test_a_later_minor_version_is_served_as_the_latest_known(server: Any) -> Non
 
 
 def test_empty_lines_before_a_request(server: Any) -> None:
-    """RFC 9112, 2.2: some clients send one behind a body."""
+    """RFC 9112, 2.2: some clients send an empty line after a body."""
     with Client(server.address) as client:
         client.send(b"\r\n\r\n" + get("/echo", "Content-Length: 1", method="POST") + b"x\r\n")
         assert client.answer().body == b"x"
@@ -140,7 +142,7 @@ def test_trailers_of_a_response(server: Any) -> None:
         body = client.until(b"\r\n\r\n")
         assert body == b"4\r\nbody\r\n0\r\nx-sum: 1\r\nx-last: 2\r\n\r\n"
         client.send(get("/trailers") + get("/trailers", method="HEAD") + get("/hello"))
-        assert client.answer().body == b"body"  # not offered: ignored
+        assert client.answer().body == b"body"  # trailers are ignored without TE
         assert client.answer(to="HEAD").body == b""
         assert client.answer().body == b"hello"
     extensions = [
@@ -157,7 +159,7 @@ def test_early_hints(server: Any) -> None:
             b"HTTP/1.1 103 Early Hints\r\nlink: </a.css>; rel=preload\r\nlink: </b.js>\r\n\r\n"
         )
         assert client.answer().body == b"hello"
-        client.send(get("/hints", version="1.0"))  # which knows no 1xx
+        client.send(get("/hints", version="1.0"))  # HTTP/1.0 has no 1xx
         assert client.answer().body == b"hello"
 
 
@@ -165,11 +167,11 @@ def test_a_close_before_the_date_is_still_dated(server: Any) -> None:
     assert re.search(r"GMT$", ask(server, get("/close")).headers["date"])
 
 
-def test_what_comes_behind_the_last_request_while_nobody_reads(server: Any) -> None:
-    """RFC 9112, 9.6: a reset may take what the client has not read yet."""
+def test_data_behind_the_last_request_while_the_client_does_not_read(server: Any) -> None:
+    """RFC 9112, 9.6: a reset may discard data that the client has not read yet."""
     with Client(server.address) as client:
         client.send(get("/megabytes?30", "Connection: close"))
-        time.sleep(0.2)  # until nothing goes into the sockets any more
+        time.sleep(0.2)  # until the buffers of the sockets are full
         client.send(b"behind")
         size = 0
         while more := client.sock.recv(1 << 20):  # no ConnectionResetError
@@ -181,7 +183,7 @@ def test_what_comes_behind_the_last_request_while_nobody_reads(server: Any) -> N
     ("path", "at_once", "meanwhile"),
     [("/hello", b"behind", b""), ("/slow", b"behind", b""), ("/slow", b"", b"behind")],
 )
-def test_what_comes_behind_the_last_request(
+def test_data_behind_the_last_request(
     server: Any, path: str, at_once: bytes, meanwhile: bytes
 ) -> None:
     with Client(server.address) as client:

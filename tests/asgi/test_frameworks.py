@@ -103,25 +103,25 @@ def test_websockets_background_and_state(
     until(asked, "both workers have their own state")
     assert seen == set(service.workers())
     httpx.get(f"{url}/background")
-    until((files / "background").exists, "what runs after the response")
+    until((files / "background").exists, "the background task has run")
     assert service.stop() == 0
 
 
 @pytest.mark.parametrize("framework", ["starlette", "fastapi"], indirect=True)
 def test_a_stream_ends_when_its_client_leaves(service: Service, files: Path, url: str) -> None:
-    """Also one that has nothing to send, which would fail."""
+    """Even a stream with nothing to send ends: no send() fails there."""
     with httpx.stream("GET", f"{url}/silence") as response:
-        lines = response.iter_lines()  # kept: httpx leaves when its iterator is gone
+        lines = response.iter_lines()  # kept: httpx leaves when its iterator is deleted
         assert next(lines) == "data: 0"
         assert not (files / "left").exists()
-    until((files / "left").exists, "it is told")
+    until((files / "left").exists, "the application is told")
     assert service.stop() == 0
     assert "Traceback" not in service.log()
-    assert "cut off" not in service.log()
+    assert "connections closed after" not in service.log()
 
 
 @pytest.mark.parametrize("framework", ["starlette"], indirect=True)
-def test_a_stop_waits_for_what_runs_behind(service: Service, files: Path, url: str) -> None:
+def test_a_stop_waits_for_background_tasks(service: Service, files: Path, url: str) -> None:
     assert httpx.get(f"{url}/background").status_code == 200
     assert service.stop() == 0
     assert (files / "background").read_text() == "done"
@@ -131,7 +131,7 @@ def test_a_stop_waits_for_what_runs_behind(service: Service, files: Path, url: s
 def test_streams_of_clients_that_are_gone_are_free_at_once(
     serve: Serve, files: Path, framework: str
 ) -> None:
-    """Without the garbage collector: their `finally` blocks run."""
+    """Their `finally` blocks run without the garbage collector."""
     service = serve("on_starlette:app", "--workers", "1", env={"FILES": str(files)})
     for _ in range(40):
         with Client(service.address) as client:

@@ -1,6 +1,6 @@
 """Malformed and malicious requests: each has its answer, and none reaches the application.
 
-The answers are ours; where uvicorn, on the same parser, has another, its own stands beside it.
+The table has our status next to the one of uvicorn, with httptools as its parser.
 """
 
 from typing import Any
@@ -14,7 +14,7 @@ POST = b"POST /echo HTTP/1.1\r\nHost: a\r\n"
 CHUNKED = POST + b"Transfer-Encoding: chunked\r\n\r\n"
 END = b"\r\n"
 
-# name: what is sent, our status, uvicorn's (None: it lets it through).
+# name: request, our status, uvicorn's status (None: uvicorn lets the request through).
 # fmt: off
 CASES: dict[str, tuple[bytes, int, int | None]] = {
     "length and chunked": (
@@ -136,11 +136,11 @@ def test_it_has_its_answer(server: Any, ours: bool, name: str) -> None:
         assert answer is None or answer.status in (200, 500), answer
 
 
-# Not on uvicorn: it sends the 400 at once, in the place of what the application answers.
+# Not on uvicorn: it sends the 400 at once, in place of the application's answer.
 @pytest.mark.parametrize("server", ["ours-uvloop", "ours-asyncio"], indirect=True)
 @pytest.mark.parametrize("name", CASES)
 def test_what_came_before_is_answered(server: Any, name: str) -> None:
-    """And nothing after it: a request that is hidden behind does not get through."""
+    """Requests behind the bad one are not answered: none that is hidden there gets through."""
     request, status, _ = CASES[name]
     with Client(server.address) as client:
         client.send(HEAD + END + request + HEAD + END)

@@ -1,4 +1,4 @@
-"""HTTP/1.x as applications and clients see it; the same on uvicorn, but where a test says."""
+"""HTTP/1.x as applications and clients see it; the same on uvicorn, unless noted."""
 
 import json
 import re
@@ -52,7 +52,7 @@ def test_close_is_agreed_on(server: Any, ours: bool) -> None:
             client.send(request)
             answer = client.answer()
             assert answer.status == 200
-            if ours or b"1.0" not in request:  # uvicorn does not say it there
+            if ours or b"1.0" not in request:  # uvicorn does not send it there
                 assert answer.headers["connection"] == "close"
             assert client.closed()
 
@@ -66,7 +66,7 @@ def test_http_1_0_goes_on_if_asked(server: Any, ours: bool) -> None:
             answer = client.answer()
             assert (answer.body, answer.headers["connection"]) == (b"hello", "keep-alive")
         client.send(get("/parts", "Connection: keep-alive", version="1.0"))
-        answer = client.answer()  # ends with the connection: chunks are HTTP/1.1's
+        answer = client.answer()  # it ends with the connection: HTTP/1.0 has no chunks
         assert (answer.body, answer.headers["connection"]) == (b"one,two,three", "close")
 
 
@@ -88,7 +88,7 @@ def test_bodies_of_requests(server: Any, size: int, chunked: bool) -> None:
 
 
 def test_a_head_that_begins_behind_a_long_body(server: Any) -> None:
-    """What was read with it does not count for its length."""
+    """The part of the body that is read with a head does not count for the head's length."""
     with Client(server.address) as client:
         body = bytes(1 << 20)
         head = get("/hello")
@@ -109,7 +109,7 @@ def test_what_the_parser_keeps_has_a_limit(server: Any, ours: bool, start: bytes
         assert client.closed()
 
 
-def test_trailers_are_no_header_fields(server: Any, ours: bool) -> None:
+def test_trailers_are_not_header_fields(server: Any, ours: bool) -> None:
     request = get("/scope", "Transfer-Encoding: chunked", method="POST")
     scope = scope_of(server, request + b"0\r\nX-Trailer: a\r\n\r\n")
     assert ("x-trailer" in dict(scope["headers"])) == (not ours)  # RFC 9110, 6.5.1
@@ -125,12 +125,12 @@ def test_expect_100_continue(server: Any) -> None:
         assert client.answer().body == b"hello"
 
 
-def test_an_early_answer_to_who_expects_100(server: Any, ours: bool) -> None:
+def test_an_early_answer_to_a_client_that_expects_100(server: Any, ours: bool) -> None:
     with Client(server.address) as client:
         client.send(get("/early", "Content-Length: 3", "Expect: 100-continue", method="POST"))
         answer = client.answer()
         assert answer.status == 413
-        if ours:  # whether the body comes all the same nobody can tell: RFC 9110, 10.1.1
+        if ours:  # the client may or may not send the body: RFC 9110, 10.1.1
             assert answer.headers["connection"] == "close"
             assert client.closed()
 
@@ -187,9 +187,9 @@ def test_other_protocols_are_not_heeded(server: Any, ours: bool, protocol: str) 
     with Client(server.address) as client:
         client.send(get("/hello", *fields) + get("/hello"))
         assert client.answer().body == b"hello"
-        if ours:  # uvicorn drops what was sent behind it
+        if ours:  # uvicorn drops the request behind it
             assert client.answer().body == b"hello"
-    if ours:  # and answers a POST without its body
+    if ours:  # uvicorn answers a POST without its body
         answer = ask(server, get("/echo", *fields, "Content-Length: 3", method="POST") + b"abc")
         assert answer.body == b"abc"
 
@@ -208,11 +208,11 @@ def test_a_client_that_leaves_is_noticed(server: Any, tmp_path: Path) -> None:
         client.send(get(f"/wait?{told}"))
         client.send(b"")
     until(told.exists, "the application hears of it")
-    until(told.read_text, "and wrote it down")
+    until(told.read_text, "the application writes it down")
     assert told.read_text() == "http.disconnect"
 
 
-def test_who_closes_his_half_is_answered(server: Any, ours: bool) -> None:
+def test_a_client_that_closes_its_half_is_answered(server: Any, ours: bool) -> None:
     if not ours:
         pytest.skip("uvicorn takes it for a disconnection")
     with Client(server.address) as client:
@@ -278,7 +278,7 @@ def test_the_scope_is_the_applications_own(server: Any, ours: bool) -> None:
         assert client.closed()
 
 
-def test_all_who_wait_are_told(server: Any, ours: bool, tmp_path: Path) -> None:
+def test_all_waiting_tasks_are_told(server: Any, ours: bool, tmp_path: Path) -> None:
     if not ours:
         pytest.skip("uvicorn tells one of them")
     told = tmp_path / "told"

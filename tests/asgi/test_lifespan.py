@@ -1,4 +1,4 @@
-"""The lifespan of an application: what its start and its end mean to `serve`."""
+"""The lifespan of an application: `serve` follows its start and its end."""
 
 import signal
 from collections.abc import Callable

@@ -1,4 +1,4 @@
-"""Every limit of a request, a connection and a worker, and what is said of it."""
+"""Each limit of a request, a connection and a worker, and the answer when it is exceeded."""
 
 import signal
 import time
@@ -23,7 +23,7 @@ def test_lengths_of_heads(serve: Serve) -> None:
         (get("/hello", *("X: y",) * 5), 431),
         (get("/hello", "X: " + "y" * 190), 200),
         (get("/hello", "X: " + "y" * 200), 431),
-        (b"GET /hello HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 400, 431),  # it does not end
+        (b"GET /hello HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 400, 431),  # the head does not end
         (b"GET /" + b"y" * 400, 414),
     ]
     for request, status in cases:
@@ -31,7 +31,7 @@ def test_lengths_of_heads(serve: Serve) -> None:
             client.send(request)
             assert client.answer().status == status, request
             assert (status == 200) or client.closed()
-    # In pieces, the first behind another request: what came of it there counts too.
+    # Heads in pieces, the first piece behind another request: that piece counts, too.
     first, last = b"GET /hello HTTP/1.1\r\nHost: a\r\nX: " + b"y" * 150 + b"\r\n", b"\r\n"
     for more, status in ((b"", 200), (b"Y: " + b"y" * 50 + b"\r\n", 431)):
         with Client(service.address) as client:
@@ -53,7 +53,7 @@ def test_times_of_heads_bodies_and_between(serve: Serve) -> None:
         client.send(get("/echo", "Content-Length: 10") + b"a part")
         assert client.answer().status == 408
         assert client.closed()
-    with Client(service.address) as client:  # nothing of the body: not the time between requests
+    with Client(service.address) as client:  # no body: not the time between requests
         client.send(get("/echo", "Content-Length: 10"))
         assert client.answer().status == 408
     with Client(service.address) as client:
@@ -71,12 +71,12 @@ def test_times_of_heads_bodies_and_between(serve: Serve) -> None:
         client.send(HELLO)
         assert client.answer().body == b"hello"
         assert client.closed()
-    with Client(service.address) as client:  # none of them is for the application
+    with Client(service.address) as client:  # none of these times limits the application
         client.send(get("/slow"))
         assert client.answer().body == b"slow"
 
 
-def test_time_in_which_we_do_not_read_counts_for_nobody(serve: Serve, tmp_path: Path) -> None:
+def test_time_in_which_we_do_not_read_does_not_count(serve: Serve, tmp_path: Path) -> None:
     times = ("--timeout-request-head", "0.15", "--timeout-request-body", "0.3")
     service = serve("web:app", *times, "--workers", "1", "--no-defer-accept")
     half, rest = HELLO[:20], HELLO[20:]
@@ -96,7 +96,7 @@ def test_time_in_which_we_do_not_read_counts_for_nobody(serve: Serve, tmp_path: 
         time.sleep(0.7)
         assert len(client.answer().body) == 30 << 20
         assert client.answer().body == b"hello"
-    with Client(service.address) as client:  # and the time of a body that does not come counts
+    with Client(service.address) as client:  # but a body that does not come times out
         client.send(get("/part-first", "Content-Length: 3", "Expect: 100-continue"))
         assert client.rest().endswith(b"a part\r\n")
 
@@ -119,7 +119,7 @@ def test_the_next_head_has_its_own_time(serve: Serve) -> None:
 
 
 def test_a_slow_reader_is_waited_for(serve: Serve) -> None:
-    """The time between requests begins when the answer is with the client."""
+    """The time between requests begins when the client has the answer."""
     service = serve("web:app", "--workers", "1", "--timeout-keep-alive", "0.3")
     with Client(service.address) as client:
         client.send(get("/megabytes?30"))
@@ -130,7 +130,7 @@ def test_a_slow_reader_is_waited_for(serve: Serve) -> None:
         assert client.answer().body == b"hello"
 
 
-def test_who_does_not_read_costs_no_memory(serve: Serve) -> None:
+def test_a_client_that_does_not_read_costs_no_memory(serve: Serve) -> None:
     service = serve("web:app", "--workers", "1")
     with Client(service.address) as client:
         client.send(get("/megabytes?1") * 150)
@@ -141,8 +141,8 @@ def test_who_does_not_read_costs_no_memory(serve: Serve) -> None:
     assert memory(service) < 100 * 1024
 
 
-def test_a_large_body_is_there_once(serve: Serve) -> None:
-    """As the application sent it: not copied while a slow client takes it."""
+def test_a_large_body_is_kept_once(serve: Serve) -> None:
+    """The application's body is not copied while a slow client reads it."""
     service = serve("web:app", "--workers", "1")
     with Client(service.address) as client:
         client.send(HELLO)
@@ -154,7 +154,7 @@ def test_a_large_body_is_there_once(serve: Serve) -> None:
     assert memory(service) - before < 120 * 1024
 
 
-def test_somebody_elses_disconnection_is_an_error(serve: Serve, tmp_path: Path) -> None:
+def test_another_connections_disconnection_is_an_error(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "other.py").write_text(
         "from aiofastsocket.errors import ClientDisconnected\n"
         "async def app(scope, receive, send):\n"
@@ -169,7 +169,7 @@ def test_somebody_elses_disconnection_is_an_error(serve: Serve, tmp_path: Path) 
 
 
 def test_fields_are_counted_as_they_come(serve: Serve) -> None:
-    """A short field takes much more room here than on its way."""
+    """A short field takes much more room in memory than on the wire."""
     service = serve("web:app", "--workers", "1")
     with Client(service.address) as client:
         client.send(b"GET /hello HTTP/1.1\r\nHost: a\r\n" + b"a:\r\n" * 101)

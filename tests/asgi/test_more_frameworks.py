@@ -1,5 +1,8 @@
-"""Litestar, Quart, Falcon, BlackSheep, Channels, python-socketio; Flask, Bottle and Django on WSGI;
-a WSGI application in an ASGI one: what they all do, asked by real clients."""
+"""More frameworks, asked by real clients for the things that all of them do.
+
+ASGI: Litestar, Quart, Falcon, BlackSheep, Channels, python-socketio. WSGI: Flask, Bottle, Django.
+Both: a WSGI application in an ASGI application.
+"""
 
 import asyncio
 import os
@@ -43,15 +46,17 @@ def test_asgi(serve: Serve, framework: str) -> None:
 
 @pytest.mark.parametrize("framework", ["litestar", "quart", "channels"])
 def test_a_stream_ends_when_its_client_leaves(serve: Serve, framework: str, tmp_path: Path) -> None:
-    """What these do with the version of the specification that they are told: see ASGI in
-    exchange.pyx. (Starlette and FastAPI: test_frameworks.py.)"""
+    """These act on the version of the specification that the scope names: see ASGI in exchange.pyx.
+
+    Starlette and FastAPI are in test_frameworks.py.
+    """
     env = {"FILES": str(tmp_path)}
     service = serve(f"on_{framework}:app", "--workers", "1", env=env)
     with httpx.stream("GET", f"{url(service)}/silence") as response:
-        parts = response.iter_text()  # kept: httpx leaves when its iterator is gone
+        parts = response.iter_text()  # kept: httpx leaves when its iterator is deleted
         assert next(parts) == "part 0\n"
         assert not (tmp_path / "left").exists()
-    until((tmp_path / "left").exists, "it is told")
+    until((tmp_path / "left").exists, "the application is told")
     assert service.stop() == 0
     assert "Traceback" not in service.log()
 
@@ -90,7 +95,7 @@ def test_wsgi(serve: Serve, framework: str, threads: str, tmp_path: Path) -> Non
             assert client.get("/stream").text == PARTS
             assert client.get("/static-file").content == data
             assert client.post("/raw", content=data).content == data
-            # Chunked: of no length.
+            # Chunked: the body has no length.
             assert client.post("/raw", content=iter([b"a", b"b" * 100_000])).content[:2] == b"ab"
         uploaded = client.post("/upload", files={"file": ("a.bin", os.urandom(500_000))})
         assert uploaded.json() == {"name": "a.bin", "size": 500_000}
@@ -111,7 +116,7 @@ def test_a_wsgi_application_in_an_asgi_one(serve: Serve) -> None:
 
 
 def test_validated(serve: Serve, tmp_path: Path) -> None:
-    """By the standard library's checker of PEP 3333, on both sides of it."""
+    """The standard library's checker for PEP 3333 accepts both the server and the application."""
     (tmp_path / "checked.py").write_text(
         "from wsgiref.validate import validator\nimport old\napp = validator(old.app)\n"
     )
@@ -129,7 +134,7 @@ def test_validated(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_asgiref_finds_nothing(serve: Serve, tmp_path: Path) -> None:
-    """Its types, where a checker of values can see them: scopes and messages of a real server."""
+    """Scopes and messages of a real server have the keys that asgiref's types name."""
     (tmp_path / "typed.py").write_text(TYPED)
     told = tmp_path / "told"
     service = serve(

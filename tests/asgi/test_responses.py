@@ -1,5 +1,7 @@
-"""What an application sends, well or badly, and what its client gets; the same on uvicorn, but
-where a test says."""
+"""Messages of an application, good and bad, and the responses that its client gets.
+
+The responses are the same on uvicorn, unless noted.
+"""
 
 from pathlib import Path
 from typing import Any
@@ -65,13 +67,13 @@ def test_an_exception_in_a_body_ends_it_unfinished(server: Any) -> None:
 
 @not_over_tls("a client of TLS sees it by the end that is not said, whatever TCP tells")
 def test_a_part_is_never_taken_for_the_whole(server: Any, ours: bool) -> None:
-    """Without chunks or a length, the end of the connection is the body's: a reset is not."""
+    """Without chunks or a length, the end of the connection ends the body. A reset does not."""
     with Client(server.address) as client:
         client.send(b"GET /raises-late HTTP/1.0\r\n\r\n")
         if ours:
             with pytest.raises(ConnectionResetError):
                 receive_all(client.sock)
-        else:  # chunks in HTTP/1.0
+        else:  # uvicorn sends chunks in HTTP/1.0
             assert receive_all(client.sock).endswith(b"6\r\na part\r\n")
 
 
@@ -81,7 +83,7 @@ def test_an_error_that_is_its_own_cause(server: Any) -> None:
     with Client(server.address) as client:
         client.send(get("/circle"))
         client.reset()
-    until(lambda: "round and round" in server.log(), "it is written down")
+    until(lambda: "round and round" in server.log(), "the error is logged")
     assert ask(server, get("/hello")).body == b"hello"
 
 
@@ -89,7 +91,7 @@ def test_an_error_that_is_its_own_cause(server: Any) -> None:
 def test_lengths_are_kept(server: Any, ours: bool, path: str) -> None:
     with Client(server.address) as client:
         client.send(get(path))
-        if ours:  # nothing was sent yet: uvicorn has sent the head
+        if ours:  # we have sent nothing yet, uvicorn has sent the head
             assert client.answer().status == 500
         else:
             with pytest.raises(EOFError):
@@ -129,7 +131,7 @@ def test_a_file_that_has_grown(server: Any, ours: bool, tmp_path: Path) -> None:
         assert client.answer().body == b"hello"
 
 
-def test_a_body_that_is_no_bytes(server: Any, ours: bool) -> None:
+def test_a_body_that_is_not_bytes(server: Any, ours: bool) -> None:
     if not ours:
         pytest.skip("uvicorn has sent the head")
     assert ask(server, get("/text")).status == 500

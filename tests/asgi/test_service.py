@@ -1,4 +1,4 @@
-"""`serve` with an ASGI application: what is written down, proxies, addresses, TLS."""
+"""`serve` with an ASGI application: logs, fields of the server, proxies, addresses."""
 
 import re
 import socket
@@ -22,7 +22,7 @@ def test_the_access_log(serve: Serve) -> None:
         client.send(get('/hello?a="b"') + get("/status?404"))
         for _ in range(2):
             client.answer()
-        client.send(get("/hello") * 100)  # more than lines have room at first
+        client.send(get("/hello") * 100)  # more lines than there is room for at first
         for _ in range(100):
             client.answer()
         client.send(b"nonsense\r\n\r\n")
@@ -63,7 +63,7 @@ def test_fields_of_the_server(serve: Serve) -> None:
     assert (headers["x-one"], headers["x-two"], headers["server"]) == ("1", "2", "aiofastsocket")
     instead = ("--header", "Server: mine", "--header", "Date: never")
     other = serve("web:app", *instead, "--workers", "1")
-    for request in (HELLO, b"nonsense\r\n\r\n"):  # Client.answer takes no field twice
+    for request in (HELLO, b"nonsense\r\n\r\n"):  # Client.answer refuses a field that comes twice
         with Client(other.address) as client:
             client.send(request)
             headers = client.answer().headers
@@ -87,7 +87,7 @@ FORWARDED = ("X-Forwarded-For: 10.1.1.1, 192.0.2.7, 10.9.9.9", "X-Forwarded-Prot
         (("--forwarded-allow-ips", "*"), "10.1.1.1", "https"),
     ],
 )
-def test_who_is_behind_a_proxy(
+def test_the_client_behind_a_proxy(
     serve: Serve, arguments: tuple[str, ...], client: str, scheme: str
 ) -> None:
     scope = scope_of(serve("web:app", "--workers", "1", *arguments), get("/scope", *FORWARDED))
@@ -103,14 +103,14 @@ def test_a_root_path(serve: Serve) -> None:
     ("arguments", "accepted"),
     [((), 1), (("--no-defer-accept",), 2), (("--forwarded-allow-ips", "127.0.0.1"), 2)],
 )
-def test_defer_accept_is_for_who_is_asked_first(
+def test_defer_accept_is_off_behind_a_proxy(
     serve: Serve, arguments: tuple[str, ...], accepted: int
 ) -> None:
     service = serve("web:app", "--workers", "1", *arguments)
-    with connect(service.address), Client(service.address) as client:  # the first says nothing
+    with connect(service.address), Client(service.address) as client:  # one client is silent
         client.send(HELLO)
         assert client.answer().status == 200
-        until(lambda: service.accepted() >= accepted, "all are there")
+        until(lambda: service.accepted() >= accepted, "all are accepted")
         assert service.accepted() == accepted
 
 

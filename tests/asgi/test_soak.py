@@ -1,4 +1,4 @@
-"""300,000 requests of mixed kinds, aborted ones among them: memory and descriptors stay flat."""
+"""300,000 requests of mixed kinds, some aborted: memory and descriptors stay flat."""
 
 import gc
 import os
@@ -27,7 +27,7 @@ BODY = get("/echo", "Content-Length: 3", method="POST") + b"abc"
 
 
 def many(client: Client, request: bytes, count: int) -> int:
-    """Pipelined, and all answered."""
+    """Send `count` pipelined requests, which are all answered."""
     client.send(request * count)
     for _ in range(count):
         assert client.answer().status in (200, 500)
@@ -43,7 +43,7 @@ def websocket(client: Client) -> int:
 
 
 def aborted(client: Client, chance: random.Random) -> int:
-    """Gone at any point of a request, by a FIN or a reset."""
+    """Leave at a random point of a request, by a FIN or a reset."""
     request = chance.choice([BODY, CHUNKS, HANDSHAKE + FRAME, get("/megabytes?1"), get("/slow")])
     client.send(request[: chance.randrange(1, len(request) + 1)])
     if chance.random() < 0.5:
@@ -71,7 +71,7 @@ def some(service: Service, chance: random.Random) -> int:
 @pytest.mark.parametrize("loop", ["uvloop"])
 @pytest.mark.parametrize("collector", ["on", "off"])
 def test_nothing_grows(serve: Serve, tmp_path: Path, collector: str) -> None:
-    """Without the garbage collector, too: what a request leaves is free when it is over."""
+    """Nothing grows without the garbage collector, either: finished requests free their objects."""
     (tmp_path / "soaked.py").write_text(
         "import gc, sys, logging\n"
         "from web import app\n"
@@ -98,7 +98,7 @@ def test_nothing_grows(serve: Serve, tmp_path: Path, collector: str) -> None:
     while done < REQUESTS:
         done += some(service, chance)
     until_idle()
-    # A tenth of a request's objects, left over by each, would be more.
+    # If each request left a tenth of its objects, that would be more.
     assert memory(service) - before < 4 * 1024, (before, memory(service))
     gc.collect()
     assert service.stop() == 0

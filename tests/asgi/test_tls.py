@@ -1,4 +1,4 @@
-"""ASGI over TLS, where closes, halves of connections and files are not what they are without."""
+"""ASGI over TLS, where closes, half-closes and files differ from those without TLS."""
 
 import contextlib
 import os
@@ -56,7 +56,7 @@ def test_requests_and_websockets(serve: Serve, certificate: Path, context: ssl.S
 
 @pytest.mark.parametrize("size", [0, 1, 5_000_001])
 def test_files(size: int, service: Service, context: ssl.SSLContext, tmp_path: Path) -> None:
-    """sendfile(2) does not encrypt: part by part."""
+    """sendfile(2) does not encrypt: files are sent part by part."""
     file = tmp_path / "file"
     file.write_bytes(random.Random(size).randbytes(size))
     with Client(service.address, context) as client:
@@ -68,22 +68,22 @@ def test_files(size: int, service: Service, context: ssl.SSLContext, tmp_path: P
     service.wait_log("Is a directory")
 
 
-def test_who_is_not_read_is_missed_all_the_same(
+def test_a_client_that_leaves_while_we_do_not_read_is_noticed(
     service: Service, context: ssl.SSLContext, tmp_path: Path
 ) -> None:
-    """Reading stops for the request behind; the client's end is told to the one in front."""
+    """Reading stops at the second request; the first is still told that the client has left."""
     told = tmp_path / "told"
     with Client(service.address, context) as client:
         client.send(get(f"/ticks?{told}") * 2)
         client.exactly(200)
-    until(told.exists, "it is told")
+    until(told.exists, "the application is told")
     assert service.stop() == 0
     assert "SSL connection is closed" not in service.log()
     assert "Traceback" not in service.log()
 
 
 def test_an_early_answer_is_whole(service: Service, context: ssl.SSLContext) -> None:
-    """The client still sends when we are done."""
+    """The client still sends when the answer is complete."""
     with Client(service.address, context) as client:
         fields = ("Content-Length: 300000", "Connection: close")
         client.send(get("/megabytes?2", *fields, method="POST") + b"x" * 3000)
@@ -95,11 +95,11 @@ def test_an_early_answer_is_whole(service: Service, context: ssl.SSLContext) -> 
     assert "Traceback" not in service.log()
 
 
-# -- those that do not shake hands --
+# -- connections that do not complete the handshake --
 
 
 def test_handshakes_that_stand_still(serve: Serve, certificate: Path) -> None:
-    """They end in their time, and count as connections until then."""
+    """They are closed after their timeout, and count as connections until then."""
     cert = ("--ssl-certfile", str(certificate))
     service = serve(
         *("web:app", "--workers", "1", *cert, "--no-defer-accept"),
@@ -133,10 +133,10 @@ def test_handshakes_do_not_hold_up_the_end(serve: Serve, certificate: Path) -> N
         until(lambda: sum(s.open or 0 for s in service.slots()) == 2, "they are accepted")
         assert service.stop() == 0
         assert silent.rest() == half.rest() == b""
-    assert "cut off" not in service.log()
+    assert "connections closed after" not in service.log()
 
 
-def test_plain_http_where_tls_is_spoken(serve: Serve, certificate: Path) -> None:
+def test_plain_http_where_tls_is_expected(serve: Serve, certificate: Path) -> None:
     service = serve("web:app", "--workers", "1", "--ssl-certfile", str(certificate))
     for piece in (1000, 1):
         with Client(service.address) as client:
@@ -147,7 +147,7 @@ def test_plain_http_where_tls_is_spoken(serve: Serve, certificate: Path) -> None
             assert answer.status == 400
             assert b"https://" in answer.body
             assert client.closed()
-    with Client(service.address) as client:  # what is neither
+    with Client(service.address) as client:  # neither HTTP nor TLS
         client.send(b"\x80\x01\x02nonsense" * 10)
         assert b"HTTP" not in client.rest()
     assert "Traceback" not in service.log()
@@ -155,7 +155,7 @@ def test_plain_http_where_tls_is_spoken(serve: Serve, certificate: Path) -> None
 
 
 def test_clients_cannot_renegotiate(service: Service) -> None:
-    """RFC 5246, 7.2.2: no_renegotiation; each would cost a handshake."""
+    """RFC 5246, 7.2.2: no_renegotiation; each renegotiation would cost a handshake."""
     host, port = service.address
     command = ["openssl", "s_client", "-tls1_2", "-connect", f"{host}:{port}"]
     env = {name: value for name, value in os.environ.items() if name != "LD_PRELOAD"}
@@ -165,7 +165,7 @@ def test_clients_cannot_renegotiate(service: Service) -> None:
 
 
 def test_requests_in_records_of_their_own(service: Service, context: ssl.SSLContext) -> None:
-    """All in one segment, and the client reads slowly: none is forgotten."""
+    """All records come in one segment, and the client reads slowly: each request is answered."""
     with socket.create_connection(service.address, timeout=30) as plain:
         incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
         tls = context.wrap_bio(incoming, outgoing, server_hostname="localhost")

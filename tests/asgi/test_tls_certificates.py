@@ -1,4 +1,4 @@
-"""Which certificate a client gets, what becomes of new files, and what clients show."""
+"""The certificate that a client gets, new files of certificates, and clients' certificates."""
 
 import json
 import os
@@ -18,7 +18,7 @@ Serve = Callable[..., Service]
 
 
 def shown(service: Service, host: str | None, **about: Any) -> dict[str, Any]:
-    """The certificate that a client gets which asks for that host; any is good enough."""
+    """Ask for that host; return the certificate (not verified), TLS version and ALPN protocol."""
     context = ssl.SSLContext(ssl.PROTOCOL_TLS_CLIENT)
     context.check_hostname, context.verify_mode = False, ssl.CERT_NONE
     for name, value in about.items():
@@ -48,7 +48,7 @@ def test_each_host_has_its_own(serve: Serve, tmp_path: Path) -> None:
     for _ in range(3):
         assert shown(service, "one.test")["der"] == der(one)
         assert shown(service, "A.many.test")["der"] == der(many)
-        assert shown(service, "a.b.many.test")["der"] == der(one)  # a label, no more
+        assert shown(service, "a.b.many.test")["der"] == der(one)  # one label only
         assert shown(service, "many.test")["der"] == der(one)
         assert shown(service, "unknown.test")["der"] == der(one)
         assert shown(service, None)["der"] == der(one)
@@ -91,7 +91,7 @@ class Resuming:
         plain = socket.create_connection(self.service.address, timeout=20)
         with self.context.wrap_socket(plain, session=self.session) as tls:
             tls.sendall(get("/", "Connection: close"))
-            while tls.recv(65536):  # a ticket comes with the first of it
+            while tls.recv(65536):  # a ticket comes with the first data
                 pass
             self.session = self.session or tls.session
             return bool(tls.session_reused)
@@ -99,8 +99,10 @@ class Resuming:
 
 @pytest.mark.parametrize("how", ["HUP", "by itself"])
 def test_new_files(how: str, serve: Serve, tmp_path: Path) -> None:
-    """They are served without a connection lost; sessions go on, with every worker; broken ones
-    change nothing, and are told."""
+    """New files are used without a lost connection; sessions go on, with every worker.
+
+    Broken files change nothing, and are logged.
+    """
     path = certificate(tmp_path, "cert")
     before = der(path)
     more = ["--ssl-reload", "0.1"] if how == "by itself" else []
@@ -117,22 +119,23 @@ def test_new_files(how: str, serve: Serve, tmp_path: Path) -> None:
         if how == "HUP":
             os.kill(service.pid, signal.SIGHUP)
         service.wait_log("reloaded: 2 new workers")
-        until(lambda: shown(service, "localhost")["der"] == after, "the old ones are gone")
+        until(lambda: shown(service, "localhost")["der"] == after, "the old workers are gone")
         assert all(client.resumed() for _ in range(10))
     path.write_text("broken")
     if how == "HUP":
         os.kill(service.pid, signal.SIGHUP)
-    service.wait_log("the certificates from before go on")
-    until(lambda: shown(service, "localhost")["der"] == after, "it goes on")
+    service.wait_log("the old certificates stay in use")
+    until(lambda: shown(service, "localhost")["der"] == after, "still served")
     assert service.stop() == 0
-    lines = [line for line in service.log().splitlines() if "from before go on" in line]
+    said = "the old certificates stay in use"
+    lines = [line for line in service.log().splitlines() if said in line]
     assert len(lines) == 1
     assert "certificate" in lines[0]
     assert str(path) in lines[0]
 
 
 def test_authorities_that_change(serve: Serve, tmp_path: Path) -> None:
-    """--ssl-reload looks at them, too; who had a session has to show a certificate again."""
+    """--ssl-reload watches them, too. A client with a session must show a certificate again."""
     authority = certificate(tmp_path, "authority", "Authority")
     client = certificate(tmp_path, "client", "Client", signed_by=authority)
     service = serve(
@@ -145,7 +148,7 @@ def test_authorities_that_change(serve: Serve, tmp_path: Path) -> None:
     assert resuming.resumed()
     certificate(tmp_path, "authority", "Another")
     service.wait_log("reloaded: 1 new worker")
-    until(lambda: service.settled(1), "the old one is gone")
+    until(lambda: service.settled(1), "the old worker is gone")
     with pytest.raises((ssl.SSLError, OSError, AssertionError)):
         resuming.resumed()
 
@@ -166,7 +169,7 @@ def test_one_that_expires_is_told(serve: Serve, tmp_path: Path) -> None:
 @pytest.mark.parametrize("asked", ["1", "2"])
 @pytest.mark.parametrize("app", ["web:app", "old:app"])
 def test_clients_certificates(asked: str, app: str, serve: Serve, tmp_path: Path) -> None:
-    """Their names and chains are the application's; a stranger's is refused."""
+    """The application gets their names and chains. A stranger's certificate is refused."""
     authority = certificate(tmp_path, "authority", "Authority")
     own = certificate(tmp_path, "own")
     client = certificate(tmp_path, "client", "Šome Client", signed_by=authority)

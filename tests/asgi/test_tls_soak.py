@@ -1,6 +1,6 @@
 """Many TLS connections of mixed kinds, most of them broken: memory and descriptors stay flat.
 
-SOAK_CONNECTIONS: how many there are, 20,000 unless it says more.
+SOAK_CONNECTIONS sets the number of connections; the default is 20,000.
 """
 
 import contextlib
@@ -23,7 +23,7 @@ pytestmark = [pytest.mark.programs, pytest.mark.timeout(900)]
 
 @pytest.fixture
 def loop() -> str:
-    """One of them: minutes each, and what is soaked is below both."""
+    """One loop is enough: each takes minutes, and the tested code is below both loops."""
     return "uvloop"
 
 
@@ -34,7 +34,7 @@ UPLOAD = get("/echo", "Content-Length: 100000", method="POST") + bytes(40_000)
 
 
 class Clients:
-    """Of every kind, some with the session of one before."""
+    """Clients of every kind; some resume the session of an earlier one."""
 
     def __init__(self, service: Service) -> None:
         self.address = service.address
@@ -52,9 +52,9 @@ class Clients:
         with socket.create_connection(self.address, timeout=30) as sock:
             if kind < 2:  # half a hello
                 sock.sendall(self.hello[: self.chance.randrange(1, len(self.hello))])
-            elif kind == 2:  # nothing that makes sense
+            elif kind == 2:  # random bytes
                 sock.sendall(self.chance.randbytes(self.chance.randrange(1, 3000)))
-            elif kind == 3:  # a hello, and nonsense behind it
+            elif kind == 3:  # a hello, and random bytes behind it
                 sock.sendall(self.hello + self.chance.randbytes(500))
             elif kind == 4:  # plain HTTP
                 sock.sendall(get("/hello"))
@@ -75,7 +75,7 @@ class Clients:
             elif kind == 7:  # an answer that is not read
                 sock.sendall(get("/megabytes?1"))
                 sock.recv(1000)
-            elif kind == 8:  # a record that is none
+            elif kind == 8:  # an invalid record
                 socket.socket.sendall(sock, b"\x17\x03\x03\x00\x20" + bytes(32))
             self.leave(sock)
 
@@ -95,7 +95,7 @@ def test_nothing_grows(serve: Serve, certificate: Path) -> None:
         return len(os.listdir(f"/proc/{worker}/fd"))
 
     def settled() -> tuple[int, int]:
-        until(lambda: all(not slot.open for slot in service.slots()), "all are gone", 60)
+        until(lambda: all(not slot.open for slot in service.slots()), "all are closed", 60)
         return memory(service), descriptors()
 
     for _ in range(3000):
@@ -107,4 +107,4 @@ def test_nothing_grows(serve: Serve, certificate: Path) -> None:
     assert now == files
     assert after - before < 2048, f"{before} KiB became {after} KiB"
     assert service.stop() == 0
-    assert "tls.pyx" not in service.log()  # the application says what it thinks of half a body
+    assert "tls.pyx" not in service.log()  # half a body is reported by the application

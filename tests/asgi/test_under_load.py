@@ -1,4 +1,4 @@
-"""Nothing is lost, and nothing grows: reloads, ends, and large bodies, with two workers."""
+"""Reloads, stops and large bodies with two workers: nothing is lost, and nothing grows."""
 
 import os
 import re
@@ -37,11 +37,11 @@ def test_a_reload_under_load_loses_no_request(serve: Serve) -> None:
 
 
 def test_kept_connections_lose_no_request_in_a_reload(serve: Serve) -> None:
-    """Each asks for as long as its connection is kept, and connects again when told to."""
+    """Each client asks again as long as its connection is kept."""
     service = serve("web:app", "--workers", "2", "--no-access-log")
     for _ in range(2):
         clients = [Client(service.address) for _ in range(20)]
-        for client in clients:  # accepted by those who will leave
+        for client in clients:  # accepted by the workers that will leave
             client.send(HELLO)
             assert client.answer().body == b"hello"
         told = 0
@@ -57,11 +57,11 @@ def test_kept_connections_lose_no_request_in_a_reload(serve: Serve) -> None:
                     clients.remove(client)
                     told += 1
         assert told == 20
-        until(lambda: service.settled(2), "the new workers alone")
+        until(lambda: service.settled(2), "only the new workers are left")
 
 
 @pytest.mark.parametrize("path", ["/slow", "/parts"])
-def test_term_answers_what_is_under_way(serve: Serve, path: str) -> None:
+def test_term_answers_requests_in_progress(serve: Serve, path: str) -> None:
     service = serve("web:app", "--workers", "2", "--no-access-log")
     clients = [Client(service.address) for _ in range(20)]
     for client in clients:
@@ -71,16 +71,16 @@ def test_term_answers_what_is_under_way(serve: Serve, path: str) -> None:
         with client:
             assert client.answer().status == 200
     assert service.process.wait(60) == 0
-    assert "cut off" not in service.log()
+    assert "connections closed after" not in service.log()
 
 
-def test_a_body_that_nobody_wants_is_not_waited_for(serve: Serve) -> None:
+def test_an_unwanted_body_is_not_waited_for(serve: Serve) -> None:
     service = serve("web:app", "--workers", "1", "--timeout-graceful-shutdown", "3")
     with Client(service.address) as client:
         client.send(get("/early", "Content-Length: 9", method="POST"))
         assert client.answer().status == 413
         assert service.stop() == 0
-    assert "cut off" not in service.log()
+    assert "connections closed after" not in service.log()
 
 
 def test_no_request_outlives_the_grace_time(serve: Serve, tmp_path: Path) -> None:
@@ -88,27 +88,30 @@ def test_no_request_outlives_the_grace_time(serve: Serve, tmp_path: Path) -> Non
     told = tmp_path / "told"
     with Client(service.address) as client:
         client.send(get(f"/stuck?{told}"))
-        client.send(HELLO)  # which stands behind it
-        until(lambda: service.accepted() == 1, "it is there")
+        client.send(HELLO)  # a request behind it
+        until(lambda: service.accepted() == 1, "it is accepted")
         assert service.stop() == 0
         assert client.closed()
     assert told.read_text() == "ended"
-    assert "connections cut off after the grace time: 1" in service.log()
+    assert "connections closed after the grace time: 1" in service.log()
     assert "Traceback" not in service.log()
 
 
-def test_a_worker_is_replaced_after_so_many_requests(serve: Serve) -> None:
+def test_a_worker_is_replaced_after_max_requests(serve: Serve) -> None:
     service = serve("web:app", "--limit-max-requests", "50", "--workers", "1", "--no-access-log")
     (before,) = service.workers()
     with Load(service.address, threads=2, kind=SHORT) as load:
         load.more(200)
-        until(lambda: before not in service.workers(), "another serves")
+        until(lambda: before not in service.workers(), "another worker serves")
         load.more(50)
     assert set(load.outcomes) == {"answered"}
-    assert f"worker {before} (slot 0) has answered enough" in service.log()
+    assert (
+        f"worker {before} (slot 0) reached --limit-max-requests; starting its successor"
+        in service.log()
+    )
 
 
-# Each import takes the next number, waits while there is a stopN, and ends if there is a failN.
+# Each import takes the next number N, waits while stopN exists, and exits if failN exists.
 COUNTED = """
 import os, pathlib, time
 here = pathlib.Path(__file__).parent
@@ -131,8 +134,10 @@ from web import app
 
 @pytest.fixture
 def limited(serve: Serve, tmp_path: Path) -> Callable[..., Service]:
-    """A service whose workers do what the files say that are there, and want to be replaced after
-    one request."""
+    """Start a service whose workers ask to be replaced after one request.
+
+    The files that exist decide about its imports: see COUNTED.
+    """
 
     def start(workers: int, *files: str) -> Service:
         (tmp_path / "counted.py").write_text(COUNTED)
@@ -148,13 +153,13 @@ def limited(serve: Serve, tmp_path: Path) -> Callable[..., Service]:
 
 
 def who(service: Service) -> int:
-    """The worker that answers."""
+    """The process id of the worker that answers."""
     return int(scope_of(service, get("/scope"))["state"]["started"][0])
 
 
 @contextmanager
 def stopped(pids: set[int]) -> Iterator[None]:
-    """An older worker is woken first: one that is to be asked needs them to stand still."""
+    """Stop older workers, which are woken first, so that another worker is asked."""
     try:
         for pid in pids:
             stand_still(pid)
@@ -167,50 +172,50 @@ def stopped(pids: set[int]) -> Iterator[None]:
 def test_it_serves_until_the_other_is_ready(
     limited: Callable[..., Service], tmp_path: Path
 ) -> None:
-    """And that may take its time, or fail for a while."""
+    """The successor may take its time, or fail for a while."""
     service = limited(1, "fail2", "stop3", "stop4")
     (before,) = service.workers()
     assert who(service) == before
     until((tmp_path / "import3").exists, "another starts, after one that failed")
     assert {who(service) for _ in range(20)} == {before}
     (tmp_path / "stop3").unlink()
-    until(lambda: who(service) != before, "it serves")
+    until(lambda: who(service) != before, "the successor serves")
     until(lambda: before not in service.workers(), "the first has ended")
 
 
-def test_a_reload_does_not_wait_for_those_who_leave(
+def test_a_reload_does_not_wait_for_leaving_workers(
     limited: Callable[..., Service], tmp_path: Path
 ) -> None:
     service = limited(2, "stop4", "stop5")
     before = set(service.workers())
     service.send(signal.SIGHUP)
-    until((tmp_path / "import4").exists, "the new ones start")
+    until((tmp_path / "import4").exists, "the new workers start")
     with stopped(before):
         assert who(service) not in before
-    until((tmp_path / "import5").exists, "it has answered enough, and its successor starts")
+    until((tmp_path / "import5").exists, "a worker has reached its limit, and its successor starts")
     assert "reloaded" not in service.log()
     (tmp_path / "stop4").unlink()
     service.wait_log("reloaded: 2 new workers serve")
 
 
-def test_a_reload_that_fails_keeps_those_who_leave(
+def test_a_reload_that_fails_keeps_leaving_workers(
     limited: Callable[..., Service], tmp_path: Path
 ) -> None:
     service = limited(2, "stop3", "stop4", "stop6", "fail6", "stop7")
     before = set(service.workers())
     until(lambda: who(service) and (tmp_path / "import4").exists(), "both have answered enough")
     service.send(signal.SIGHUP)
-    until((tmp_path / "import6").exists, "the new ones start")
+    until((tmp_path / "import6").exists, "the new workers start")
     with stopped(before):
         assert who(service) not in before
     (tmp_path / "stop6").unlink()
-    service.wait_log("reload given up: the old workers go on serving")
-    # Left are those of before, and their successors, which wait.
-    until(lambda: len(service.workers()) == 4, "the new ones have ended")
+    service.wait_log("reload failed: the old workers continue to serve")
+    # The workers of before are left, and their successors, which wait.
+    until(lambda: len(service.workers()) == 4, "the new workers have ended")
     assert {who(service) for _ in range(20)} <= before <= set(service.workers())
     for name in ("stop3", "stop4"):
         (tmp_path / name).unlink()
-    until(lambda: not before & set(service.workers()), "until their successors are there")
+    until(lambda: not before & set(service.workers()), "their successors serve")
 
 
 def test_both_workers_answer(serve: Serve) -> None:

@@ -1,4 +1,4 @@
-"""WebSockets as applications and clients see them; the same on uvicorn, but where a test says."""
+"""WebSockets as applications and clients see them; the same on uvicorn, unless noted."""
 
 import json
 import os
@@ -19,7 +19,7 @@ from websockets.exceptions import ConnectionClosed, InvalidStatus
 
 
 def open_to(server: Any, path: str, **options: Any) -> Any:
-    """A context manager of the client's connection."""
+    """A context manager for a client's connection."""
     return over_tls.websocket(over_tls.url(server.address, "ws") + path, **options)
 
 
@@ -152,7 +152,7 @@ def test_bad_handshakes(server: Any, ours: bool, fields: tuple[str, ...], status
 
 
 def raw(server: Any, path: str = "/echo") -> Client:
-    """A client past the handshake, that speaks frames by hand."""
+    """A client after the handshake, which sends frames by hand."""
     client = Client(server.address)
     head = (f"GET {path} HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: websocket")
     client.send("\r\n".join((*head, KEY, VERSION)).encode() + b"\r\n\r\n")
@@ -164,13 +164,13 @@ def raw(server: Any, path: str = "/echo") -> Client:
     ("frame", "code"),
     [
         (b"\x81\x01a", 1002),  # not masked
-        (b"\x83\x80\0\0\0\0", 1002),  # an opcode that is none
-        (b"\xc1\x80\0\0\0\0", 1002),  # compressed, and nobody agreed on it
-        (b"\x80\x80\0\0\0\0", 1002),  # goes on with what did not begin
+        (b"\x83\x80\0\0\0\0", 1002),  # an invalid opcode
+        (b"\xc1\x80\0\0\0\0", 1002),  # compressed without an agreement
+        (b"\x80\x80\0\0\0\0", 1002),  # continues a message that did not begin
         (b"\x89\xfe\x00\x7e\0\0\0\0" + bytes(126), 1002),  # a long ping
         (b"\x09\x80\0\0\0\0", 1002),  # a ping in parts
         (b"\x88\x81\0\0\0\0a", 1002),  # an end with half a code
-        (b"\x81\x82\0\0\0\0\xff\xfe", 1007),  # text that is no UTF-8
+        (b"\x81\x82\0\0\0\0\xff\xfe", 1007),  # text that is not UTF-8
         (b"\x82\xff\0\0\0\1\0\0\0\0\0\0\0\0", 1009),  # 4 GiB
     ],
 )
@@ -198,7 +198,7 @@ def test_messages_have_a_limit(serve: Serve) -> None:
     assert closed.value.rcvd.code == 1009
 
 
-def test_who_does_not_answer_pings_is_dropped(serve: Serve) -> None:
+def test_a_client_that_does_not_answer_pings_is_dropped(serve: Serve) -> None:
     limits = ("--ws-ping-interval", "0.2", "--ws-ping-timeout", "1")
     service = serve("web:app", "--workers", "1", *limits)
     with raw(service) as client:
@@ -210,8 +210,8 @@ def test_who_does_not_answer_pings_is_dropped(serve: Serve) -> None:
         assert lively.recv(timeout=20) == "still here"
 
 
-def test_who_still_reads_is_not_dropped(serve: Serve) -> None:
-    """A pong cannot come before what the ping stands behind was read."""
+def test_a_client_that_still_reads_is_not_dropped(serve: Serve) -> None:
+    """A pong cannot come before the client has read the data ahead of the ping."""
     limits = ("--ws-ping-interval", "0.2", "--ws-ping-timeout", "0.2")
     service = serve("web:app", "--workers", "1", *limits)
     with raw(service, "/large") as client:
@@ -231,15 +231,15 @@ def test_limits_and_the_log_count_them(serve: Serve) -> None:
     few = serve("web:app", "--workers", "1", "--limit-max-requests", "2")
     for _ in range(2):
         raw(few).sock.close()
-    few.wait_log("has answered enough")
+    few.wait_log("reached --limit-max-requests; starting its successor")
 
 
-def test_who_leaves_before_the_answer_is_missed(serve: Serve) -> None:
+def test_a_client_that_leaves_before_the_answer_is_noticed(serve: Serve) -> None:
     service = serve("web:app", "--workers", "1")
     head = ("GET /unanswered HTTP/1.1", "Host: a", "Connection: Upgrade", "Upgrade: websocket")
     with Client(service.address) as client:
         client.send("\r\n".join((*head, KEY, VERSION)).encode() + b"\r\n\r\n")
-        until(lambda: service.accepted() == 1, "it is there")
+        until(lambda: service.accepted() == 1, "it is accepted")
     service.wait_log("then websocket.disconnect 1006")
     assert service.stop() == 0
 
@@ -292,7 +292,7 @@ def test_no_reload_or_stop_without_an_end(serve: Serve, name: str) -> None:
         ("GET /echo HTTP/1.1", "Host: a", "Content-Length: 0", "Transfer-Encoding: chunked"),
     ],
 )
-def test_what_is_no_handshake(serve: Serve, lines: tuple[str, ...]) -> None:
+def test_requests_that_are_not_a_handshake(serve: Serve, lines: tuple[str, ...]) -> None:
     service = serve("web:app", "--workers", "1")
     with Client(service.address) as client:
         fields = ("Connection: Upgrade", "Upgrade: websocket", KEY, VERSION)
@@ -314,11 +314,11 @@ def test_a_handshake_in_the_last_moment_has_its_end(serve: Serve) -> None:
         assert client.answer().status == 101
         assert client.exactly(4) == b"\x88\x02" + (1012).to_bytes(2, "big")
     assert service.process.wait(60) == 0
-    assert "cut off" not in service.log()
+    assert "connections closed after" not in service.log()
 
 
-def test_who_waits_for_the_application_is_alive(serve: Serve) -> None:
-    """Pongs that we do not read are no reason to end it."""
+def test_a_client_that_waits_for_the_application_is_alive(serve: Serve) -> None:
+    """Pongs that the server does not read are no reason to end the connection."""
     limits = ("--ws-ping-interval", "0.2", "--ws-ping-timeout", "0.2")
     service = serve("web:app", "--workers", "1", *limits)
     with open_to(service, "/busy") as client:

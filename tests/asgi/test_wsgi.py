@@ -23,12 +23,12 @@ Serve = Callable[..., Service]
 
 
 def switches(pid: int) -> int:
-    """How often its threads have been switched to or from (proc(5))."""
+    """The number of context switches of all threads of the process (proc(5))."""
     texts = [path.read_text() for path in Path(f"/proc/{pid}/task").glob("*/status")]
     return sum(map(int, re.findall(r"ctxt_switches:\s+(\d+)", "".join(texts))))
 
 
-ON_ONE_LOOP = pytest.mark.parametrize("loop", ["uvloop"])  # the loop has no part in it
+ON_ONE_LOOP = pytest.mark.parametrize("loop", ["uvloop"])  # the loop does not matter
 
 
 @pytest.fixture(params=["10", "0"], ids=lambda n: f"{n}-threads")
@@ -43,7 +43,7 @@ def service(serve: Serve, threads: str) -> Service:
 
 @pytest.fixture(scope="module", params=["10-uvloop", "10-asyncio", "0-uvloop", "0-asyncio"])
 def common(request: pytest.FixtureRequest, tmp_path_factory: pytest.TempPathFactory) -> Any:
-    """One for all tests that leave no trace: with ten threads and with none, on both loops."""
+    """One service for all tests that leave no trace: with 10 threads and with 0, on both loops."""
     threads, loop = request.param.split("-")
     made = Service(
         *("old:app", "--workers", "1", "--wsgi-threads", threads, "--loop", loop),
@@ -135,7 +135,7 @@ def test_bodies(common: Service, size: int, chunked: bool) -> None:
 
 def test_lines(common: Service) -> None:
     body = b"first\nsecond\nthird\n\nlast"
-    for cut in (0, 3, 6, 15):  # where its parts meet
+    for cut in (0, 3, 6, 15):  # where the parts of the body meet
         with Client(common.address) as client:
             client.send(get("/lines", f"Content-Length: {len(body)}", method="POST") + body[:cut])
             time.sleep(0.02)
@@ -189,7 +189,7 @@ def test_parts_are_sent_as_they_are_made(common: Service, tmp_path: Path, path: 
 
 
 def test_clients_that_leave_cost_no_thread(serve: Serve, tmp_path: Path) -> None:
-    """Their iterables are closed: PEP 3333."""
+    """The iterables for such clients are closed: PEP 3333."""
     told = tmp_path / "told"
     service = serve("old:app", "--workers", "1", "--wsgi-threads", "2")
     for _ in range(5):
@@ -198,7 +198,7 @@ def test_clients_that_leave_cost_no_thread(serve: Serve, tmp_path: Path) -> None
             client.exactly(1000)
     until(lambda: told.exists() and told.read_text().count("closed") == 5, "all are closed")
     assert ask(service, get("/hello")).body == b"hello"
-    for _ in range(5):  # in the middle of their body
+    for _ in range(5):  # clients leave in the middle of their body
         with Client(service.address) as client:
             client.send(get("/count", "Content-Length: 1000000", method="POST") + bytes(100_000))
     assert ask(service, get("/hello")).body == b"hello"
@@ -228,7 +228,7 @@ def _open_files(pid: int) -> list[str]:
 
 
 def test_files_that_are_no_more_than_files(common: Service, tmp_path: Path) -> None:
-    """A body was begun before; it is decoded on the way; the kernel does not tell its size."""
+    """The body has already begun, is decoded on the way, or has a size that the kernel hides."""
     plain, coded = tmp_path / "plain", tmp_path / "coded"
     plain.write_bytes(b"in the file")
     coded.write_bytes(gzip.compress(b"in the file" * 1000))
@@ -239,7 +239,7 @@ def test_files_that_are_no_more_than_files(common: Service, tmp_path: Path) -> N
 
 @ON_ONE_LOOP
 def test_clients_that_close_their_half_get_their_files(service: Service, tmp_path: Path) -> None:
-    """What else is told to a call meanwhile does not end its file."""
+    """Other events for a call, while its file is sent, do not end the file."""
     path = tmp_path / "file"
     path.write_bytes(bytes(4 << 20))
     for _ in range(20):
@@ -254,7 +254,7 @@ def test_clients_that_close_their_half_get_their_files(service: Service, tmp_pat
 @ON_ONE_LOOP
 @pytest.mark.parametrize("blocked", ["sleeps", "stalled upload", "slow reader"])
 def test_a_call_that_waits_holds_no_other_up(serve: Serve, blocked: str) -> None:
-    """One that comes alone, when a thread is at it already."""
+    """A single call comes while a thread is already occupied by another."""
     service = serve("old:app", "--workers", "1", "--wsgi-threads", "2")
     for _ in range(3):
         with Client(service.address) as slow:
@@ -273,7 +273,7 @@ def test_a_call_that_waits_holds_no_other_up(serve: Serve, blocked: str) -> None
 
 @ON_ONE_LOOP
 def test_bursts_lose_no_call(serve: Serve) -> None:
-    """Woken by the loop, by a follower, or both at once."""
+    """Threads are woken by the loop, by a follower, or by both at once."""
     service = serve("old:app", "--workers", "1", "--wsgi-threads", "2", "--no-access-log")
     clients = [Client(service.address) for _ in range(16)]
     chance = random.Random(1)
@@ -300,7 +300,7 @@ def test_an_answer_that_is_over_reads_no_more(serve: Serve) -> None:
 
 @ON_ONE_LOOP
 def test_what_is_said_while_a_part_is_sent_is_not_lost(serve: Serve) -> None:
-    """A large part is sent without the GIL: its thread may go on, and end."""
+    """A large part is sent without the GIL: meanwhile its thread may go on, and end."""
     service = serve("old:app", "--workers", "1")
 
     def asks(pause: int) -> list[int]:
@@ -322,7 +322,7 @@ def test_what_is_said_while_a_part_is_sent_is_not_lost(serve: Serve) -> None:
 def test_a_thread_that_waits_for_its_client_sleeps(
     serve: Serve, tmp_path: Path, waits: str
 ) -> None:
-    """And the loop does: neither wakes the other again and again."""
+    """The loop sleeps, too: neither wakes the other again and again."""
     large = tmp_path / "large"
     large.write_bytes(bytes(30 << 20))
     request = {
@@ -336,10 +336,10 @@ def test_a_thread_that_waits_for_its_client_sleeps(
     with Client(service.address) as client:
         client.send(request)
         client.sock.recv(1 if waits in ("file", "room") else 0)
-        time.sleep(0.5)  # all that can be done is done
+        time.sleep(0.5)  # until all work is done
         before = switches(worker)
         time.sleep(0.5)
-        # The thread that looks whether others get on, a hundred times; thousands, where they spin.
+        # One thread checks the others: about a hundred switches. Spinning would make thousands.
         assert switches(worker) - before < 400
 
 
@@ -378,7 +378,7 @@ def test_what_is_wrong_is_500_and_told_once(common: Service, path: str, told: st
     with Client(common.address) as client:
         client.send(get(path))
         assert client.answer().status == 500
-    until(lambda: told in common.log()[len(before) :], "it is told")
+    until(lambda: told in common.log()[len(before) :], "the error is logged")
     assert common.log()[len(before) :].count("exception in the application") == 1
     assert ask(common, get("/hello")).body == b"hello"
 
@@ -393,7 +393,7 @@ def test_what_is_wrong_in_a_body_ends_it_unfinished(common: Service, path: str) 
 
 
 def test_threads_are_as_many_as_are_needed(serve: Serve) -> None:
-    """One, as long as it gets on; others, when it waits."""
+    """One thread is enough as long as it gets on; others start when it waits."""
     service = serve("old:app", "--workers", "1", "--wsgi-threads", "4")
     names = set()
     for _ in range(20):
@@ -414,7 +414,7 @@ def test_threads_are_as_many_as_are_needed(serve: Serve) -> None:
 
 @ON_ONE_LOOP
 def test_one_thread_alone(serve: Serve) -> None:
-    """Which nobody follows: it tells the loop of each answer."""
+    """No thread follows it: it tells the loop of each answer."""
     service = serve("old:app", "--workers", "1", "--wsgi-threads", "1")
     with Client(service.address) as slow, Client(service.address) as client:
         client.send(get("/hello") + get("/parts") + get("/hello"))
@@ -431,7 +431,7 @@ def test_on_the_loops_own_thread(serve: Serve) -> None:
 
 
 def test_a_worker_that_waits_is_helped(serve: Serve) -> None:
-    """Without threads, its siblings take what comes meanwhile."""
+    """Without threads, its siblings take the connections that come meanwhile."""
     service = serve("old:app", "--workers", "2", "--wsgi-threads", "0")
     with Client(service.address) as slow:
         slow.send(get("/slow"))
@@ -440,7 +440,7 @@ def test_a_worker_that_waits_is_helped(serve: Serve) -> None:
         assert slow.answer().body == b"slow"
 
 
-def test_what_is_under_way_is_answered_at_the_end(service: Service) -> None:
+def test_requests_in_progress_are_answered_at_the_end(service: Service) -> None:
     with Client(service.address) as client:
         client.send(get("/slow"))
         time.sleep(0.1)

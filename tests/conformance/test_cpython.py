@@ -1,4 +1,4 @@
-"""CPython's own tests of asyncio's loop, on ours."""
+"""CPython's own tests of asyncio's loop, run on our loops."""
 
 import importlib.util
 import json
@@ -11,29 +11,29 @@ import pytest
 
 RUNNER = Path(__file__).parents[1] / "support" / "cpython.py"
 
-# What asyncio promises and we do differently, with the reason.
+# Tests that fail because our loops differ from asyncio's, with the reason.
 DEVIATIONS = {
     "test_create_server_reuse_port": "a listener with local listeners has SO_REUSEPORT set",
     "test_create_server_multiple_hosts_ipv4": "its sockets are mocks: there is none to listen on",
     "test_create_server_multiple_hosts_ipv6": "its sockets are mocks: there is none to listen on",
 }
 
-# TLS clients on uvloop's loop are uvloop's, with which the same happens.
+# On our loop on uvloop, TLS clients are uvloop's: these tests fail on uvloop itself, too.
 UVLOOPS = {
     "test_flush_before_shutdown": "it asks for a private name of asyncio's transport",
     "test_remote_shutdown_receives_trailing_data": "its client does not tell what comes last",
     "test_shutdown_timeout_handler_not_set": "the same",
 }
 
-# Test case -> listen tables it makes, at least: the loop is ours in more than name. Nothing in
-# test_sock_lowlevel makes a server.
+# Test case -> the least number of listen tables that it makes: tables prove that the loop is ours.
+# No test of test_sock_lowlevel makes a server.
 CASES = {
     "test_events.EPollEventLoopTests": 8,
     "test_server.SelectorStartServerTests": 1,
     "test_sock_lowlevel.EPollEventLoopTests": 0,
     "test_streams.StreamTests": 2,
     "test_sendfile.EPollEventLoopTests": 10,
-    # Newer ones say how much memory they want, and are left out unless that is given.
+    # Newer tests state the memory that they need, and are skipped unless it is given.
     "test_ssl.TestSSL": 1 if sys.version_info >= (3, 14) else 3,
     "test_sslproto.SelectorStartTLSTests": 1,
     "test_selectors.EpollSelectorTestCase": 0,
@@ -61,12 +61,12 @@ def test_cpythons_own(name: str) -> None:
     if name != "test_selectors.EpollSelectorTestCase":
         assert result["loops"] >= result["run"] - len(result["skipped"])
     assert result["tables"] >= CASES[name]
-    # A deviation that is none any more must leave the list.
+    # A test that no longer fails must leave DEVIATIONS.
     if name.startswith("test_events."):
         assert result["bad"].keys() == DEVIATIONS.keys()
 
 
-@pytest.mark.long  # the deviations wait for what does not come
+@pytest.mark.long  # deviating tests wait for events that do not come
 @pytest.mark.parametrize(
     ("name", "only", "fewest"),
     [

@@ -1,6 +1,6 @@
 """Look for bytes that break the HTTP layer: python run.py [libFuzzer's options] CORPUS...
 
-What is found goes into the first corpus folder; what breaks it, into ./crash-*.
+New inputs go into the first corpus folder; inputs that break the HTTP layer go into ./crash-*.
 """
 
 import logging
@@ -9,7 +9,7 @@ from pathlib import Path
 
 import atheris
 
-# The compiled parser tells libFuzzer nothing of its ways: what is made of it in Python does.
+# The compiled parser gives libFuzzer no coverage; the Python code behind it does.
 with atheris.instrument_imports(include=["aiofastsocket.server.http", "support.fuzzing"]):
     sys.path.insert(1, str(Path(__file__).parents[1]))
     from support.fuzzing import check

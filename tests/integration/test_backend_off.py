@@ -29,8 +29,8 @@ def test_nothing_is_lost_without_local_listeners(serve: Serve, number: signal.Si
     assert load.outcomes.keys() <= expected, load.outcomes
 
 
-def test_the_queue_is_everybodys(serve: Serve) -> None:
-    """One worker hangs and is killed: the other, and the successor, serve all who wait."""
+def test_all_workers_share_the_queue(serve: Serve) -> None:
+    """One worker hangs and is killed. The other and the successor serve all waiting clients."""
     service = serve(*OFF)
     victim, other = service.workers()
     for pid in (victim, other):
@@ -45,8 +45,8 @@ def test_the_queue_is_everybodys(serve: Serve) -> None:
     answers += [receive_all(client) for client in clients[25:]]
     for client in clients:
         client.close()
-    assert set(answers) == {b"%d\n" % other}  # at once: nobody waited for the victim's end
-    until(lambda: victim not in service.workers() and len(service.workers()) == 2, "a successor")
+    assert set(answers) == {b"%d\n" % other}  # at once: no client waited for the victim's end
+    until(lambda: victim not in service.workers() and len(service.workers()) == 2, "replaced")
     assert ask(service.address)
     assert sum(slot.global_ for slot in service.slots()) == 51
 

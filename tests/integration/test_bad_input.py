@@ -1,4 +1,4 @@
-"""A user's mistake, or a machine that will not have it: one line, an exit code, nothing left."""
+"""Mistakes of users, and machines that refuse: one line, an exit code, and nothing is left."""
 
 import os
 import socket
@@ -26,13 +26,13 @@ FREE = ("--bind", "127.0.0.1:0")
             2,
             ["is 5, not an ASGI or WSGI application", "(reader, writer)"],
         ),
-        (("targets:Needs", *FREE), 2, ["made without arguments"]),
+        (("targets:Needs", *FREE), 2, ["it needs arguments"]),
         (("targets:handle", "--interface", "protocol", *FREE), 2, ["cannot serve"]),
         (("targets:Who", "--interface", "stream", *FREE), 2, ["cannot serve"]),
         (("targets:Who", "--interface", "asgi3", *FREE), 2, ["cannot serve"]),
-        (("--uds", "/x", "--port", "1"), 2, ["do not go together"]),
+        (("--uds", "/x", "--port", "1"), 2, ["exclude each other"]),
         (("--header", "X-One"), 2, ["NAME:VALUE"]),
-        (("--header", "X One: 1"), 2, ["'X One' is no token"]),
+        (("--header", "X One: 1"), 2, ["'X One' is not a valid header name"]),
         (("--header", "X: \x01"), 2, ["control characters"]),
         (("--forwarded-allow-ips", "proxy"), 2, ["'proxy' is neither an address"]),
         (("--lifespan", "maybe"), 2, ["maybe", "auto", "on", "off"]),
@@ -40,21 +40,21 @@ FREE = ("--bind", "127.0.0.1:0")
         (("--timeout-keep-alive", "0"), 2, ["more than 0 seconds"]),
         (("--limit-concurrency", "0"), 2, ["use 1 or more"]),
         (("--ws-max-size", "0"), 2, ["use 1 or more"]),
-        (("targets:number", "--factory", *FREE), 2, ["--factory needs something callable"]),
+        (("targets:number", "--factory", *FREE), 2, ["--factory needs a callable target"]),
         (("--bind", "localhost"), 2, ["'localhost'", "HOST:PORT"]),
         (("--bind", "127.0.0.1:70000"), 2, ["port 0 to 65535"]),
         (("--bind", "::1:80"), 2, ["[::1]:80"]),
         (("--bind", "unix:"), 2, ["no path"]),
         (("--bind", "fd://x"), 2, ["no number"]),
-        (("--bind", "fd://77"), 2, ["fd://77 is no socket", "Bad file descriptor"]),
+        (("--bind", "fd://77"), 2, ["fd://77 is not a socket", "Bad file descriptor"]),
         (("--bind", "unix:" + "x" * 200), 2, ["too long"]),
-        (("--bind", "fd://99999999999999999999"), 2, ["is no socket"]),
+        (("--bind", "fd://99999999999999999999"), 2, ["is not a socket"]),
         (("--bind", "fd://\u00b2"), 2, ["no number"]),
         (("--bind", "127.0.0.1:\u00b2"), 2, ["HOST:PORT"]),
-        (("--bind", "a..b:80"), 2, ["a..b", "no valid host name"]),
+        (("--bind", "a..b:80"), 2, ["a..b", "not a valid host name"]),
         (("--user", "\u00b2"), 2, ["there is no such user"]),
         (("--bind", "no.such.host.invalid:80"), 2, ["no.such.host.invalid"]),
-        (("--bind", "127.0.0.1:0", "--port", "1"), 2, ["use one or the other"]),
+        (("--bind", "127.0.0.1:0", "--port", "1"), 2, ["use one of these ways"]),
         (("--bind", "203.0.113.9:8000"), 1, ["203.0.113.9:8000", "Cannot assign"]),
         (("--bind", "unix:no/such/dir"), 1, ["unix:no/such/dir", "No such file"]),
         (("--workers", "many"), 2, ["auto or a number"]),
@@ -93,7 +93,7 @@ def test_one_line(tmp_path: Path, arguments: tuple[str, ...], code: int, parts: 
         (("--ssl-cert-reqs", "2"), 2, ["--ssl-cert-reqs needs --ssl-ca-certs"]),
         (("--ssl-ca-certs", "CERT"), 2, ["add --ssl-cert-reqs, 1 (optional) or 2 (required)"]),
         (("--ssl-cert-reqs", "1", "--ssl-ca-certs", "no.pem"), 1, ["no.pem", "No such file"]),
-        (("--ssl-ciphers", "ROT13"), 2, ["'ROT13': OpenSSL knows none of them"]),
+        (("--ssl-ciphers", "ROT13"), 2, ["'ROT13': OpenSSL supports none of them"]),
         (("--ssl-keyfile", "LOCKED"), 1, ["the key is encrypted: --ssl-keyfile-password"]),
         (
             ("--ssl-keyfile", "LOCKED", "--ssl-keyfile-password", "x"),
@@ -132,7 +132,7 @@ def test_unknown_workers_in_the_environment(tmp_path: Path) -> None:
     one_line(out, 2, "$WEB_CONCURRENCY is 'many': use auto or a number")
 
 
-def test_a_folder_that_nobody_may_write_in(tmp_path: Path) -> None:
+def test_a_folder_without_write_permission(tmp_path: Path) -> None:
     folder = tmp_path / "folder"
     folder.mkdir(mode=0o500)
     command = [str(COMMAND), "serve", "--bind", f"unix:{folder}/sock"]
@@ -162,7 +162,7 @@ def test_one_bad_bind_of_two_leaves_nothing(tmp_path: Path) -> None:
 
 def test_a_file_in_the_sockets_place_is_kept(tmp_path: Path) -> None:
     (tmp_path / "data").write_text("precious")
-    one_line(run("serve", "--bind", "unix:data", cwd=tmp_path), 1, "the file is no socket")
+    one_line(run("serve", "--bind", "unix:data", cwd=tmp_path), 1, "the file is not a socket")
     assert (tmp_path / "data").read_text() == "precious"
 
 
@@ -171,7 +171,7 @@ def test_pid_file_of_a_running_service_is_kept(tmp_path: Path) -> None:
     service = Service("--pid-file", str(path), cwd=tmp_path)
     try:
         out = run("serve", *FREE, "--pid-file", str(path), cwd=tmp_path)
-        one_line(out, 1, f"names process {service.pid}, which runs")
+        one_line(out, 1, f"names process {service.pid}, which is running")
         assert path.read_text() == f"{service.pid}\n"
     finally:
         service.close()
@@ -194,7 +194,7 @@ def test_port_refused(tmp_path: Path) -> None:
 
 @pytest.mark.skipif(os.geteuid() != 0, reason="only root can start it as somebody else")
 def test_user_without_root(tmp_path: Path) -> None:
-    # The interpreter may be where only root reads: all is imported before it becomes nobody.
+    # Only root may be able to read the interpreter: import all before becoming nobody.
     code = (
         "import os, sys, pwd, grp; from aiofastsocket import cli;"
         "cli._parser().parse_args(['serve']); os.setuid(65534); sys.exit(cli.main(sys.argv[1:]))"
@@ -215,12 +215,12 @@ def test_a_target_that_raises_shows_its_traceback_once(tmp_path: Path) -> None:
         assert out.returncode == 1
         assert out.stderr.count("Traceback") == 1
         assert out.stderr.count("RuntimeError: as it happens") == 1
-        if not preload:  # nothing of ours and of importlib's in front
+        if not preload:  # no frames of ours and of importlib come first
             assert out.stderr.partition("Traceback")[2].count('File "') == 1
 
 
 def test_a_worker_that_never_starts_ends_the_service(tmp_path: Path) -> None:
-    """Each worker dies before it is ready: five starts of a slot, then a clear end."""
+    """Each worker dies before it is ready: after five starts of a slot the service gives up."""
     (tmp_path / "dies.py").write_text("import os\nos._exit(7)\n")
     out = run("serve", "dies:app", *FREE, "--workers", "2", cwd=tmp_path)
     assert out.returncode == 1
@@ -243,6 +243,6 @@ def test_a_start_that_fails_now_and_then_succeeds(tmp_path: Path) -> None:
         env={"PYTHONPATH": str(APP)},
     )
     try:
-        until(lambda: service.settled(2), "both workers")
+        until(lambda: service.settled(2), "both workers serve")
     finally:
         service.close()

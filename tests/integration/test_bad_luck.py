@@ -1,4 +1,4 @@
-"""What bad luck does to a service, and what it does all the same: each case was found by use."""
+"""A service survives bad luck. Each of these cases was found in use."""
 
 import contextlib
 import fcntl
@@ -36,7 +36,7 @@ from aiofastsocket.server.lines import Lines
 
 Serve = Callable[..., Service]
 
-# What the supervisor alone does takes seconds, and is the same with either.
+# Tests of the supervisor alone take seconds, and do not depend on the loop.
 ON_ONE_LOOP = pytest.mark.parametrize("loop", ["uvloop"], indirect=True)
 
 HELLO = b"GET /hello HTTP/1.0\r\n\r\n", HTTP[1]
@@ -50,14 +50,14 @@ def standard_streams(pid: int) -> set[str]:
 
 
 def test_standard_streams_that_are_closed(tmp_path: Path) -> None:
-    """Nothing of ours gets their numbers, or the access log would be written into it."""
+    """No descriptor of ours gets their numbers: the access log would be written into it."""
     address = "127.0.0.1", free_port()
     command = [str(COMMAND), "serve", "web:app", "--app-dir", str(APP), "--workers", "2"]
     command += ["--bind", f"127.0.0.1:{address[1]}", "--pid-file", str(tmp_path / "pid")]
     service = subprocess.Popen(["sh", "-c", CLOSED, "sh", *command], cwd=tmp_path)
     try:
         until(lambda: outcome(address, HELLO) == "answered", "it serves")
-        until(lambda: len(children(service.pid)) == 2, "both workers are there")
+        until(lambda: len(children(service.pid)) == 2, "both workers have started")
         assert {outcome(address, HELLO) for _ in range(20)} == {"answered"}
         old = set(children(service.pid))
         for pid in (service.pid, *old):
@@ -86,11 +86,11 @@ def test_exec_with_standard_streams_closed(tmp_path: Path) -> None:
 
 
 def test_a_table_in_a_process_without_standard_streams(tmp_path: Path) -> None:
-    """A library user's own: its print() must not reach the page."""
+    """The process of a library's user: its print() must not reach the page."""
     program = (
         "import os, socket, aiofastsocket\n"
         "from aiofastsocket.proc import descriptors\n"
-        "sock = socket.socket()\n"  # gets 0: the program's own affair
+        "sock = socket.socket()\n"  # gets 0: this is the program's own choice
         "sock.bind(('127.0.0.1', 0))\n"
         "with aiofastsocket.ListenTable(sock, slots=4) as table:\n"
         "    names = [int(path.rpartition('/')[2]) for path, _ in descriptors(os.getpid())]\n"
@@ -121,8 +121,8 @@ class Who(Base):
 """
 
 
-def test_signals_that_mean_nothing_end_nobody(serve: Serve, tmp_path: Path) -> None:
-    """signal(7): all whose default action would, but for faults, limits and job control."""
+def test_signals_without_a_meaning_end_no_process(serve: Serve, tmp_path: Path) -> None:
+    """signal(7): all signals that end a process by default, except faults, limits, job control."""
     (tmp_path / "own.py").write_text(OWN_HANDLER)
     env = {"PYTHONPATH": str(APP)}
     service = serve("own:Who", "--app-dir", str(tmp_path), "--workers", "1", env=env)
@@ -134,13 +134,13 @@ def test_signals_that_mean_nothing_end_nobody(serve: Serve, tmp_path: Path) -> N
     for number in sorted(set(signal.valid_signals()) - known):
         for pid in (service.pid, worker):
             os.kill(pid, number)
-    service.wait_log("USR1 means nothing yet: the service goes on")
-    service.wait_log("USR1 means nothing to a worker: it goes on")
-    service.wait_log("RTMIN+3 means nothing yet")
-    assert "USR2 means nothing to a worker" not in service.log()
+    service.wait_log("USR1 ignored: the service continues")
+    service.wait_log("USR1 ignored: the worker continues")
+    service.wait_log("RTMIN+3 ignored: the service continues")
+    assert "USR2 ignored: the worker continues" not in service.log()
     until(lambda: ask(service.address).startswith(b"mine"), "its own handler ran")
     assert service.owners() == [worker]
-    # And nothing of it is inherited by what is executed.
+    # These signals are handled, not ignored: executed programs would inherit ignored ones.
     status = Path(f"/proc/{worker}/status").read_text()
     (mask,) = re.findall(r"SigIgn:\s+(\w+)", status)
     assert not int(mask, 16) & (1 << (signal.SIGUSR1 - 1) | 1 << (signal.SIGRTMIN - 1))
@@ -152,8 +152,8 @@ def test_a_signal_that_means_nothing_while_it_starts(serve: Serve, tmp_path: Pat
     env = {"PYTHONPATH": str(APP)}
     arguments = ("--app-dir", str(tmp_path), "--workers", "1", "--pid-file", str(tmp_path / "pid"))
     service = serve("slow:Who", *arguments, env=env, wait=False)
-    until((tmp_path / "pid").exists, "it begins")
-    until(lambda: children(service.pid), "a worker begins")
+    until((tmp_path / "pid").exists, "the supervisor has started")
+    until(lambda: children(service.pid), "a worker has started")
     for pid in (service.pid, *children(service.pid)):
         os.kill(pid, signal.SIGUSR1)
     service.wait_log("serving ")
@@ -238,11 +238,11 @@ def test_term_while_the_lifespan_starts_for_ever(slow_life: Serve, thread: str) 
 def test_a_lifespan_that_does_not_start_in_its_time(slow_life: Serve, thread: str) -> None:
     service = slow_life("--timeout-lifespan-startup", "0.2", START="600", IN_A_THREAD=thread)
     assert service.process.wait(60) == 1
-    assert "worker cannot start: the application has not started in 0.2 s" in service.log()
+    assert "worker cannot start: the application did not start within 0.2 s" in service.log()
 
 
 def test_workers_that_are_told_to_stop_just_before_the_supervisor(serve: Serve) -> None:
-    """As when a process group gets a signal: nobody is started just to be stopped."""
+    """As when a process group gets a signal: no worker is started just to be stopped."""
     service = serve("targets:Who", "--workers", "3", "--log-level", "debug")
     for pid in service.owners():
         os.kill(pid, signal.SIGTERM)
@@ -251,13 +251,13 @@ def test_workers_that_are_told_to_stop_just_before_the_supervisor(serve: Serve) 
     assert service.log().count(" starts on slot ") == 3
 
 
-def test_a_worker_that_somebody_told_to_stop_is_replaced_all_the_same(serve: Serve) -> None:
+def test_a_worker_that_alone_is_told_to_stop_is_replaced(serve: Serve) -> None:
     service = serve("targets:Who", "--workers", "1")
     (worker,) = service.owners()
     os.kill(worker, signal.SIGTERM)
     service.wait_log("stops: replaced")
     assert ask(service.address) != b"%d\n" % worker
-    until(lambda: service.settled(1), "its successor is there")
+    until(lambda: service.settled(1), "its successor serves")
 
 
 ORPHANS = """
@@ -295,15 +295,15 @@ def test_pid_1_reaps_orphans(tmp_path: Path) -> None:
         def zombies() -> list[str]:
             return [program_name(pid) for pid in children(service) if state_of(pid) == "Z"]
 
-        until(lambda: len(children(service)) <= 2, "all are gone but the worker and one")
-        assert zombies() == ["sleep"]  # for which the program may wait
+        until(lambda: len(children(service)) <= 2, "only the worker and one other child are left")
+        assert zombies() == ["sleep"]  # the program may still wait for it
     finally:
         os.kill(children(outer.pid)[0], signal.SIGTERM)
         assert outer.wait(30) == 0
 
 
 def test_a_supervisor_that_is_killed_leaves_the_port_free(serve: Serve, slow_life: Serve) -> None:
-    """At once, though its workers have requests to answer yet: another server takes over."""
+    """Another server takes over at once, although the workers still have requests to answer."""
     service = slow_life("--workers", "2")
     with connect(service.address) as client:
         client.sendall(b"GET /stream HTTP/1.1\r\nHost: a\r\n\r\n")
@@ -326,7 +326,7 @@ def test_a_supervisor_that_is_killed_leaves_the_port_free(serve: Serve, slow_lif
         assert session_members(service.pid)[0] in workers
 
 
-# The first worker is ready at once, the others when they may go on.
+# The first worker is ready at once, the others once the file "go" exists.
 ONE_FIRST = """
 import pathlib, time
 here = pathlib.Path(__file__).parent
@@ -350,8 +350,8 @@ while not (here / "on").exists():
 
 
 @pytest.mark.parametrize("good", [False, True])
-def test_hup_while_the_first_start_is_under_way(serve: Serve, tmp_path: Path, good: bool) -> None:
-    """Whoever serves goes on, until the new code does, worker by worker."""
+def test_hup_during_the_first_start(serve: Serve, tmp_path: Path, good: bool) -> None:
+    """Each worker that serves goes on until a worker with the new code replaces it."""
     app = tmp_path / "early.py"
     app.write_text(ONE_FIRST)
     address = "127.0.0.1", free_port()
@@ -369,12 +369,12 @@ def test_hup_while_the_first_start_is_under_way(serve: Serve, tmp_path: Path, go
         until(lambda: len(list(tmp_path.glob("new*"))) == 2, "the new code is being imported")
         load.more(100)  # meanwhile
         (tmp_path / "on").touch()
-        service.wait_log("serving early:Who" if good else "reload given up: the old workers go on")
+        service.wait_log("serving early:Who" if good else "reload failed: the old workers continue")
         load.more(20)
         if not good:
             service.wait_log("worker cannot start")
             assert first[0] in service.owners()
-            (tmp_path / "go").touch()  # those of the first start come up
+            (tmp_path / "go").touch()  # the workers of the first start become ready
             app.write_text("from targets import Who\n")
             service.wait_log("serving early:Who")
             load.more(20)
@@ -383,8 +383,8 @@ def test_hup_while_the_first_start_is_under_way(serve: Serve, tmp_path: Path, go
     assert service.log().count("giving up") == 0
 
 
-def test_a_pid_file_that_names_somebody_else(serve: Serve, tmp_path: Path) -> None:
-    """Left by a service that was killed; the number is another process's by now."""
+def test_a_pid_file_that_names_another_process(serve: Serve, tmp_path: Path) -> None:
+    """A killed service left it; by now its number belongs to another process."""
     path = tmp_path / "pid"
     path.write_text(f"{os.getpid()}\n")
     service = serve("targets:Who", "--workers", "1", "--pid-file", str(path))
@@ -396,11 +396,11 @@ def test_a_pid_file_that_names_somebody_else(serve: Serve, tmp_path: Path) -> No
     assert path.read_text() == f"{again.pid}\n"
 
 
-def test_a_pid_file_that_is_none(tmp_path: Path) -> None:
+def test_a_pid_file_that_is_not_a_regular_file(tmp_path: Path) -> None:
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "precious").write_text("data")
     (tmp_path / "link").symlink_to(tmp_path / "precious")
-    for name, words in (("fifo", "it is no regular file"), ("link", "it is a symbolic link")):
+    for name, words in (("fifo", "it is not a regular file"), ("link", "it is a symbolic link")):
         done = run("serve", "--bind", "127.0.0.1:0", "--pid-file", name, cwd=tmp_path)
         assert done.returncode == 1
         (line,) = done.stderr.splitlines()
@@ -418,7 +418,7 @@ def test_hup_when_the_working_directory_is_gone(serve: Serve, tmp_path: Path) ->
     (folder / "mine.py").unlink()
     shutil.rmtree(folder)
     service.send(signal.SIGHUP)
-    service.wait_log("the old workers go on serving")
+    service.wait_log("the old workers continue to serve")
     (told,) = [line for line in service.log().splitlines() if "cannot start" in line]
     assert "there is no module 'mine' " in told
     assert told.endswith(f"{folder} (--app-dir)")
@@ -477,7 +477,7 @@ async def app(scope, receive, send):
 """
 
 
-def test_pathsend_of_what_is_no_plain_file(serve: Serve, tmp_path: Path) -> None:
+def test_pathsend_of_a_file_that_is_not_plain(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "files.py").write_text(FILES)
     os.mkfifo(tmp_path / "fifo")
     (tmp_path / "empty").touch()
@@ -492,7 +492,7 @@ def test_pathsend_of_what_is_no_plain_file(serve: Serve, tmp_path: Path) -> None
     assert get(tmp_path / "plain") == (b"200", b"words")
     assert get(tmp_path / "empty") == (b"200", b"")
     assert get(tmp_path / "fifo")[0] == get("/dev/zero")[0] == get(tmp_path)[0] == b"500"
-    service.wait_log("fifo', which is no regular file")
+    service.wait_log("fifo', which is not a regular file")
     assert get("/proc/version") == (b"200", Path("/proc/version").read_bytes())
 
 
@@ -532,10 +532,8 @@ sys.stdin.read()
 
 
 @pytest.mark.parametrize("options", [(), ("--json",)])
-def test_stats_of_tables_that_somebody_has_written_over(
-    tmp_path: Path, options: tuple[str, ...]
-) -> None:
-    """A broken one is a line, the others are shown, and no escape sequence reaches the terminal."""
+def test_stats_of_overwritten_tables(tmp_path: Path, options: tuple[str, ...]) -> None:
+    """A broken table is one line, the others are shown. Escape sequences are not printed."""
     program = subprocess.Popen(
         [sys.executable, "-c", ODD_TABLES],
         stdin=subprocess.PIPE,
@@ -556,12 +554,12 @@ def test_stats_of_tables_that_somebody_has_written_over(
             {
                 "pid": program.pid,
                 "program": "\N{REPLACEMENT CHARACTER}?[31mred",
-                "error": "its listen table makes no sense, or is another release's",
+                "error": "its listen table is invalid, or belongs to another release",
             }
         ]
     else:
         assert done.stdout.count("2 slots, steering") == 2
-        assert done.stdout.count("makes no sense") == 1
+        assert done.stdout.count("its listen table is invalid") == 1
 
 
 LOUD = """
@@ -578,7 +576,7 @@ async def app(scope, receive, send):
 
 @pytest.mark.parametrize("stream", ["stdout", "stderr"])
 def test_a_log_that_nobody_reads(tmp_path: Path, loop: str, stream: str) -> None:
-    """Requests go on; it is told how many lines were dropped when it flows again."""
+    """Requests go on. When the log is read again, it says how many lines were dropped."""
     (tmp_path / "loud.py").write_text(LOUD)
     address = "127.0.0.1", free_port()
     command = [str(COMMAND), "serve", "loud:app", "--workers", "2", "--loop", loop]
@@ -608,7 +606,7 @@ def test_a_log_that_nobody_reads(tmp_path: Path, loop: str, stream: str) -> None
                 told += os.read(reads, 1 << 20)
             return b"lines were dropped" in told or b"were dropped" in other.read_bytes()
 
-        until(flows_again, "it is told")
+        until(flows_again, "the log says how many lines were dropped")
         assert re.search(
             rb"\d\d+ lines (of the access log )?were dropped", told + other.read_bytes()
         )
@@ -629,7 +627,7 @@ def test_a_stopped_log_reader_does_not_hold_a_stop(tmp_path: Path, loop: str) ->
     try:
         until(lambda: outcome(address, HTTP) == "answered", "it serves")
         for _ in range(100):
-            service.send_signal(signal.SIGUSR1)  # a line each
+            service.send_signal(signal.SIGUSR1)  # each logs a line
             outcome(address, HTTP)
         service.send_signal(signal.SIGHUP)
         assert {outcome(address, HTTP) for _ in range(20)} == {"answered"}
@@ -682,8 +680,10 @@ app = Starlette(routes=[Route("/stream", stream), Route("/count", counted)])
 
 
 def test_generators_of_clients_that_reset_end_with_them(serve: Serve, tmp_path: Path) -> None:
-    """Sessions and locks that their `finally` gives back are not to wait for the garbage collector,
-    which such circles of frames and errors are left to."""
+    """Their `finally` blocks give back sessions and locks without the garbage collector.
+
+    Cycles of frames and errors would otherwise wait for it.
+    """
     (tmp_path / "streams.py").write_text("import gc\ngc.disable()\n" + STREAMS)
     service = serve("streams:app", "--workers", "1", "--app-dir", str(tmp_path))
     clients = [connect(service.address) for _ in range(40)]
@@ -697,8 +697,8 @@ def test_generators_of_clients_that_reset_end_with_them(serve: Serve, tmp_path: 
     def counted() -> bytes:
         return ask(service.address, b"GET /count HTTP/1.0\r\n\r\n").rpartition(b"\r\n\r\n")[2]
 
-    until(lambda: counted() == b"40 40", "all have ended")
-    # Nor does one that is never held up, as nothing of it is sent, hold the loop up.
+    until(lambda: counted() == b"40 40", "all generators have ended")
+    # A response to HEAD sends no body: its generator never waits, but does not hold up the loop.
     with begun(service, b"HEAD /stream") as client:
         assert client.recv(1000)
         assert counted() == b"41 40"
@@ -706,7 +706,7 @@ def test_generators_of_clients_that_reset_end_with_them(serve: Serve, tmp_path: 
 
 @contextlib.contextmanager
 def manager(path: Path) -> Iterator[Callable[[], str]]:
-    """A service manager's end of $NOTIFY_SOCKET: what it is told next."""
+    """A service manager's end of $NOTIFY_SOCKET; yields a function for the next message."""
     with socket.socket(socket.AF_UNIX, socket.SOCK_DGRAM) as sock:
         sock.bind(str(path))
         sock.settimeout(30)
@@ -734,7 +734,7 @@ def test_a_service_manager_hears_of_reloads_and_that_we_live(serve: Serve, tmp_p
         (tmp_path / "mine.py").write_text("import nothing_of_that_name\n")
         service.send(signal.SIGHUP)
         hear("RELOADING=1")
-        hear("READY=1")  # the old ones go on
+        hear("READY=1")  # the old workers go on
         service.send(signal.SIGTERM)
         hear("STOPPING=1")
 
@@ -750,17 +750,17 @@ def test_a_watchdog_is_not_told_that_all_is_well_when_every_worker_hangs(
         assert told() == "READY=1"
         first, second = service.owners()
         ask(service.address, b"block %d 3 3" % first)
-        until(lambda: "WATCHDOG=1" in told(), "one hangs, and the other does not")
+        until(lambda: "WATCHDOG=1" in told(), "the watchdog is told, although one worker hangs")
         while "every worker has been held up" not in service.log():
             with contextlib.suppress(TimeoutError), connect(service.address, 0.2) as client:
                 client.sendall(b"block %d 3 3" % second)
                 client.recv(10)
         said = told()
-        while "WATCHDOG=1" in said:  # what was told before
+        while "WATCHDOG=1" in said:  # messages from before
             said = told()
         assert said.startswith("STATUS=")
         until(lambda: "WATCHDOG=1" in told(), "their loops turn again")
-        for pid in service.owners():  # which may block once more, by a second request
+        for pid in service.owners():  # a second request may block them once more
             os.kill(pid, signal.SIGKILL)
 
 
@@ -853,14 +853,16 @@ def begun(service: Service, request: bytes) -> socket.socket:
 
 @pytest.mark.parametrize("path", ["/heeds", "/deaf", "/late"])
 def test_an_event_stream_does_not_hold_a_stop(events: Serve, path: str) -> None:
-    """Its client connects again by itself: it is told at once, cancelled if it does not heed that,
-    and what is left of the grace time is for others."""
+    """The stream is told at once, and cancelled if it ignores that: its client connects again.
+
+    Other requests keep the rest of the grace time.
+    """
     service = events("--timeout-graceful-shutdown", "600", "--timeout-disconnect", "0.3")
     with begun(service, b"GET " + path.encode()) as client:
         if path != "/late":
             assert client.recv(1000)
         else:
-            until(lambda: service.accepted() == 1, "it is under way")
+            until(lambda: service.accepted() == 1, "the request is accepted")
         assert service.stop() == 0
         with contextlib.suppress(ConnectionResetError):
             while client.recv(1000):
@@ -873,8 +875,10 @@ def test_an_event_stream_does_not_hold_a_stop(events: Serve, path: str) -> None:
 
 
 def test_an_event_stream_that_answers_a_post_keeps_the_grace_time(events: Serve) -> None:
-    """Nobody would ask again by himself: as LLM and MCP calls. At the end of the grace time it is
-    told, like everything else, and the lifespan ends after it."""
+    """Its client would not repeat the request by itself (LLM and MCP calls).
+
+    At the end of the grace time it is told, like all others; the lifespan ends after it.
+    """
     service = events("--timeout-graceful-shutdown", "1", "--timeout-disconnect", "0.3")
     with begun(service, b"POST /call") as client, begun(service, b"POST /deaf") as deaf:
         assert client.recv(1000)
@@ -890,7 +894,7 @@ def test_an_event_stream_that_answers_a_post_keeps_the_grace_time(events: Serve)
 
 
 def test_websockets_are_sent_away_one_after_the_other(serve: Serve) -> None:
-    """All of them at once would come back all at once."""
+    """If all were closed at once, all clients would connect again at once."""
     service = serve("web:app", "--workers", "1", "--timeout-graceful-shutdown", "4")
     with contextlib.ExitStack() as stack:
         url = f"ws://127.0.0.1:{service.address[1]}/echo"
@@ -909,11 +913,11 @@ def test_websockets_are_sent_away_one_after_the_other(serve: Serve) -> None:
                     left.remove(client)
             return bool(codes)
 
-        until(one_more_is_closed, "one is told to go")
+        until(one_more_is_closed, "one is told to leave")
         assert left
-        left[-1].send("more")  # served as before
+        left[-1].send("more")  # still served
         assert left[-1].recv(timeout=30) == "more"
-        until(lambda: one_more_is_closed() and not left, "all are")
+        until(lambda: one_more_is_closed() and not left, "all are told to leave")
     assert codes == [1012] * 4
     assert service.process.wait(60) == 0
 
@@ -938,18 +942,20 @@ async def app(scope, receive, send):
 
 @pytest.mark.long
 def test_workers_that_hang_are_replaced(serve: Serve, tmp_path: Path) -> None:
-    """All of them; what waits in their queues waits for their successors. It is told what they did,
-    before; and one that is only busy is left alone."""
+    """All workers hang: the connections in their queues wait for the successors.
+
+    The log first says what the workers were doing. A worker that is only busy is left alone.
+    """
     (tmp_path / "hangs.py").write_text(HANGS)
     two = ("--workers", "2", "--app-dir", str(tmp_path), "--timeout-worker", "1")
     service = serve("hangs:app", *two, "--no-access-log", "--steer", "spread")
     old = service.owners()
     with contextlib.ExitStack() as stack:
-        for count in (1, 2):  # a sibling takes what comes to one that hangs
+        for count in (1, 2):  # a sibling takes the connections of one that hangs
             client = stack.enter_context(connect(service.address))
             client.sendall(b"GET /hang HTTP/1.0\r\n\r\n")
-            service.wait_log("hangs from now on", count)  # it takes no other any more
-        # Nobody is left to answer, but nobody is refused either.
+            service.wait_log("hangs from now on", count)  # from now on it takes no other connection
+        # No worker is left to answer, but no connection is refused either.
         assert ask(service.address, b"GET / HTTP/1.0\r\n\r\n").startswith(b"HTTP/1.1 200 ")
         until(lambda: service.settled(2) and not set(old) & set(service.owners()), "two serve")
     log = service.log()
@@ -958,7 +964,7 @@ def test_workers_that_hang_are_replaced(serve: Serve, tmp_path: Path) -> None:
         assert "hangs, held up for 1 s: replaced" in log[told:]
         assert log.index(f"worker {pid} does not stop") > told
     assert 'hangs.py", line 8 in app' in log
-    assert re.search(r"the loop has not turned for \d\.\d s: /hang", log)
+    assert re.search(r"the event loop has been held up for \d\.\d s: /hang", log)
     survivors = service.owners()
     busy = ask(service.address, b"GET /busy HTTP/1.0\r\n\r\n").rpartition(b"\r\n")[2]
     assert int(busy) in survivors
@@ -982,8 +988,11 @@ def app(environ, start_response):
 @pytest.mark.long
 @ON_ONE_LOOP
 def test_a_pool_of_threads_that_hangs_is_replaced(serve: Serve, tmp_path: Path) -> None:
-    """When no thread is free; threads that wait for their clients, to send or to receive, are no
-    reason, nor is one that hangs alone."""
+    """A worker is replaced when no thread is free.
+
+    Threads that wait for their clients do not count, to send or to receive. One thread that hangs
+    is not enough.
+    """
     (tmp_path / "pool.py").write_text(WSGI_HANGS)
     one = ("--workers", "1", "--app-dir", str(tmp_path), "--timeout-worker", "1")
     service = serve("pool:app", *one, "--no-access-log", "--timeout-graceful-shutdown", "1")
@@ -995,7 +1004,7 @@ def test_a_pool_of_threads_that_hangs_is_replaced(serve: Serve, tmp_path: Path) 
             client.sendall(request)
             return client
 
-        slow = [say(b"GET /long HTTP/1.0\r\n\r\n") for _ in range(5)]  # they do not read
+        slow = [say(b"GET /long HTTP/1.0\r\n\r\n") for _ in range(5)]  # these clients do not read
         slow += [say(b"POST / HTTP/1.0\r\nContent-Length: 9\r\n\r\n") for _ in range(5)]
         time.sleep(2.5)
         assert service.owners() == [old]
@@ -1007,19 +1016,21 @@ def test_a_pool_of_threads_that_hangs_is_replaced(serve: Serve, tmp_path: Path) 
         time.sleep(2.5)
         assert int(ask(service.address, b"GET / HTTP/1.0\r\n\r\n").rpartition(b"\r\n")[2]) == old
         say(b"GET /hang HTTP/1.0\r\n\r\n")
-        until(lambda: service.settled(1) and service.owners() != [old], "another serves")
+        until(lambda: service.settled(1) and service.owners() != [old], "the successor serves")
     log = service.log()
     assert f"worker {old} (slot 0) hangs, held up for 1 s: replaced" in log
-    assert re.search(r"no thread has been free for \d\.\d s: /hang, /hang", log)
+    assert re.search(r"no thread of the pool has been free for \d\.\d s: /hang, /hang", log)
     assert 'pool.py", line 6 in app' in log
 
 
-@pytest.mark.programs  # a minute: `make test-programs`
+@pytest.mark.programs  # takes a minute: `make test-programs`
 @pytest.mark.timeout(300)
 @ON_ONE_LOOP
 def test_a_bad_minute(serve: Serve, tmp_path: Path) -> None:
-    """All of it at once, under load and with a log that nobody reads: what is lost was in a dead
-    worker's hand, by the page's counters."""
+    """Signals and kills at random, under load and with a log that nobody reads.
+
+    By the page's counters, each lost connection had been accepted by a killed worker.
+    """
     fifo = tmp_path / "log"
     os.mkfifo(fifo)
     unread = os.open(fifo, os.O_RDWR)
@@ -1047,7 +1058,7 @@ def test_a_bad_minute(serve: Serve, tmp_path: Path) -> None:
     assert load.outcomes["answered"] > 1000
     total = load.outcomes.total()
     # A kill between counting and accepting leaves one too many.
-    until(lambda: total <= service.accepted() - before <= total + kills, "each is counted")
+    until(lambda: total <= service.accepted() - before <= total + kills, "all are counted")
     wanted = range(1, 9)
     until(lambda: any(service.settled(workers) for workers in wanted), "claims and workers agree")
     assert service.stop() == 0
@@ -1055,7 +1066,7 @@ def test_a_bad_minute(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_pid_1_with_the_proc_of_another_namespace(tmp_path: Path) -> None:
-    """The children of its PID 1 are not ours."""
+    """The children of PID 1 in that /proc are not our children."""
     address = "127.0.0.1", free_port()
     command = [str(COMMAND), "serve", "--workers", "1", "--bind", f"127.0.0.1:{address[1]}"]
     outer = subprocess.Popen(["unshare", "--pid", "--fork", "--kill-child", *command], cwd=tmp_path)
@@ -1073,7 +1084,7 @@ def test_pid_1_with_the_proc_of_another_namespace(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("kind", ["pipe", "socket"])
 def test_lines_longer_than_there_is_room_for(kind: str) -> None:
-    """Nobody waits; what was begun is ended before anything else is written."""
+    """Writing never waits. A line that was begun is completed before any other is written."""
     if kind == "pipe":
         reads, writes = os.pipe()
         fcntl.fcntl(writes, fcntl.F_SETPIPE_SZ, 4096)

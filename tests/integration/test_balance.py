@@ -1,4 +1,4 @@
-"""Where connections go: by the page's counters."""
+"""The page's counters show where connections go."""
 
 import os
 import signal
@@ -23,10 +23,10 @@ def test_cpu_steering_serves_on_the_receiving_core(serve: Serve) -> None:
     service = serve("targets:Who", "--workers", "2", "--steer", "cpu")
     assert "pinned to cores" in service.log()
     check_cpu(service)
-    # And after every worker was killed, and after a reload.
+    # The same holds after every worker was killed, and after a reload.
     for pid in service.owners():
         os.kill(pid, signal.SIGKILL)
-    until(lambda: service.settled(2) and service.log().count("replaced") == 2, "successors came")
+    until(lambda: service.settled(2) and service.log().count("replaced") == 2, "successors serve")
     check_cpu(service)
     service.send(signal.SIGHUP)
     service.wait_log("reloaded")
@@ -52,7 +52,7 @@ def test_off_is_one_shared_listener(serve: Serve) -> None:
 
 
 def test_a_busy_worker_is_helped(serve: Serve) -> None:
-    """What arrives while its owner is in a slow handler is served by the others."""
+    """While a worker is in a slow handler, the others serve its new connections."""
     app_dir = ("--app-dir", str(Path(__file__).parents[1]))
     service = serve("support.workers:Who", "--workers", "3", "--steer", "spread", *app_dir)
     arrived, by_sibling = helped(service.slot_of, service.address)

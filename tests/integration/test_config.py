@@ -1,5 +1,7 @@
-"""Where options come from: command line, environment, file, default, in this order; and what is
-said of it before anything is served."""
+"""Options come from command line, environment, file and default, in this order.
+
+--print-config and --check-config tell about them, and serve nothing.
+"""
 
 import json
 import os
@@ -16,12 +18,12 @@ Serve = Callable[..., Service]
 
 @pytest.fixture
 def loop() -> str:
-    """One of them: it is not the loops' business."""
+    """One loop is enough: these tests do not depend on it."""
     return "uvloop"
 
 
 def printed(cwd: Path, *arguments: str, env: dict[str, str] | None = None) -> dict[str, str]:
-    """What --print-config says of each option: its line."""
+    """The value that --print-config prints for each option."""
     out = run("serve", *arguments, "--print-config", cwd=cwd, env=env)
     assert out.returncode == 0, out.stderr
     tomllib.loads(out.stdout)
@@ -84,7 +86,7 @@ def test_files_that_are_found(tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text("[tool.aiofastsocket]\nbacklog = 5\nbind = ':1'\n")
     assert printed(tmp_path)["backlog"] == "5  # pyproject.toml"
     assert printed(tmp_path)["bind"] == '[":1"]  # pyproject.toml'
-    # Another way to say where holds alone.
+    # An address given in another way replaces the one in the file.
     said = printed(tmp_path, "--port", "9")
     assert (said["port"], said.get("bind")) == ("9  # command line", None)
     (tmp_path / "pyproject.toml").write_text("[tool.aiofastsocket]\nhost = '::'\nport = 1\n")
@@ -95,7 +97,7 @@ def test_files_that_are_found(tmp_path: Path) -> None:
     assert printed(tmp_path)["backlog"] == "6  # aiofastsocket.toml"
 
 
-def test_it_is_served_so(serve: Serve, tmp_path: Path) -> None:
+def test_serve_uses_the_configuration(serve: Serve, tmp_path: Path) -> None:
     (tmp_path / "aiofastsocket.toml").write_text(
         f"target = 'web:app'\napp-dir = '{APP}'\nworkers = 1\nheader = ['x-from: file']\n"
     )
@@ -105,13 +107,13 @@ def test_it_is_served_so(serve: Serve, tmp_path: Path) -> None:
     assert answer.headers["x-from"] == "file"
     assert json.loads(answer.body)["root_path"] == "/mounted"
     environ = Path(f"/proc/{service.owners()[0]}/environ").read_bytes()
-    assert b"GREETING" not in environ  # it was not there at the exec
+    assert b"GREETING" not in environ  # it was not set at the exec
 
 
 def test_what_is_checked(tmp_path: Path) -> None:
     where = ("--app-dir", str(APP), "--check-config")
     out = run("serve", "web:app", *where, cwd=tmp_path)
-    assert (out.returncode, out.stdout) == (0, "the configuration can be used\n")
+    assert (out.returncode, out.stdout) == (0, "the configuration is valid\n")
     one_line(run("serve", "web:nothing", *where, cwd=tmp_path), 2, "nothing")
     one_line(run("serve", "--hooks", "nope", *where, cwd=tmp_path), 2, "--hooks nope: there is no")
     one_line(run("serve", "--log-config", "x.json", *where, cwd=tmp_path), 2, "x.json")
@@ -127,11 +129,11 @@ def test_what_is_checked(tmp_path: Path) -> None:
         ("xyzzy = 2", 2, "c.toml: xyzzy is not an option"),
         ("workers = 'many'", 2, "c.toml: workers is 'many'"),
         ("backlog = 0", 2, "c.toml: backlog 0: use"),
-        ("[serve]\nworkers = 2", 2, "c.toml: [serve] is a table; options stand at the top"),
+        ("[serve]\nworkers = 2", 2, "c.toml: [serve] is a table; write options without a table"),
         ("metrics = 9100", 2, "c.toml: metrics 9100: use text, in quotes"),
         ("target = 7", 2, "target 7 is not text"),
         ("workers = ", 2, "c.toml is not valid TOML"),
-        ('user = "a\\u0000b"', 2, "a value of another kind"),
+        ('user = "a\\u0000b"', 2, "an option has an invalid value"),
         ("reload_dir = []\nreload-dirs = []", 2, "is given twice"),
         (None, 1, "there is no such file"),
     ],
@@ -156,7 +158,7 @@ def test_a_bad_environment(name: str, value: str, says: str, tmp_path: Path) -> 
 
 
 @pytest.mark.parametrize("text", ["tool = 3", "[tool]\naiofastsocket = 'x'"])
-def test_a_pyproject_that_is_none(text: str, tmp_path: Path) -> None:
+def test_a_pyproject_without_a_valid_table(text: str, tmp_path: Path) -> None:
     (tmp_path / "pyproject.toml").write_text(text)
     one_line(run("serve", cwd=tmp_path), 2, "[tool.aiofastsocket] is not a table")
 

@@ -1,4 +1,4 @@
-"""Workers die: nobody who was not yet accepted notices."""
+"""Workers die: clients that were not yet accepted do not notice."""
 
 import os
 import signal
@@ -30,9 +30,9 @@ def test_queued_connections_survive_their_worker(serve: Serve, workers: int) -> 
     assert all(answers)
     assert b"%d\n" % victim not in answers
     until(lambda: service.settled(workers), "the worker was replaced")
-    until(lambda: service.accepted() == 100, "each is counted, once")
-    # There was a queue: its owner was stopped before the first of them arrived. A sibling steers
-    # away from it as soon as it is seen to be late.
+    until(lambda: service.accepted() == 100, "each connection is counted once")
+    # The slot had a queue: its owner was stopped before the first connection arrived. A sibling
+    # steers away from the slot as soon as it sees that its owner is late.
     assert service.slots()[0].arrived >= (100 if workers == 1 else 1)
 
 
@@ -42,10 +42,10 @@ def replaced(service: Service, victim: int) -> bool:
 
 @pytest.mark.parametrize("accept", ["--defer-accept", "--no-defer-accept"])
 def test_every_reset_is_accounted_for(serve: Serve, accept: str) -> None:
-    """Connections lost = connections that a killed worker had accepted, by the page's counters.
+    """By the page's counters, each lost connection had been accepted by a killed worker.
 
-    A connection reset in a queue would be one that nobody had counted: fewer accepted than
-    answered and reset together. A kill between counting and accepting leaves one too many.
+    A connection that is reset in a queue would not be counted: fewer would be accepted than
+    answered and reset together. A kill between counting and accepting counts one too many.
     """
     kills = 20
     service = serve("targets:Who", "--workers", "2", "--steer", "spread", accept)
@@ -55,7 +55,7 @@ def test_every_reset_is_accounted_for(serve: Serve, accept: str) -> None:
             load.more(100)
             victim = service.kill_an_owner()
             load.more(20)
-            # It dies when it is next scheduled, and meanwhile looks as if nothing were.
+            # It dies when it is next scheduled. Until then it looks alive.
             until(partial(replaced, service, victim), "the worker was replaced")
     assert load.outcomes.keys() <= {"answered", "reset"}, load.outcomes
     total = load.outcomes.total()
@@ -81,12 +81,12 @@ def test_a_worker_told_to_stop_is_replaced(serve: Serve) -> None:
     service = serve("targets:Who", "--workers", "2")
     first = service.owners()
     os.kill(first[0], signal.SIGTERM)
-    until(lambda: service.settled(2) and first[0] not in service.owners(), "a successor came")
+    until(lambda: service.settled(2) and first[0] not in service.owners(), "a successor serves")
     assert ask(service.address)
 
 
 def test_stop_while_a_worker_blocks(serve: Serve) -> None:
-    """A worker that does not listen to signals is killed after the grace time."""
+    """A worker that does not react to signals is killed after the grace time."""
     at_once = ["--timeout-graceful-shutdown", "0", "--timeout-disconnect", "0"]
     at_once += ["--timeout-lifespan-shutdown", "0"]
     service = serve("targets:Who", "--workers", "1", *at_once)

@@ -1,4 +1,4 @@
-"""The examples of docs/asyncio.md do what it says."""
+"""The examples in docs/asyncio.md do what the page says."""
 
 import os
 import re
@@ -19,14 +19,14 @@ from aiofastsocket import SlotInfo, tables_of
 
 PAGE = Path(__file__).parents[2] / "docs" / "asyncio.md"
 EXAMPLES = re.findall(r"```python\n(.*?)```", PAGE.read_text(), re.DOTALL)
-# In the order of the page: how many processes serve.
+# The number of processes that serve, for each example in the order of the page.
 SERVERS = {0: 1, 1: 1, 2: 1, 3: 4, 4: 4, 5: 4, 7: 2}
 WORKER, STATISTICS = 6, 8
 
 
 @contextmanager
 def program(number: int, folder: Path) -> Iterator[tuple[int, int]]:
-    """Run an example; its process id and port."""
+    """Run an example; yields its process id and port."""
     port = free_port()
     path = folder / "example.py"
     path.write_text(EXAMPLES[number].replace("9000", str(port)))
@@ -40,7 +40,7 @@ def program(number: int, folder: Path) -> Iterator[tuple[int, int]]:
             for pid in session_members(process.pid):
                 os.kill(pid, signal.SIGKILL)
             process.wait()
-            until(lambda: not session_members(process.pid), "all ended")
+            until(lambda: not session_members(process.pid), "all its processes have ended")
             print(os.pread(log.fileno(), 1 << 20, 0).decode())
 
 
@@ -60,8 +60,8 @@ def test_an_example_serves(number: int, tmp_path: Path) -> None:
             with socket.create_connection(("127.0.0.1", port), timeout=20) as client:
                 client.sendall(b"line %d\n" % i)
                 assert client.recv(100) == b"line %d\n" % i
-        # Each came through a local listener, and is counted once.
-        until(lambda: sum(slot.own + slot.stolen for slot in owners(pid)) == 100, "all counted")
+        # Each connection came through a local listener, and is counted once.
+        until(lambda: sum(slot.own + slot.stolen for slot in owners(pid)) == 100, "all are counted")
         slots = owners(pid)
         assert len({slot.pid for slot in slots}) == SERVERS[number]
         assert all(slot.accepted for slot in slots)
@@ -90,7 +90,7 @@ def test_the_gunicorn_worker(tmp_path: Path) -> None:
         answer = ask(("127.0.0.1", port), b"GET / HTTP/1.0\r\n\r\n")
         process.terminate()
         process.stderr.read()
-    assert b"UvloopLoop" in answer  # with httptools uvicorn sends it in a chunk
+    assert b"UvloopLoop" in answer  # with httptools, uvicorn sends the name in a chunk
 
 
 def test_the_statistics(tmp_path: Path) -> None:
@@ -103,7 +103,7 @@ def test_the_statistics(tmp_path: Path) -> None:
     lines = out.stdout.splitlines()
     assert len(lines) == 1 + max(8, 2 * len(os.sched_getaffinity(0)))
     (mine,) = (line.split() for line in lines if line.startswith(f"0 {pid} "))
-    # The first may have come before connections were steered to its slot.
+    # The first connection may have come before connections were steered to the slot.
     assert sum(map(int, mine[2:])) == 7
     assert int(mine[2]) >= 6
 

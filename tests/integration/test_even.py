@@ -1,5 +1,7 @@
-"""Connections are shared evenly even when they come at once, and a worker that is held up is
-helped: by the counters of the page."""
+"""Connections are shared evenly, even when they come at once. A worker that is held up is helped.
+
+The tests read the counters of the page.
+"""
 
 import os
 import resource
@@ -20,7 +22,7 @@ Serve = Callable[..., Service]
 
 
 def burst(address: Address, count: int) -> tuple[list[socket.socket], Counter[bytes]]:
-    """So many connections at once, which stay; who serves how many."""
+    """Open `count` connections at once and keep them; count the connections per worker."""
     clients: list[socket.socket] = []
     for _ in range(count):
         clients.append(socket.socket())
@@ -38,8 +40,11 @@ def opened(service: Service) -> int:
 
 
 def test_a_burst_is_even(serve: Serve) -> None:
-    """64 at once over four: a random choice has 20 at the busiest in the median, and siblings that
-    took whatever woke them had 30 to 60."""
+    """64 connections at once for four workers.
+
+    With a random choice, the busiest worker has 20 in the median. When siblings took each
+    connection that woke them, the busiest had 30 to 60.
+    """
     service = serve("targets:Held", "--workers", "4", "--steer", "spread")
     most = []
     for _ in range(7):
@@ -62,22 +67,22 @@ def owner_of(service: Service, pid: int) -> SlotInfo:
 
 def test_nothing_is_steered_to_one_that_is_held_up(serve: Serve) -> None:
     service = serve("targets:Blocks", "--workers", "2", "--steer", "spread")
-    ask(service.address)  # both have turned
+    ask(service.address)  # the loops of both have turned
     blocked = int(ask(service.address, b"block 0 0 5"))
     before = owner_of(service, blocked).arrived
     answers = Counter(int(ask(service.address)) for _ in range(100))
     assert answers == {next(iter(answers)): 100}
     assert blocked not in answers
     helper = owner_of(service, next(iter(answers)))
-    # Half of them would have come to the slot of the one that does not turn.
+    # Without this, half of them would have come to the slot whose worker does not turn.
     assert owner_of(service, blocked).arrived - before <= 25
     assert helper.late >= 1
-    # It turns again, and newcomers come to it.
+    # Its loop turns again, and new connections come to it.
     until(lambda: int(ask(service.address)) == blocked, "it serves again")
 
 
 def test_one_that_stood_still_comes_back(serve: Serve) -> None:
-    """It was waiting for events when it was stopped, and nothing waits for it when it goes on."""
+    """A worker is stopped while it waits for events; none is pending when it goes on."""
     service = serve("targets:Who", "--workers", "2", "--steer", "spread")
     stopped = service.slots()[0].pid
     stand_still(stopped)
@@ -88,14 +93,14 @@ def test_one_that_stood_still_comes_back(serve: Serve) -> None:
 
 
 @pytest.mark.long
-def test_one_that_is_retired_while_it_blocks_keeps_nobody_waiting(serve: Serve) -> None:
-    """Both are held up, the one that goes for longer: the one that stays takes all that waits."""
+def test_a_blocked_retired_worker_keeps_no_client_waiting(serve: Serve) -> None:
+    """Both workers block, the retired one for longer: the other takes all waiting connections."""
     service = serve("targets:Blocks", "--workers", "2", "--steer", "spread")
     stays, goes = (slot.pid for slot in service.slots()[:2])
-    # In this order: while the one that stays is held up nobody steers away from the other.
+    # In this order: while the worker that stays is held up, it does not steer away from the other.
     for pid, seconds in ((stays, 1.5), (goes, 12)):
         order = f"block {pid} {seconds} 0".encode()
-        until(partial(answered_by, service, pid, order), "it is held up")
+        until(partial(answered_by, service, pid, order), "the worker is held up")
     before = service.slots()[1]
     clients = [connect(service.address) for _ in range(30)]
     for client in clients:
@@ -108,7 +113,7 @@ def test_one_that_is_retired_while_it_blocks_keeps_nobody_waiting(serve: Serve) 
     assert answers == [stays] * 30
     assert slot.arrived - before.arrived > 0
     assert slot.own == before.own
-    assert goes in service.workers()  # it sleeps still
+    assert goes in service.workers()  # it still sleeps
     service.stop(signal.SIGQUIT)
     assert f"worker {goes} does not stop (it has been held up for" in service.log()
 
@@ -124,7 +129,7 @@ def descriptors(pid: int, most: int) -> None:
 
 @pytest.mark.long
 def test_what_came_to_a_sibling_while_accepting_paused(serve: Serve) -> None:
-    """Told by edges, of which none comes again: after the pause all queues are looked at."""
+    """Siblings' queues report by edges, which do not repeat: check all queues after the pause."""
     service = serve("targets:Held", "--workers", "2", "--steer", "spread")
     one, other = (slot.pid for slot in service.slots()[:2])
     descriptors(one, 3)
@@ -145,7 +150,7 @@ def has_taken(service: Service, pid: int, count: int) -> bool:
 
 
 def test_a_pause_leaves_nothing_waiting_at_its_own(serve: Serve) -> None:
-    """Its loop turns on, and it has less than the sibling, who takes its queue all the same."""
+    """A paused worker still turns, with less load than its sibling, which still takes its queue."""
     service = serve("targets:Held", "--workers", "2", "--steer", "spread")
     clients, _ = burst(service.address, 20)
     one, other = (slot.pid for slot in service.slots()[:2])

@@ -1,4 +1,4 @@
-"""SystemExit and KeyboardInterrupt in a protocol end the loop, and nothing else (asyncio's way)."""
+"""SystemExit and KeyboardInterrupt in a protocol end only the loop, as in asyncio."""
 
 import asyncio
 from collections.abc import Callable
@@ -13,14 +13,14 @@ from aiofastsocket import new_event_loop
 LOOPS: dict[str, Callable[[], asyncio.AbstractEventLoop]] = {
     "asyncio": asyncio.SelectorEventLoop,
     "our-asyncio": partial(new_event_loop, "asyncio"),
-    "our-uvloop": partial(new_event_loop, "uvloop"),  # uvloop itself reports it, and goes on
+    "our-uvloop": partial(new_event_loop, "uvloop"),  # uvloop itself reports the error, and goes on
 }
 
 
 def go_on_after(
     error: type[BaseException], loop: asyncio.AbstractEventLoop, make: Callable[[], Notes]
 ) -> None:
-    """A connection whose protocol raises `error` once; then the loop runs again."""
+    """Serve a connection whose protocol raises `error` once; then run the loop again."""
     protocols: list[Notes] = []
 
     async def serve() -> Any:
@@ -69,7 +69,7 @@ def test_the_connection_goes_on_if_the_loop_does(
 
 
 @pytest.mark.parametrize("name", LOOPS)
-def test_what_a_buffered_protocol_had_no_room_for_comes_later(name: str) -> None:
+def test_data_beyond_the_buffer_of_a_protocol_comes_later(name: str) -> None:
     def leave(protocol: Notes) -> None:
         protocol.hooks = {}
         raise SystemExit

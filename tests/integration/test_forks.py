@@ -1,4 +1,4 @@
-"""What a fork does to a loop: before it runs, while it runs, and beside it."""
+"""Forks before a loop runs, while it runs, and with another loop in the child."""
 
 import asyncio
 import os
@@ -28,7 +28,7 @@ async def asked(address: object, count: int) -> list[int]:
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_child_that_goes_on_with_a_running_loop(loop: str, tmp_path: object) -> None:
-    """It is told so, and its parent's loop does not notice."""
+    """The child gets an error, and the parent's loop is not affected."""
     read_end, write_end = os.pipe()
     parent = os.getpid()
 
@@ -61,7 +61,7 @@ def test_a_child_that_goes_on_with_a_running_loop(loop: str, tmp_path: object) -
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_child_of_a_running_loop_with_a_loop_of_its_own(loop: str) -> None:
-    """fork() in a handler, and a server in the child: each has its own slot."""
+    """A handler forks, and the child serves too: each process has its own slot."""
     with bound() as sock, ListenTable(sock, slots=4, steer="spread") as table:
 
         async def main() -> None:
@@ -84,7 +84,7 @@ def test_a_child_of_a_running_loop_with_a_loop_of_its_own(loop: str) -> None:
 
 @pytest.mark.parametrize("loop_name", LOOPS)
 def test_a_child_that_closes_what_it_inherited(loop_name: str) -> None:
-    """Its parent's epoll set, claims and listeners stay."""
+    """The parent's epoll set, claims and listeners stay intact."""
     loop = aiofastsocket.new_event_loop(loop_name)
     server = loop.run_until_complete(loop.create_server(Who, "127.0.0.1", 0))
     address = server.sockets[0].getsockname()
@@ -122,7 +122,7 @@ def test_signals_and_wakeups_of_parent_and_child_do_not_mix(loop_name: str) -> N
         loop.add_signal_handler(signal.SIGUSR1, loop.stop)
         loop.call_soon(os.write, write_end, b"r")
         loop.run_forever()
-        # A look-up in a thread: the pool's threads were the parent's.
+        # Run a call in a thread: the threads of the inherited pool exist only in the parent.
         loop.run_until_complete(loop.run_in_executor(None, os.getpid))
         loop.run_until_complete(loop.shutdown_default_executor())
         loop.close()
@@ -149,7 +149,7 @@ def test_signals_and_wakeups_of_parent_and_child_do_not_mix(loop_name: str) -> N
 def run_and_fork(
     loop: str, tmp_path: Path, main: Callable[[], Coroutine[Any, Any, None]]
 ) -> dict[int, list[str]]:
-    """What parent and child noted (`note`) when `main` forked in a callback and both returned."""
+    """Run `main`, which forks in a callback that returns in both; return their notes (`note`)."""
     parent = os.getpid()
     try:
         aiofastsocket.run(main(), loop=loop)
@@ -171,7 +171,7 @@ def note(tmp_path: Path, event: str) -> None:
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_child_that_returns_from_a_handler(loop: str, tmp_path: Path) -> None:
-    """The rest of the turn, other connections' callbacks and answers, is the parent's."""
+    """Only the parent does the rest of the turn: other connections' callbacks and answers."""
     forked: list[int] = []
 
     def answer(protocol: Notes) -> None:
@@ -190,7 +190,7 @@ def test_a_child_that_returns_from_a_handler(loop: str, tmp_path: Path) -> None:
             for client in clients:
                 assert await client.receive(6) == b"answer"
                 client.finish()
-                assert await client.rest() == b""  # and not twice
+                assert await client.rest() == b""  # the answer does not come twice
                 client.sock.close()
 
     assert run_and_fork(loop, tmp_path, main) == {os.getpid(): ["x"] * 8}
@@ -201,7 +201,7 @@ def test_a_child_that_returns_from_a_handler(loop: str, tmp_path: Path) -> None:
 def test_a_child_that_returns_while_others_wait_to_be_told(
     loop: str, kind: type[Notes], tmp_path: Path
 ) -> None:
-    """Of what came while reading was paused, or of the rest of it."""
+    """The others wait for data that came while reading was paused, or for the rest of it."""
     forked: list[int] = []
 
     def told(protocol: Notes) -> None:
@@ -229,7 +229,7 @@ def test_a_child_that_returns_while_others_wait_to_be_told(
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_child_that_returns_to_a_receive_or_an_end(loop: str, tmp_path: Path) -> None:
-    """Neither the client's bytes nor connection_lost are the child's."""
+    """The child gets neither the client's bytes nor connection_lost."""
     forked: list[int] = []
 
     def fork_once(_: Notes) -> None:
@@ -246,7 +246,7 @@ def test_a_child_that_returns_to_a_receive_or_an_end(loop: str, tmp_path: Path) 
             protocol.hooks = {"resume": fork_once, "lost": lost}
             protocol.write(bytes(32 * MIB))
             protocol.close()
-            # In a thread, which no child has: nor does one read what is this client's.
+            # Read in a thread: no child has it, so no child reads this client's data.
             client.sock.setblocking(True)
             received = await asyncio.to_thread(client.sock.recv, 32 * MIB, socket.MSG_WAITALL)
             assert len(received) == 32 * MIB

@@ -1,5 +1,7 @@
-"""Command lines, variables and files of those who come from gunicorn and uvicorn: they work, or one
-line says what does. docs/gunicorn.md is tried line by line."""
+"""Command lines, variables and files of people who come from gunicorn and uvicorn.
+
+They work, or one line names the option that does. Each line of docs/gunicorn.md is tried.
+"""
 
 import grp
 import os
@@ -23,7 +25,7 @@ from aiofastsocket.server.elsewhere import OPTIONS as ELSEWHERE
 from aiofastsocket.server.options import OPTIONS
 
 Serve = Callable[..., Service]
-ON_ONE_LOOP = pytest.mark.parametrize("loop", ["uvloop"], indirect=True)  # not the loops' business
+ON_ONE_LOOP = pytest.mark.parametrize("loop", ["uvloop"], indirect=True)  # the loop does not matter
 
 OURS = {name for option in OPTIONS for name in (option.flag, option.short) if name}
 PAGE = (Path(__file__).parents[2] / "docs" / "gunicorn.md").read_text()
@@ -65,7 +67,7 @@ async def app(scope, receive, send):
 
 @pytest.fixture
 def folder(certificate: Path) -> Iterator[Path]:
-    """With the programs and files that the page's lines name; any user may read it."""
+    """A folder with the programs and files that the page names; any user may read it."""
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
         folder.chmod(0o755)
@@ -85,7 +87,7 @@ def example(language: str) -> str:
 
 
 def listens(path: Path) -> bool:
-    """Its file is there before that: bind(2) comes before listen(2)."""
+    """Whether a connection is accepted: the file exists earlier, from bind(2) on."""
     with socket.socket(socket.AF_UNIX) as sock:
         return sock.connect_ex(str(path)) == 0
 
@@ -121,7 +123,7 @@ def test_each_option_of_the_others_is_known() -> None:
     assert named - {"--help", "--json"} <= OURS
 
 
-@pytest.mark.programs  # a service a line: `make test-programs`
+@pytest.mark.programs  # one service per line: `make test-programs`
 @pytest.mark.parametrize("line", LINES, ids=[line[0] for line in LINES])
 def test_a_line_of_the_page(line: tuple[str, str], folder: Path) -> None:
     theirs, here = shlex.split(line[0]), line[1]
@@ -137,7 +139,7 @@ def test_a_line_of_the_page(line: tuple[str, str], folder: Path) -> None:
     if line[0] != here.strip("`"):
         flags = [word for word in shlex.split(ours) if word[0] == "-" and word not in theirs]
         one_line(run("serve", *theirs, cwd=folder), 2, "--factory" if "()" in here else "", *flags)
-    # As the shell has it, but that the shell is not there any more.
+    # Run it as the shell would, but with the server in the place of the shell.
     shell = prefix.replace(";", "; exec") if ";" in prefix else f"exec {prefix}"
     service = Service(
         *shlex.split(ours),
@@ -180,7 +182,7 @@ def test_log_files_that_are_rotated(serve: Serve, folder: Path, tmp_path: Path) 
     access = tmp_path / "access.log"
     for number in range(2):
         assert get(tmp_path / "it.sock").text == "wsgi"
-        until(lambda: access.read_text().count("GET") == 1, "the line is there")
+        until(lambda: access.read_text().count("GET") == 1, "the line is written")
         access.rename(tmp_path / f"access.log.{number}")
         access.touch()
     assert service.stop() == 0
@@ -200,7 +202,7 @@ def test_a_configuration_in_python(folder: Path) -> None:
 @ON_ONE_LOOP
 @pytest.mark.parametrize("preload", [(), ("--preload",)])
 def test_a_programs_own_end(serve: Serve, folder: Path, preload: tuple[str, ...]) -> None:
-    """atexit's functions run in each process that has registered some, and there alone."""
+    """atexit functions run only in the processes that registered them."""
     service = serve("app:app", "--workers", "2", "--app-dir", str(folder), *preload)
     workers = service.workers()
     assert service.stop() == 0
@@ -212,22 +214,22 @@ def test_a_programs_own_end(serve: Serve, folder: Path, preload: tuple[str, ...]
 def test_an_address_of_the_environment(serve: Serve) -> None:
     with socket.create_server(("127.0.0.1", 0)) as sock:
         port = sock.getsockname()[1]
-    service = serve("targets:asgi", "--fd", "0", env={"PORT": "x"}, wait=False)  # not looked at
+    service = serve("targets:asgi", "--fd", "0", env={"PORT": "x"}, wait=False)  # $PORT is not read
     assert service.process.wait(30) == 2
-    assert "fd://0 is no socket" in service.log()
+    assert "fd://0 is not a socket" in service.log()
     service = serve("targets:asgi", "--workers", "1", env={"PORT": str(port)}, bind=False)
     assert f"serving targets:asgi on 0.0.0.0:{port} ($PORT): 1 worker " in service.log()
 
 
 @pytest.mark.parametrize("port", ["", "http", "65536", "-1"])
-def test_a_port_that_is_none(tmp_path: Path, port: str) -> None:
+def test_an_invalid_port(tmp_path: Path, port: str) -> None:
     out = run("serve", cwd=tmp_path, env={"PORT": port})
     one_line(out, 2, f"$PORT {port}: use ", "0 to 65535")
 
 
 @ON_ONE_LOOP
-def test_what_nobody_reads(serve: Serve, tmp_path: Path) -> None:
-    line = "not read here, give options on the command line: "
+def test_settings_that_are_not_read_are_named(serve: Serve, tmp_path: Path) -> None:
+    line = "ignored, give the options on the command line: "
     assert line not in serve("targets:asgi").log()
     (tmp_path / "gunicorn.conf.py").write_text("workers = 9\n")
     env = {"UVICORN_PORT": "1", "UVICORN_HOST": "x", "GUNICORN_CMD_ARGS": "-w 9"}
@@ -252,15 +254,15 @@ def test_a_command_that_is_missing(tmp_path: Path, arguments: tuple[str, ...]) -
         (("-kgevent", "app:app"), "-k (here: leave it out: the kind of program is detected"),
         (
             ("--http", "h11"),
-            "--http h11: requests are read by the server's own parser; leave --http out",
+            "--http h11: the server has its own HTTP parser; leave --http out",
         ),
         (("--ws", "wsproto"), "--ws wsproto: use websockets, or none"),
         (("--loop", "none"), "--loop none: use asyncio"),
         (("--log-level", "trace"), "--log-level trace: use debug"),
-        (("--interface", "asgi2"), "--interface asgi2: ASGI 2 is not served"),
+        (("--interface", "asgi2"), "--interface asgi2: ASGI 2 is not supported"),
         (("app.py",), "target 'app.py' is a file: write app:attribute"),
         (("app:make('x')",), "write app:make --factory, for a function without parameters"),
-        (("json", "-b", "127.0.0.1:0"), "it has neither 'application' nor 'app'"),
+        (("json", "-b", "127.0.0.1:0"), "has neither 'application' nor 'app'"),
     ],
 )
 def test_other_servers_words(tmp_path: Path, arguments: tuple[str, ...], words: str) -> None:
@@ -327,7 +329,7 @@ def test_forms_of_an_application(serve: Serve, folder: Path, name: str, interfac
 
 @ON_ONE_LOOP
 def test_no_websockets(serve: Serve, folder: Path) -> None:
-    """A request that asks for one is a request."""
+    """With --ws none, a request for a WebSocket is an ordinary request."""
     for ws, answer in (("none", b"200 OK"), ("auto", b"403 Forbidden")):
         service = serve("asgi:app", "--app-dir", str(folder), "--ws", ws, "--workers", "1")
         with connect(service.address) as sock:

@@ -1,4 +1,4 @@
-"""What a service meets in production, one at a time: it goes on, or ends cleanly."""
+"""A service meets the troubles of production, one at a time: it goes on, or ends cleanly."""
 
 import os
 import resource
@@ -42,7 +42,7 @@ def test_no_descriptors_for_new_workers(serve: Serve) -> None:
     resource.prlimit(service.pid, resource.RLIMIT_NOFILE, (used + 1, limits[1]))
     service.send(signal.SIGHUP)
     service.wait_log("Too many open files")
-    service.wait_log("reload given up")
+    service.wait_log("reload failed")
     assert ask(service.address)
     assert service.owners() == old
     resource.prlimit(service.pid, resource.RLIMIT_NOFILE, limits)
@@ -52,7 +52,7 @@ def test_no_descriptors_for_new_workers(serve: Serve) -> None:
 
 
 def test_no_descriptors_for_connections(serve: Serve) -> None:
-    """A worker that may open no more pauses; TERM meanwhile loses nobody who waits."""
+    """A worker without free descriptors pauses; TERM meanwhile loses no waiting client."""
     service = serve("targets:Who", "--workers", "1")
     (worker,) = service.owners()
     used = max(int(name) for name in os.listdir(f"/proc/{worker}/fd"))
@@ -161,7 +161,7 @@ def test_term_before_it_serves_ends_at_once(serve: Serve, tmp_path: Path) -> Non
             *("--pid-file", str(tmp_path / "serve.pid"), *more),
             wait=False,
         )
-        until((tmp_path / "serve.pid").exists, "it has begun")
+        until((tmp_path / "serve.pid").exists, "the supervisor has started")
         time.sleep(0.1)
         assert service.stop() == 0
         assert not (tmp_path / "serve.pid").exists()
@@ -176,12 +176,12 @@ def test_reload_twice_keeps_every_slot_live(serve: Serve, tmp_path: Path) -> Non
     go.unlink()
     for _ in range(2):
         service.send(signal.SIGHUP)
-        until(lambda: len(service.workers()) == 4, "the new ones start")
+        until(lambda: len(service.workers()) == 4, "the new workers start")
     assert service.owners() == old
     assert all(ask(service.address) for _ in range(20))
     go.touch()
     service.wait_log("reloaded: 2 new workers serve")
-    until(lambda: service.settled(2), "only the new ones are left")
+    until(lambda: service.settled(2), "only the new workers are left")
     assert not set(old) & set(service.owners())
 
 
@@ -250,5 +250,5 @@ def test_once_drained_the_port_is_free(serve: Serve) -> None:
         assert ask(successor.address)
         service.send(signal.SIGINT)
         assert service.process.wait(20) == 0
-    # Nobody looks at the listeners that were shut down: they are always "readable".
+    # No loop watches the listeners that were shut down: they are always "readable".
     assert "Traceback" not in service.log()

@@ -1,5 +1,7 @@
-"""`--hooks`: each function is called when it should be, in the right process and by the right user;
-its errors end nothing."""
+"""`--hooks`: each function is called at its time, in the right process and as the right user.
+
+Errors in hooks do not end the service.
+"""
 
 import gzip
 import os
@@ -36,7 +38,7 @@ def worker_exit(worker): note("worker_exit", worker.slot, worker.pid)
 
 @pytest.fixture
 def loop() -> str:
-    """One of them: it is not the loops' business."""
+    """One loop is enough: these tests do not depend on it."""
     return "uvloop"
 
 
@@ -58,7 +60,7 @@ def named(tmp_path: Path, name: str) -> list[list[str]]:
     return [words for words in called(tmp_path) if words[0] == name]
 
 
-def test_when_and_by_whom(serve: Serve, env: dict[str, str], tmp_path: Path) -> None:
+def test_time_process_and_user_of_hooks(serve: Serve, env: dict[str, str], tmp_path: Path) -> None:
     options = ["--workers", "2", "--hooks", "myhooks", "--user", "nobody"]
     service = serve("web:app", *options, env=env)
     first = {slot.slot: slot.pid for slot in service.slots() if slot.pid}
@@ -72,10 +74,10 @@ def test_when_and_by_whom(serve: Serve, env: dict[str, str], tmp_path: Path) -> 
         assert all(w[2] == w[3] and w[5] == imported for w in named(tmp_path, name))
     os.kill(service.pid, signal.SIGHUP)
     service.wait_log("reloaded: 2 new workers")
-    until(lambda: len(named(tmp_path, "worker_exit")) == 2, "the old ones have ended")
+    until(lambda: len(named(tmp_path, "worker_exit")) == 2, "the old workers have ended")
     assert {int(w[2]) for w in named(tmp_path, "worker_exit")} == set(first.values())
-    until(lambda: len(named(tmp_path, "on_reload")) == 1, "it was called")
-    until(lambda: service.settled(2), "nobody else is left")
+    until(lambda: len(named(tmp_path, "on_reload")) == 1, "on_reload was called")
+    until(lambda: service.settled(2), "only the new workers are left")
     os.kill(service.pid, signal.SIGTERM)
     assert service.process.wait(30) == 0
     assert len(named(tmp_path, "worker_exit")) == 4
@@ -113,7 +115,7 @@ def test_what_is_told_of_them(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_a_hook_has_nothing_of_the_service(serve: Serve, tmp_path: Path) -> None:
-    """No listener, no pipe, no page of anybody's, not the file with the process id."""
+    """A hook has no listener, no pipe, no page, and not the file with the process id."""
     (tmp_path / "held.py").write_text(HELD)
     env = {"PYTHONPATH": str(tmp_path), "HELD": str(tmp_path / "held")}
     options = ["--workers", "1", "--hooks", "held", "--pid-file", str(tmp_path / "pid")]
@@ -170,7 +172,7 @@ async def app(scope, receive, send):
 
 @pytest.mark.programs
 def test_opentelemetry_as_the_page_has_it(serve: Serve, tmp_path: Path) -> None:
-    """Its thread is the worker's own, and what it has gathered is written at the end."""
+    """Its thread runs in the worker, and the spans that it has gathered are written at the end."""
     (tmp_path / "telemetry.py").write_text(EXAMPLES[0])
     (tmp_path / "traced.py").write_text(TRACED)
     options = ["--app-dir", str(tmp_path), "--workers", "1", "--hooks", "telemetry"]
@@ -184,8 +186,7 @@ def test_opentelemetry_as_the_page_has_it(serve: Serve, tmp_path: Path) -> None:
 
 @pytest.mark.programs
 def test_sentry_as_the_page_has_it(serve: Serve, tmp_path: Path) -> None:
-    """An error of the application's is sent; to a server of ours, which is no other than the one
-    that fails."""
+    """An error of the application is sent to Sentry; a server in this test stands in for it."""
     received: list[bytes] = []
 
     class Sentry(BaseHTTPRequestHandler):
@@ -197,7 +198,7 @@ def test_sentry_as_the_page_has_it(serve: Serve, tmp_path: Path) -> None:
             self.end_headers()
 
         def log_message(self, *_: object) -> None:
-            """Nothing."""
+            """Log nothing."""
 
     with HTTPServer(("127.0.0.1", 0), Sentry) as server:
         thread = threading.Thread(target=server.serve_forever)
@@ -210,14 +211,14 @@ def test_sentry_as_the_page_has_it(serve: Serve, tmp_path: Path) -> None:
             options = ["--app-dir", str(tmp_path), "--workers", "1", "--hooks", "errors"]
             service = serve("fails:app", *options)
             assert ask(service, get("/")).status == 500
-            until(lambda: any(b"nobody is at home" in body for body in received), "it is told")
+            until(lambda: any(b"nobody is at home" in body for body in received), "sent")
         finally:
             server.shutdown()
             thread.join()
 
 
 def test_a_start_that_is_ended(tmp_path: Path) -> None:
-    """While on_starting takes its time."""
+    """TERM ends the service while on_starting still runs."""
     (tmp_path / "slow.py").write_text(
         "import os, time\ndef on_starting(): os.write(2, b'begun\\n'); time.sleep(100)\n"
     )

@@ -1,4 +1,4 @@
-"""A worker cannot break the service: whatever it writes into the page that all processes share."""
+"""No write of a worker into the page that all processes share can break the service."""
 
 import os
 import resource
@@ -21,7 +21,7 @@ Serve = Callable[..., Service]
 
 @pytest.fixture
 def service(serve: Serve) -> Iterator[Service]:
-    """Its workers are nobody's, where the tests may do that."""
+    """A service whose workers run as the user nobody, if the tests run as root."""
     user = ("--user", "nobody") if os.geteuid() == 0 else ()
     arguments = ("--workers", "3", "--steer", "spread", "--preload", *user)
     service = serve("hostile:Hostile", *arguments)
@@ -31,7 +31,7 @@ def service(serve: Serve) -> Iterator[Service]:
 
 
 def looks_on(service: Service) -> None:
-    """`stats` by root, while a page is being written: it may find nothing, but it does not die."""
+    """Run `stats` by root while a page is written: it may find nothing, but does not crash."""
     done = subprocess.run([COMMAND, "stats", str(service.pid)], capture_output=True, timeout=60)
     assert done.returncode in (0, 1), done
     assert b"Traceback" not in done.stderr, done
@@ -52,7 +52,7 @@ def test_the_page_cannot_be_cut_or_sealed(service: Service) -> None:
     check_healthy(service, 1)
 
 
-@pytest.mark.programs  # for its time
+@pytest.mark.programs  # it takes 10 s
 def test_scribbling_for_ten_seconds(service: Service) -> None:
     scribbled(service, "random", 10, killed=True)
 
@@ -67,7 +67,7 @@ def test_scribbling_and_going_on(service: Service) -> None:
 
 
 def scribbled(service: Service, what: str, seconds: int, killed: bool) -> None:
-    """One of the workers does; the service is healthy after a reload."""
+    """Let one worker write all over the page; the service is healthy after a reload."""
     end = time.monotonic() + seconds
     request = b"scribble %s %d" % (what.encode(), 60 if killed else seconds)
     attacker = int(ask(service.address, request))
@@ -81,20 +81,20 @@ def scribbled(service: Service, what: str, seconds: int, killed: bool) -> None:
         os.kill(attacker, signal.SIGKILL)
         until(partial(is_gone, service, attacker), "the supervisor noticed")
     else:
-        until(lambda: not maps(attacker), "it is over")
+        until(lambda: not maps(attacker), "the worker has stopped writing")
     check_healthy(service, 1)
     service.wait_log("restored")
     check_healthy(service, 2)
 
 
 def maps(pid: int) -> bool:
-    """Whether it has mapped the page once more than all others do."""
+    """Whether this process maps the page once more than the others."""
     return Path(f"/proc/{pid}/maps").read_text().count("fastsocket-table") > 1
 
 
 @pytest.mark.parametrize("what", ["filter", "bell"])
 def test_what_the_listeners_and_the_bell_allow(service: Service, what: str) -> None:
-    """The kernel refuses root's steering programs from then on; a ring could wait for ever."""
+    """After this the kernel refuses root's steering programs, or a ring could wait for ever."""
     attacker = int(ask(service.address, what.encode()))
     for reload in (1, 2):
         os.kill(attacker, signal.SIGKILL)
@@ -102,13 +102,13 @@ def test_what_the_listeners_and_the_bell_allow(service: Service, what: str) -> N
         until(lambda: service.settled(3), "it was replaced")
         service.send(signal.SIGHUP)
         service.wait_log("new workers serve", reload)
-        until(lambda: service.settled(3), "the old ones are gone")
+        until(lambda: service.settled(3), "the old workers are gone")
         attacker = service.workers()[0]
     assert {len(ask(service.address)) > 0 for _ in range(20)} == {True}
 
 
 def shared_memory(pid: int) -> list[tuple[int, int]]:
-    """What it has mapped of the pages of all workers, from where to where: proc(5), maps."""
+    """The ranges of all workers' pages that this process maps (offsets): proc(5), maps."""
     lines = Path(f"/proc/{pid}/maps").read_text().splitlines()
     found = []
     for line in lines:
@@ -119,8 +119,8 @@ def shared_memory(pid: int) -> list[tuple[int, int]]:
     return found
 
 
-def test_a_workers_pulse_is_nobody_elses_to_write(service: Service) -> None:
-    """What the supervisor sees of a worker lies in memory that no other worker has."""
+def test_no_other_worker_can_write_a_workers_pulse(service: Service) -> None:
+    """The supervisor reads each worker's state from memory that no other worker maps."""
     for killed in (False, True):
         if killed:
             victim = service.workers()[0]
@@ -134,13 +134,13 @@ def test_a_workers_pulse_is_nobody_elses_to_write(service: Service) -> None:
         for ((first, last),) in own:
             assert 0 < first < last <= end
             assert last - first == resource.getpagesize()
-        for pid in service.workers():  # and no descriptor, by which it could map more
+        for pid in service.workers():  # nor does it have a descriptor to map more with
             links = [os.readlink(path) for path in Path(f"/proc/{pid}/fd").iterdir()]
             assert not [link for link in links if "aiofastsocket-work" in link]
 
 
 def test_dying_with_the_lock(service: Service) -> None:
-    """By its own hand: `held` leaves its id in every word, and the killed one cleans nothing up."""
+    """`held` writes the worker's id into every word, and a killed worker cleans nothing up."""
     for reload in range(1, 4):
         attacker = int(ask(service.address, b"scribble held 60"))
         stand_still(attacker)
@@ -153,11 +153,11 @@ def is_gone(service: Service, worker: int) -> bool:
     return worker not in service.workers()
 
 
-def test_a_file_of_that_name_that_is_no_page() -> None:
-    """Looking on reads what another process holds: anything may be called so."""
+def test_a_file_with_that_name_that_is_not_a_page() -> None:
+    """Observers read the files of other processes: any file may have the name of a page."""
     fd = os.memfd_create("fastsocket-table")
     try:
-        os.ftruncate(fd, 1 << 16)  # not sealed: whoever maps it may be killed by whoever cuts it
+        os.ftruncate(fd, 1 << 16)  # not sealed: truncating it may kill a process that maps it
         with pytest.raises(OSError, match="attach"):
             list(tables_of(os.getpid()))
     finally:

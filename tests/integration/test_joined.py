@@ -1,5 +1,7 @@
-"""Another process's socket that joins a table's address by SO_REUSEPORT: said in one line, by one
-process, and left out by the steering."""
+"""Another process's socket joins a table's address by SO_REUSEPORT.
+
+One process says so in one line, and the steering leaves that socket out.
+"""
 
 import logging
 import os
@@ -50,7 +52,7 @@ def serve_and_log(table: ListenTable, loop: str) -> None:
 
 @contextmanager
 def stranger(address: Address) -> Iterator[None]:
-    """A server of plain asyncio's, which answers 0."""
+    """Run a server on plain asyncio that answers 0."""
     command = [sys.executable, "-c", STRANGER, address[0], str(address[1])]
     with subprocess.Popen(command, stdout=subprocess.PIPE) as process:
         assert process.stdout is not None
@@ -62,7 +64,7 @@ def stranger(address: Address) -> Iterator[None]:
 
 
 @pytest.mark.long
-@pytest.mark.parametrize("loop", ["uvloop"], indirect=True)  # 10 s
+@pytest.mark.parametrize("loop", ["uvloop"], indirect=True)  # takes 10 s
 def test_a_stranger_at_the_services_address(serve: Callable[..., Service]) -> None:
     service = serve("targets:Who", "--workers", "2")
     with stranger(service.address):
@@ -79,14 +81,14 @@ def test_a_stranger_at_the_services_address(serve: Callable[..., Service]) -> No
 @pytest.mark.long
 @pytest.mark.parametrize("loop", ["uvloop"], indirect=True)
 def test_a_stranger_where_nothing_steers(serve: Callable[..., Service]) -> None:
-    """It gets its share then, and that is what is said."""
+    """Without steering the other socket gets its share, and the log says so."""
     no_program = refusing(f"setsockopt:{SO_ATTACH_REUSEPORT_CBPF}")
     service = serve("targets:Who", "--workers", "2", wrapper=no_program)
     with stranger(service.address):
         service.wait_log(SAID)
-        with ExitStack() as stack:  # it speaks first; that none of 100 is its own is no chance
+        with ExitStack() as stack:  # it sends first; at least one of 100 is its own
             clients = [stack.enter_context(connect(service.address)) for _ in range(100)]
-            until(lambda: select.select(clients, [], [], 0)[0], "it has some")
+            until(lambda: select.select(clients, [], [], 0)[0], "the other server has some")
     assert "it takes its share of the new connections" in service.log()
     assert "steered past it" not in service.log()
 

@@ -1,4 +1,4 @@
-"""Every kind of target and of address serves."""
+"""Targets and addresses of every kind can be served."""
 
 import os
 import shutil
@@ -37,7 +37,7 @@ def test_targets_of_every_kind(serve: Serve, arguments: tuple[str, ...], loop: s
         seen.add(int(ask(service.address)))
         return len(seen) == 2
 
-    # How many it takes is not said: an idle worker helps one that has no core just now.
+    # The number of requests is open: an idle worker helps one that has no core at the moment.
     until(asked, "both answer")
     assert seen == set(service.owners())
     assert f"loop {loop}" in service.log()
@@ -102,7 +102,7 @@ def test_a_dead_servers_socket_file_is_replaced(serve: Serve, tmp_path: Path) ->
     os.chmod(path, 0o660)
     serve("targets:Who", "--bind", f"unix:{path}", "--bind", f"unix:{path}2")
     assert ask(path)
-    # As somebody has set it before, or everybody's.
+    # A replaced file keeps the mode that was set; a new one is open to all users.
     assert [stat.S_IMODE(os.stat(p).st_mode) for p in (path, f"{path}2")] == [0o660, 0o666]
 
 
@@ -120,7 +120,7 @@ def test_protocols_over_tls(serve: Serve, certificate: Path) -> None:
         ):
             tls.sendall(b"who\n")
             assert receive_all(tls).strip().isdigit()
-    # Somebody who speaks no TLS is turned away, and bothers nobody.
+    # A client that does not use TLS is reset, and causes no traceback.
     assert (
         outcome(service.address, (b"GET / HTTP/1.1\r\nHost: localhost\r\n\r\n", WHO[1])) == "reset"
     )
@@ -163,7 +163,7 @@ def test_clients_certificates_ciphers_and_an_encrypted_key(
 
 @pytest.fixture
 def public_app() -> Iterator[Path]:
-    """The targets where every user may read them."""
+    """A folder with the targets that every user may read."""
     with tempfile.TemporaryDirectory() as folder:
         os.chmod(folder, 0o755)
         shutil.copy(APP / "targets.py", folder)
@@ -197,10 +197,10 @@ def test_inherited_descriptor_is_shared_as_it_is(serve: Serve) -> None:
         service = serve("targets:Who", "--workers", "2", "--bind", f"fd://{fd}", pass_fds=(fd,))
         for _ in range(30):
             assert ask(address)
-        assert "somebody else listens on this socket" in service.log()
+        assert "another process listens on this socket" in service.log()
         assert sum(s.global_ for s in service.slots()) == 30
         assert service.stop() == 0
-        # It is not ours to end: a client waits for the next server.
+        # The listener is not closed, as it is not ours: a client waits for the next server.
         with connect(address):
             pass
 
@@ -229,7 +229,7 @@ def test_systemd_sockets_and_notifications(serve: Serve, tmp_path: Path) -> None
             env={"NOTIFY_SOCKET": str(path), "LISTEN_FDS": "1"},
             pass_fds=(3,),
             preexec_fn=lambda: os.dup2(fd, 3) and None,
-            # LISTEN_PID is the process that systemd starts: a shell that becomes it.
+            # LISTEN_PID is the process that systemd starts: this shell, which becomes the server.
             wrapper=("sh", "-c", 'LISTEN_PID=$$ exec "$@"', "sh"),
         )
         assert manager.recv(100) == b"READY=1"

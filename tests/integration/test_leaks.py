@@ -1,4 +1,4 @@
-"""A hundred thousand connections later, a server is what it was."""
+"""A server has not grown after a hundred thousand connections."""
 
 import asyncio
 import gc
@@ -18,12 +18,12 @@ from aiofastsocket import ListenTable, new_event_loop
 from aiofastsocket.choices import LOOPS
 
 WARM, CONNECTIONS = 20_000, 80_000
-# An allocator's arenas come and go; a leak of one small object a connection would be 4 MiB.
+# An allocator's arenas come and go; a leak of one small object per connection is 4 MiB.
 SLACK_BYTES = 1 << 20
 
 
 class Census(asyncio.Protocol):
-    """Says what its process has: tasks, and objects that the collector knows."""
+    """Reports the tasks of its process, and the objects that the collector knows."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -39,7 +39,7 @@ class Census(asyncio.Protocol):
 
 @pytest.mark.parametrize("name", LOOPS)
 def test_connections_that_a_closed_loop_leaves(name: str) -> None:
-    """Are closed when they are collected, with a warning, each time: their clients hear of it."""
+    """Each is closed when it is collected, with a warning, and its client sees the end."""
     before = len(os.listdir("/proc/self/fd"))
     for _ in range(3):
         loop = new_event_loop(name)
@@ -62,7 +62,7 @@ def test_connections_that_a_closed_loop_leaves(name: str) -> None:
 
 
 def resident(pid: int) -> int:
-    """Bytes: proc(5), /proc/pid/statm."""
+    """Resident memory in bytes: proc(5), /proc/pid/statm."""
     return int(Path(f"/proc/{pid}/statm").read_text().split()[1]) * os.sysconf("SC_PAGESIZE")
 
 

@@ -1,5 +1,4 @@
-"""What the log says and where it goes: formats, files that are opened again, and that no client
-forges a line."""
+"""The log: its formats, its files, which can be opened again, and lines that no client forges."""
 
 import base64
 import json
@@ -19,7 +18,7 @@ Serve = Callable[..., Service]
 
 @pytest.fixture
 def loop() -> str:
-    """One of them: it is not the loops' business."""
+    """One loop is enough: these tests do not depend on it."""
     return "uvloop"
 
 
@@ -39,7 +38,7 @@ def lines_of(path: Path, count: int) -> list[str]:
 
 
 def opened_to_all(folder: Path) -> None:
-    """Another user may enter."""
+    """Let other users enter the folder."""
     for path in (folder, *folder.parents):
         if path.stat().st_uid == os.getuid() and path != Path("/"):
             os.chmod(path, path.stat().st_mode | 0o011)
@@ -86,7 +85,7 @@ def test_json(serve: Serve, tmp_path: Path) -> None:
     service = serve("web:app", *options, "--log-format", "json")
     send(
         service,
-        get("/hello?a=1", "Connection: close", "User-Agent: te\xe9st"),  # as UTF-8
+        get("/hello?a=1", "Connection: close", "User-Agent: te\xe9st"),  # sent as UTF-8
         b"GET http:/nowhere HTTP/1.1\r\n\r\n",
     )
     first, second = map(json.loads, lines_of(log, 2))
@@ -144,8 +143,8 @@ def test_nobody_forges_a_line(form: str | None, serve: Serve, tmp_path: Path) ->
     [
         ("%(x)s", "%(x)s is not known; use h, l, u,"),
         ("%({x}e)s", "%({x}e)s is not known"),
-        ("50% of it", "begins nothing that is known"),
-        ("a\nb", "no end within it"),
+        ("50% of it", "does not begin a known atom"),
+        ("a\nb", "must not contain line breaks"),
     ],
 )
 def test_bad_formats(form: str, says: str, tmp_path: Path) -> None:
@@ -154,7 +153,7 @@ def test_bad_formats(form: str, says: str, tmp_path: Path) -> None:
 
 
 def test_files_are_opened_again(serve: Serve, tmp_path: Path) -> None:
-    """By USR1, in every process, whatever user it is; a worker that starts meanwhile too."""
+    """USR1 opens the files again in every process, of any user; new workers use them, too."""
     folder = tmp_path / "logs"
     folder.mkdir()
     opened_to_all(tmp_path)
@@ -179,7 +178,7 @@ def test_files_are_opened_again(serve: Serve, tmp_path: Path) -> None:
     access.rename(folder / "access.1")
     own.rename(folder / "own.1")
     os.kill(service.pid, signal.SIGUSR1)
-    until(lambda: own.exists() and f"log file {own} is opened again" in own.read_text(), "again")
+    until(lambda: own.exists() and f"log file {own} is reopened" in own.read_text(), "again")
 
     def anew() -> bool:
         ask(4)
@@ -196,8 +195,8 @@ def test_files_are_opened_again(serve: Serve, tmp_path: Path) -> None:
     assert service.log() == ""
 
 
-def test_nobody_has_root_write_elsewhere(serve: Serve, tmp_path: Path) -> None:
-    """The folder's user may put links there: they are followed with that user's rights."""
+def test_links_do_not_make_root_write_elsewhere(serve: Serve, tmp_path: Path) -> None:
+    """The folder's user may put links there. They are followed with that user's rights."""
     folder, secret = tmp_path / "logs", tmp_path / "secret"
     folder.mkdir()
     opened_to_all(tmp_path)
@@ -213,7 +212,7 @@ def test_nobody_has_root_write_elsewhere(serve: Serve, tmp_path: Path) -> None:
     own.symlink_to(secret)
     access.symlink_to(tmp_path / "made")
     os.kill(service.pid, signal.SIGUSR1)
-    until(lambda: (folder / "own.1").read_text().count("cannot be opened again") >= 4, "it is told")
+    until(lambda: (folder / "own.1").read_text().count("cannot be reopened") >= 4, "logged")
     assert secret.read_text() == "root's own\n"
     assert not (tmp_path / "made").exists()
     out = run("serve", "--log-file", str(own), "--user", "nobody", cwd=tmp_path)
@@ -233,21 +232,21 @@ def test_files_are_opened_again_while_it_stops(serve: Serve, tmp_path: Path) -> 
         until(lambda: "stopping" in own.read_text(), "it stops")
         own.rename(tmp_path / "own.1")
         os.kill(service.pid, signal.SIGUSR1)
-        until(own.exists, "it is opened again")
+        until(own.exists, "it is reopened")
     assert service.process.wait(30) == 0
 
 
-def test_files_that_cannot_be(tmp_path: Path) -> None:
+def test_files_that_cannot_be_opened(tmp_path: Path) -> None:
     for option in ("--log-file", "--access-log-file"):
         out = run("serve", option, str(tmp_path / "no" / "log"), cwd=tmp_path)
         one_line(out, 1, option, "No such file or directory")
         (tmp_path / "c.json").write_text('{"version": 1, "root": {}}')
         out = run("serve", option, "x", "--log-config", "c.json", cwd=tmp_path)
-        one_line(out, 2, option, "does not go with --log-config")
+        one_line(out, 2, option, "cannot be used with --log-config")
 
 
 def test_health(serve: Serve) -> None:
-    """Not of the application, not in the log; 503 while the service stops."""
+    """The server answers, not the application; no log line; 503 while the service stops."""
     service = serve("web:app", "--workers", "1", "--health-path", "/healthy")
     with Client(service.address) as client, Client(service.address) as slow:
         for _ in range(2):

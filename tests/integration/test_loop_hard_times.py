@@ -22,7 +22,7 @@ from aiofastsocket.loop.acceptor import Acceptor
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_descriptors_that_run_out_and_are_taken_meanwhile(loop: str) -> None:
-    """What the pause itself gives back is taken by somebody; still it resumes."""
+    """The program takes the descriptors that the pause gives back; accepting still resumes."""
     text = f"""
 import aiofastsocket, asyncio, os, resource, socket
 class Hello(asyncio.Protocol):
@@ -101,7 +101,7 @@ def test_after_a_pause_the_owner_stands_first_again(loop: str) -> None:
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_slow_reader_under_a_default_timeout(loop: str) -> None:
-    """socket.setdefaulttimeout is for sockets of the user's: a transport never blocks its loop."""
+    """socket.setdefaulttimeout is for the user's sockets: a transport never blocks its loop."""
     text = f"""
 import aiofastsocket, asyncio, socket, time
 socket.setdefaulttimeout(3)
@@ -136,7 +136,7 @@ def test_an_oserror_of_the_factory_is_told(loop: str) -> None:
     async def main() -> None:
         running = asyncio.get_running_loop()
         running.set_exception_handler(lambda _, context: said.append(context))
-        running.set_debug(True)  # asyncio's loop tells of it only then
+        running.set_debug(True)  # asyncio's loop reports it only then
         server = await running.create_server(factory, "127.0.0.1", 0)
         reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
         assert await reader.read() == b""
@@ -150,7 +150,7 @@ def test_an_oserror_of_the_factory_is_told(loop: str) -> None:
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_signal_to_a_child_is_not_its_parents(loop: str) -> None:
-    """multiprocessing's terminate(), in a server that handles TERM itself."""
+    """As multiprocessing's terminate() does, in a server that handles TERM itself."""
     got: list[str] = []
 
     async def main() -> None:
@@ -166,7 +166,7 @@ def test_a_signal_to_a_child_is_not_its_parents(loop: str) -> None:
     def child() -> None:
         signal.signal(signal.SIGTERM, lambda *_: os._exit(5))
         os.write(ready[1], b"x")
-        for _ in range(6000):  # short sleeps: a signal just before one does not end it
+        for _ in range(6000):  # short sleeps: a signal just before one does not interrupt it
             time.sleep(0.01)
 
     ready = os.pipe()
@@ -186,7 +186,7 @@ def test_run_in_a_running_loop() -> None:
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_server_closed_in_the_turn_of_an_accept(loop: str) -> None:
-    """Whom it accepted it serves; whom it did not is left for others."""
+    """The server serves the connections that it accepted, and leaves the others in the queue."""
 
     async def main() -> None:
         running = asyncio.get_running_loop()
@@ -195,7 +195,7 @@ def test_a_server_closed_in_the_turn_of_an_accept(loop: str) -> None:
             await asyncio.sleep(0.01)
             running.call_later(0.01, server.close)
             clients = [socket.create_connection(sock.getsockname()) for _ in range(10)]
-            time.sleep(0.05)  # now both are due
+            time.sleep(0.05)  # now the accepts and the close are due
             await asyncio.sleep(0.2)
             accepted = sum(slot.accepted for slot in table.slots())
             answered = 0

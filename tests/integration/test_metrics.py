@@ -1,5 +1,7 @@
-"""`--metrics`: what Prometheus is told adds up to what clients sent, whatever becomes of workers,
-and of the process that tells it."""
+"""`--metrics`: the numbers for Prometheus add up to the requests that clients sent.
+
+They do so even when workers, or the metrics process, are replaced or killed.
+"""
 
 import itertools
 import os
@@ -23,7 +25,7 @@ Serve = Callable[..., Service]
 
 @pytest.fixture
 def loop() -> str:
-    """One of them: it is not the loops' business."""
+    """One loop is enough: these tests do not depend on it."""
     return "uvloop"
 
 
@@ -32,14 +34,14 @@ def owners(service: Service) -> list[int]:
 
 
 def teller(service: Service) -> int:
-    """The process that answers."""
+    """The process id of the metrics process."""
     found: list[int] = []
 
     def is_there() -> bool:
         found[:] = set(service.workers()) - set(owners(service))
         return len(found) == 1
 
-    until(is_there, "the metrics process")
+    until(is_there, "there is one metrics process")
     return found[0]
 
 
@@ -50,7 +52,7 @@ def short(service: Service, path: str) -> None:
 
 
 class Sent(Load):
-    """A load that counts what it has sent, and has answered."""
+    """A load that counts its connections, its answered requests and its failures."""
 
     def __init__(self, service: Service) -> None:
         super().__init__(service.address, threads=4)
@@ -139,7 +141,7 @@ def test_a_killed_worker_takes_nothing_along(serve: Serve) -> None:
             seen.append(scrape(port))
     told = scrape(port)
     seen.append(told)
-    # What a dead one had in hand: four clients at most, each time.
+    # Requests that the killed workers had in progress: from four clients at most, each time.
     assert abs(told.of("requests_total") - sent.requests) <= 16
     assert told['worker_restarts_total{reason="crash"}'] == 4
     for before, now in itertools.pairwise(seen):
@@ -173,7 +175,7 @@ def test_the_process_is_replaced_and_counters_go_on(serve: Serve) -> None:
     short(service, "/hello")
     os.kill(service.pid, signal.SIGHUP)
     service.wait_log("reloaded")
-    until(lambda: settled(service, 2), "the old ones are gone")
+    until(lambda: settled(service, 2), "the old workers are gone")
     first = teller(service)
     os.kill(first, signal.SIGKILL)
     service.wait_log("metrics process killed by SIGKILL: another is started")
@@ -191,7 +193,7 @@ def test_the_process_is_replaced_and_counters_go_on(serve: Serve) -> None:
 
 
 def test_it_holds_nothing_of_the_service(serve: Serve) -> None:
-    """No listener, so that none is open when the service ends; and it is the workers' user."""
+    """The metrics process has only its own listener open, and runs as the workers' user."""
     port = free_port()
     service = serve("web:app", "--workers", "2", "--metrics", str(port), "--user", "nobody")
     scrape(port)
@@ -210,7 +212,7 @@ def test_it_holds_nothing_of_the_service(serve: Serve) -> None:
     pages = [line for line in maps if "fastsocket-table" in line or "aiofastsocket-work" in line]
     assert len(pages) == 2
     assert {line.split()[1] for line in pages} == {"r--s"}
-    # VM_MAYWRITE, proc(5) smaps: nothing that it does makes them writable.
+    # Without VM_MAYWRITE ("mw": proc(5), smaps) the process cannot make them writable.
     areas = Path(f"/proc/{pid}/smaps").read_text()
     for line in pages:
         flags = areas[areas.index(line) :].partition("VmFlags: ")[2].partition("\n")[0].split()
@@ -276,7 +278,7 @@ def test_a_client_that_leaves_and_a_websocket(serve: Serve, tmp_path: Path) -> N
         told = scrape(port)
         assert told["websockets_open"] == 1
         assert told['requests_total{code="1xx"}'] == 1
-    until(lambda: scrape(port)["websockets_open"] == 0, "it is over")
+    until(lambda: scrape(port)["websockets_open"] == 0, "it is closed")
     assert scrape(port)["websockets_opened_total"] == 1
 
 
@@ -342,7 +344,7 @@ def test_openmetrics_and_other_paths(serve: Serve) -> None:
         assert answer.read().endswith(b"# EOF\n")
     with pytest.raises(urllib.error.HTTPError, match="404"):
         urllib.request.urlopen(f"{url}/", timeout=30)
-    with socket.socket() as sock:  # of the loopback interface alone
+    with socket.socket() as sock:  # it listens on the loopback interface only
         sock.bind(("0.0.0.0", 0))
         address = subprocess.run(["hostname", "-I"], capture_output=True, text=True).stdout.split()
         for host in address[:1]:
@@ -368,9 +370,9 @@ def test_it_is_there_until_the_service_is_gone(serve: Serve, tmp_path: Path) -> 
     ("where", "says"),
     [
         ("fd://3", "use PORT, HOST:PORT"),
-        ("nowhere", "is no address"),
-        ("127.0.0.1:70000", "is no address"),
-        ("{bound}", "the application's address"),
+        ("nowhere", "is not a valid address"),
+        ("127.0.0.1:70000", "is not a valid address"),
+        ("{bound}", "the application has the same address"),
         ("{busy}", "is in use"),
     ],
 )
@@ -383,7 +385,7 @@ def test_bad_addresses(where: str, says: str, tmp_path: Path) -> None:
 
 
 def test_a_signal_to_all_of_the_group(serve: Serve, tmp_path: Path) -> None:
-    """As a service manager sends it: metrics are there until the last worker is gone."""
+    """As a service manager sends it: metrics are served until the last worker is gone."""
     port = free_port()
     service = serve("web:app", "--workers", "1", "--metrics", str(port))
     with Client(service.address) as client:
@@ -425,7 +427,7 @@ async def lies(scope, receive, send):
 
 
 def test_a_worker_that_lies(serve: Serve, tmp_path: Path) -> None:
-    """Nobody but its own counters suffers, however often."""
+    """A worker that writes false counters, however often, spoils only its own."""
     (tmp_path / "lying.py").write_text(LIES)
     port = free_port()
     options = ["--app-dir", str(tmp_path), "--workers", "1", "--metrics", str(port)]

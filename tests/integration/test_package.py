@@ -34,7 +34,7 @@ def test_the_release_stands_in_one_place() -> None:
 
 
 @pytest.mark.timeout(400)
-@pytest.mark.long  # minutes of a C compiler
+@pytest.mark.long  # a C compiler runs for minutes
 def test_sdist_builds_a_wheel_that_works_elsewhere(tmp_path: Path) -> None:
     dist, place, empty = tmp_path / "dist", tmp_path / "venv", tmp_path / "empty"
     empty.mkdir()
@@ -68,7 +68,7 @@ def test_sdist_builds_a_wheel_that_works_elsewhere(tmp_path: Path) -> None:
 
 
 def test_a_kernel_that_changed_a_name_is_told(tmp_path: Path) -> None:
-    """By a compiler's error, and a sentence that can be understood without it."""
+    """After the compiler's error comes a sentence that can be understood without it."""
     (tmp_path / "Makefile").write_text("modules:\n\t@echo 'wait.c: implicit declaration'; exit 2\n")
     words = ["KERNEL=9.9", f"HEADERS={tmp_path}", f"OUT={tmp_path / 'out'}"]
     command = ["make", "-s", "-C", str(ROOT / "native" / "module"), *words]
@@ -76,7 +76,7 @@ def test_a_kernel_that_changed_a_name_is_told(tmp_path: Path) -> None:
     assert done.returncode != 0
     (line,) = [line for line in done.stderr.splitlines() if line.startswith("fastsocket: ")]
     assert "does not build for kernel 9.9: it is known to build for 6.1 to 7.2" in line
-    assert line.endswith("works all the same, by its reuseport backend")
+    assert line.endswith("still works, with its reuseport backend")
 
 
 @pytest.mark.parametrize(
@@ -84,11 +84,11 @@ def test_a_kernel_that_changed_a_name_is_told(tmp_path: Path) -> None:
     [
         ("compiler", "no C program can be compiled: "),
         ("libc", "no C program can be compiled: "),
-        ("Python", "there is no Python.h: "),
+        ("Python", "Python.h is missing: "),
     ],
 )
 def test_what_a_build_lacks_is_named(tmp_path: Path, lacks: str, says: str) -> None:
-    """In one line, with the packages."""
+    """One line names the missing part and the packages that contain it."""
     tools, compiler = tmp_path / "tools", tmp_path / "compiler"
     tools.mkdir()
     for name in ("cmake", "ninja", "python3"):

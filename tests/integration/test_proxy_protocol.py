@@ -1,5 +1,7 @@
-"""`--proxy-protocol`: a trusted proxy says whose a connection is, ahead of TLS and requests; nobody
-else is heeded."""
+"""`--proxy-protocol`: a trusted proxy names its client, ahead of TLS and requests.
+
+Headers of other clients are not accepted.
+"""
 
 import json
 import socket
@@ -46,17 +48,17 @@ def scope_after(service: Service, header: bytes, *, pieces: bool = False, **how:
 
 
 @pytest.mark.parametrize("defer", [True, False])
-def test_whose_it_is(defer: bool, serve: Serve) -> None:
+def test_the_header_names_the_client(defer: bool, serve: Serve) -> None:
     more = [] if defer else ["--no-defer-accept"]
     service = serve("web:app", "--workers", "1", "--proxy-protocol", *more)
     for header in (V1, V2):
         for pieces in (False, True):
-            # What that client says of others is not believed: it is no proxy.
+            # The X-Forwarded-For of that client is ignored: the client is not a trusted proxy.
             assert scope_after(service, header, pieces=pieces)["client"] == CLIENT
     assert scope_after(service, V2_V6)["client"] == ["2001:db8::7", 9]
-    for header in (LOCAL, b"PROXY UNKNOWN\r\n"):  # the proxy itself, which is believed
+    for header in (LOCAL, b"PROXY UNKNOWN\r\n"):  # the proxy itself, which is trusted
         assert scope_after(service, header)["client"][0] == "10.9.8.7"
-    until(lambda: service.log().count("192.0.2.7 - - ") == 4, "the log has them")
+    until(lambda: service.log().count("192.0.2.7 - - ") == 4, "the log has the clients")
 
 
 def test_requests_behind_one_another(serve: Serve) -> None:
@@ -89,7 +91,9 @@ def test_a_proxy_that_does_not_say_it(first: bytes, serve: Serve) -> None:
         sock.sendall(first)
         with suppress(ConnectionResetError):
             assert receive_all(sock) == b""
-    service.wait_log("a connection of 127.0.0.1 was cut off: a trusted proxy begins with a header")
+    service.wait_log(
+        "a connection from 127.0.0.1 was closed: a trusted proxy must begin with a header"
+    )
     assert scrape(port)['requests_refused_total{reason="no_proxy"}'] == 1
     assert scrape(port)["connections_open"] == 0
     assert scope_after(service, V1)["client"] == CLIENT

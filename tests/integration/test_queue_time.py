@@ -1,5 +1,7 @@
-"""How long a connection's first request waited in the kernel: told alike by the scope, the table,
-metrics and the log, and what may be done about it."""
+"""The time that a connection's first request waited in the kernel.
+
+The scope, the table, metrics and the log tell the same time. --shed-after limits it.
+"""
 
 import json
 import os
@@ -26,7 +28,7 @@ STOPPED = 0.3  # seconds
 
 
 def waits_of(pid: int) -> Histogram:
-    """Of all slots of a process's tables."""
+    """The waiting times of all slots of a process's tables."""
     found = Histogram()
     for view in tables_of(pid):
         with view:
@@ -36,7 +38,7 @@ def waits_of(pid: int) -> Histogram:
 
 
 def stop_for_a_while(load: Steady, pids: list[int]) -> None:
-    """They stand still in the middle of a steady load."""
+    """Stop these processes for a while in the middle of a steady load."""
     threads = load.send(60)
     for pid in pids:
         stand_still(pid)
@@ -50,7 +52,7 @@ def stop_for_a_while(load: Steady, pids: list[int]) -> None:
 
 
 def near(told: float | None, measured: float) -> bool:
-    """Within 10 %; and the client's own part, which has threads on a busy machine."""
+    """Whether both agree within 10 %, plus the delays of the client's threads on a busy machine."""
     return told is not None and abs(told - measured) <= 0.1 * measured + 0.03
 
 
@@ -80,7 +82,7 @@ def test_all_tell_the_same(serve: Serve) -> None:
     assert sum(slot["queue_time"]["count"] for slot in slots) == len(load.took)
 
 
-def test_siblings_help_and_the_log_says_whom(serve: Serve) -> None:
+def test_siblings_help_and_the_log_names_the_late_worker(serve: Serve) -> None:
     service = serve("web:app", "--workers", "2", "--queue-time", "--no-access-log")
     late = next(slot.pid for slot in service.slots() if slot.pid)
     load = Steady(service.address)
@@ -109,7 +111,7 @@ def test_what_waited_too_long_is_not_served(serve: Serve) -> None:
         assert answer.startswith(b"HTTP/1.1 503 ")
         assert b"\r\nretry-after: 1\r\n" in answer
         client.close()
-    with Client(service.address) as kept:  # of its later requests nobody knows
+    with Client(service.address) as kept:  # the waits of its later requests are not known
         kept.send(get("/hello"))
         assert kept.answer().status == 200
         stand_still(worker)
@@ -130,7 +132,7 @@ def test_the_first_request_of_a_connection_is_told(serve: Serve) -> None:
             client.send(get("/scope"))
             scope = json.loads(client.answer().body)
             assert ("aiofastsocket.queue_time" in scope["extensions"]) == first
-    # Accepted before it says anything, which deferred accept would not do.
+    # The client is accepted before it sends anything, unlike with deferred accept.
     service = serve("web:app", "--queue-time", "--no-defer-accept")
     with Client(service.address) as client:
         until(lambda: sum(slot.open or 0 for slot in service.slots()) == 1, "it is accepted")
@@ -140,7 +142,7 @@ def test_the_first_request_of_a_connection_is_told(serve: Serve) -> None:
     assert waits_of(service.pid).count == 1
 
 
-def test_nothing_is_told_that_nobody_asked_for(serve: Serve) -> None:
+def test_queue_time_is_not_told_unless_asked_for(serve: Serve) -> None:
     service = serve("web:app")
     scope = scope_of(service, get("/scope"))
     assert "aiofastsocket.queue_time" not in scope["extensions"]

@@ -1,5 +1,8 @@
-"""The examples of README and of the pages for users do what they say. Those of asyncio.md are in
-test_docs.py, gunicorn.md's in test_habits.py, operations.md's in test_hooks.py."""
+"""The examples of README and of the pages for users do what the pages say.
+
+The examples of asyncio.md are in test_docs.py, those of gunicorn.md in test_habits.py, and those of
+operations.md in test_hooks.py.
+"""
 
 import json
 import re
@@ -17,7 +20,7 @@ from aiofastsocket import tables_of
 
 ROOT = Path(__file__).parents[2]
 Serve = Callable[..., Service]
-ON_ONE_LOOP = pytest.mark.parametrize("loop", ["uvloop"], indirect=True)  # not the loops' business
+ON_ONE_LOOP = pytest.mark.parametrize("loop", ["uvloop"], indirect=True)  # the loop does not matter
 GET = b"GET / HTTP/1.0\r\n\r\n"
 
 
@@ -85,7 +88,7 @@ def test_the_tutorial(serve: Serve, tmp_path: Path) -> None:
     )
     (tmp_path / "app.py").write_text(examples("docs/tutorial.md")[0])
     done = run("serve", "--check-config", cwd=tmp_path)
-    assert done.stdout == "the configuration can be used\n", done.stderr
+    assert done.stdout == "the configuration is valid\n", done.stderr
     service = serve("app:app", "--app-dir", str(tmp_path), "--workers", "2", "--steer", "spread")
     body = ask(service.address, GET).partition(b"\r\n\r\n")[2]
     assert json.loads(body) == {"message": "hello"}

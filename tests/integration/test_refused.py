@@ -1,7 +1,7 @@
-"""Kernels and sandboxes that refuse what the set-up asks for: gVisor, old container runtimes and
-systemd's SystemCallFilter do. A service and the loops go on with what is left, and say so once.
+"""Some kernels and sandboxes refuse calls of the set-up; a service and the loops go on without.
 
-Such a kernel cannot be had here. seccomp(2) stands in for it, and refuses each call with every
+gVisor, old container runtimes and systemd's SystemCallFilter do this. The log says so once.
+Such a kernel is not available here: seccomp(2) stands in for it, and refuses each call with every
 error that those are known to give.
 """
 
@@ -35,9 +35,9 @@ SEALS = 7  # F_SEAL_SHRINK | F_SEAL_GROW | F_SEAL_SEAL
 SHARED = "steering shared at 127.0.0.1:{port} ({what} is refused: {error})"
 HASH = "steering hash (SO_ATTACH_REUSEPORT_CBPF is refused: {error})"
 SPREAD = "steering spread ("
-WITHOUT = "{what} is refused: {error}; going on without"
+WITHOUT = "{what} is refused: {error}; continuing without it"
 
-# What is refused, and lines that the log has then, each once; {what} is its name.
+# Name of the refused call ({what}), rules that refuse it, and log lines, each logged once.
 SETUP: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
     ("memfd_create", ("memfd_create",), (SHARED,)),
     ("ftruncate", ("ftruncate",), (SHARED,)),
@@ -54,7 +54,7 @@ SETUP: list[tuple[str, tuple[str, ...], tuple[str, ...]]] = [
     (
         "both ways to stop",
         (f"setsockopt:{SO_ATTACH_FILTER}", f"setsockopt:{SO_BINDTOIFINDEX}"),
-        (SPREAD, "no arrivals are kept away from 127.0.0.1:{port}: {error}"),
+        (SPREAD, "cannot stop new connections at 127.0.0.1:{port}: {error}"),
     ),
     ("SO_ACCEPTCONN", (f"getsockopt:{SO_ACCEPTCONN}",), (SHARED,)),
     ("SO_DOMAIN", (f"getsockopt:{SO_DOMAIN}",), (SHARED,)),
@@ -74,7 +74,7 @@ def has_two_workers(service: Service) -> bool:
     return len(service.workers()) == 2
 
 
-# What the supervisor does is the same with either.
+# The supervisor does not depend on the loop.
 ON_ONE_LOOP = pytest.mark.parametrize("loop", ["uvloop"], indirect=True)
 
 
@@ -94,7 +94,7 @@ def test_serve_goes_on_with_what_is_left(
         assert all(ask(service.address) for _ in range(20))
         service.send(signal.SIGHUP)
         service.wait_log("reloaded: 2 new workers serve")
-        until(partial(has_two_workers, service), "the old ones are gone")
+        until(partial(has_two_workers, service), "the old workers are gone")
         assert all(ask(service.address) for _ in range(20))
         os.kill(service.workers()[0], signal.SIGKILL)
         assert all(ask(service.address) for _ in range(20))
@@ -111,7 +111,7 @@ def test_serve_goes_on_with_what_is_left(
 
 @pytest.mark.parametrize("steer", ["auto", "cpu"])
 def test_the_kernels_own_hash_still_gives_each_worker_its_own(serve: Serve, steer: str) -> None:
-    """Without a steering program; what comes to a worker that died is taken by its siblings."""
+    """There is no steering program. Siblings take the connections of a worker that died."""
     no_program = refusing(f"setsockopt:{SO_ATTACH_REUSEPORT_CBPF}")
     service = serve("targets:Who", "--workers", "3", "--steer", steer, wrapper=no_program)
     assert service.info().steer == "hash"
@@ -119,7 +119,7 @@ def test_the_kernels_own_hash_still_gives_each_worker_its_own(serve: Serve, stee
         for _ in range(60):
             stack.enter_context(socket.create_connection(service.address))
         until(lambda: sum(s.arrived for s in service.slots()) == 60, "all were accepted")
-    # By chance: that one of three gets none of 60 happens once in 10^10.
+    # By chance, one of three workers gets none of 60 once in 10^10.
     assert all(s.arrived for s in service.slots()[:3])
     with Load(service.address) as load:
         for _ in range(3):
@@ -127,11 +127,11 @@ def test_the_kernels_own_hash_still_gives_each_worker_its_own(serve: Serve, stee
             service.kill_an_owner()
         load.more(300)
     assert load.outcomes.keys() <= {"answered", "reset"}, load.outcomes
-    assert load.outcomes["answered"] >= 600 - 3 * 6  # what the killed ones had in hand
+    assert load.outcomes["answered"] >= 600 - 3 * 6  # lost with the killed workers
     assert service.stop() == 0
 
 
-def test_a_given_listener_stays_its_owners_where_nobody_tells_that_it_listens(serve: Serve) -> None:
+def test_a_given_listener_stays_open_where_so_acceptconn_is_refused(serve: Serve) -> None:
     with socket.socket() as sock:
         sock.bind(("127.0.0.1", 0))
         sock.listen()
@@ -162,7 +162,7 @@ def test_deferred_accept_that_was_set_by_others_stays(serve: Serve) -> None:
 
 
 def test_a_loop_that_cannot_be_made(serve: Serve, loop: str) -> None:
-    """libuv has no way without eventfd(2), asyncio has."""
+    """libuv needs eventfd(2), asyncio does not."""
     service = serve("targets:Who", "--workers", "1", wrapper=refusing("eventfd2"), wait=False)
     if loop == "asyncio":
         service.wait_log("serving ")
@@ -170,10 +170,8 @@ def test_a_loop_that_cannot_be_made(serve: Serve, loop: str) -> None:
     else:
         service.wait_log("giving up")
         assert service.process.wait(60) == 1
-        assert (
-            "--loop uvloop: it cannot be made here: Operation not permitted; try --loop asyncio"
-            in service.log()
-        )
+        said = "the event loop cannot be created: Operation not permitted; try --loop asyncio"
+        assert f"--loop uvloop: {said}" in service.log()
 
 
 def test_a_supervisors_death_where_prctl_is_refused(serve: Serve) -> None:
@@ -195,7 +193,7 @@ def get():
 
 async def make_servers():
     loop = asyncio.get_running_loop()
-    for _ in range(2):  # what is refused is told once
+    for _ in range(2):  # each refusal is logged once
         server = await loop.create_server(asyncio.Protocol, "127.0.0.1", 0)
         server.close()
         await server.wait_closed()

@@ -1,4 +1,4 @@
-"""HUP, TTIN, TTOU and TERM under load: nobody is lost."""
+"""HUP, TTIN, TTOU and TERM under load lose no connection."""
 
 import contextlib
 import os
@@ -41,7 +41,7 @@ def test_reload_under_load_loses_nothing(serve: Serve, accept: str) -> None:
             assert not set(old) & set(service.owners())
     assert load.outcomes.keys() == {"answered"}, load.outcomes
     total = load.outcomes.total()
-    until(lambda: service.accepted() == total, "each is counted, once")  # a try counts, too
+    until(lambda: service.accepted() == total, "each is counted once")  # attempts count, too
     check_spread(service)
 
 
@@ -54,7 +54,7 @@ def test_reload_brings_the_new_code(serve: Serve, tmp_path: Path) -> None:
     app.write_text("import nothing_of_that_name\n")
     old = service.owners()
     service.send(signal.SIGHUP)
-    service.wait_log("reload given up: the old workers go on serving")
+    service.wait_log("reload failed: the old workers continue to serve")
     until(lambda: service.settled(2), "the failed workers ended")
     assert service.owners() == old
     assert ask(service.address) == b"first"
@@ -80,7 +80,7 @@ def test_preloaded_code_stays_and_says_so(serve: Serve, tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("wrapper", [(), ORDINARY], ids=["root", "ordinary"])
 @pytest.mark.parametrize("accept", ["--defer-accept", "--no-defer-accept"])
-def test_term_under_load_answers_everybody(
+def test_term_under_load_answers_every_client(
     serve: Serve, accept: str, wrapper: tuple[str, ...]
 ) -> None:
     arguments = ("targets:Who", "--workers", "2", "--steer", "spread")
@@ -103,7 +103,7 @@ def test_term_under_load_answers_everybody(
     assert "WARNING" not in service.log()
 
 
-def test_term_waits_for_the_answer_under_way(serve: Serve) -> None:
+def test_term_waits_for_answers_in_progress(serve: Serve) -> None:
     service = serve("targets:Later", "--workers", "2")
     clients = [connect(service.address) for _ in range(10)]
     for client in clients:
@@ -137,7 +137,7 @@ def test_a_second_signal_makes_haste(serve: Serve) -> None:
 
 
 def test_retired_slots_queue_is_drained(serve: Serve) -> None:
-    """A slot that TTOU took out of service still gets what was under way to it."""
+    """A slot that TTOU took out of service still gets the connections on their way to it."""
     service = serve("targets:Who", "--workers", "2", "--steer", "spread", "--defer-accept")
     silent = [connect(service.address) for _ in range(20)]  # half-open on either slot
     service.send(signal.SIGTTOU)
@@ -161,7 +161,7 @@ def test_a_thousand_events(serve: Serve) -> None:
     for _ in range(1000):
         kind = chance.choices(["TTIN", "TTOU", "KILL", "HUP"], [4, 4, 4, 1])[0]
         if kind == "KILL":
-            # Whoever is there, ready or not; one that never started may count as a failed start.
+            # Any owner, ready or not. One that never became ready may count as a failed start.
             pids = service.owners()
             if pids:
                 with contextlib.suppress(ProcessLookupError):
@@ -182,7 +182,7 @@ def test_a_thousand_events(serve: Serve) -> None:
         assert ask(service.address).strip().isdigit()
     after = service.slots()
     arrived = [b.arrived - a.arrived for a, b in zip(before, after, strict=True)]
-    # The steering is the page's: every live slot got some, no other slot any.
+    # The steering follows the page: each live slot got connections, no other slot did.
     assert sum(arrived) == 400
     assert all(bool(count) == slot.live for count, slot in zip(arrived, after, strict=True))
     while wanted > 2:

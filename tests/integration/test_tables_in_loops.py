@@ -1,4 +1,4 @@
-"""Who owns what: tables, their sockets, the servers on them, and the order of closing."""
+"""Tables, their sockets and the servers on them: their owners, and the order of closing."""
 
 import asyncio
 import errno
@@ -47,7 +47,7 @@ def test_a_table_closed_in_another_thread(loop: str) -> None:
 
         aiofastsocket.run(main(), loop=loop)
         assert [str(error).partition(" is ")[2] for error in errors] == [
-            "served by a server: close that first"
+            "served by a server: close the server first"
         ]
 
 
@@ -67,7 +67,7 @@ class Overdue:
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_look_that_is_due_at_once(loop: str) -> None:
-    """Asked for twice before it comes: uvloop's timer of no time is none."""
+    """The look is scheduled twice before it runs: uvloop returns no timer for a delay of 0."""
 
     async def main() -> None:
         running: Any = asyncio.get_running_loop()
@@ -116,7 +116,7 @@ def test_a_table_closed_while_accepting_pauses(loop: str, monkeypatch: pytest.Mo
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_table_that_was_shut_down(loop: str, caplog: pytest.LogCaptureFixture) -> None:
-    """Told once, and no busy loop."""
+    """The shutdown is logged once, and the loop does not spin."""
     said: list[object] = []
     with bound() as sock, ListenTable(sock, slots=2) as table:
 
@@ -160,7 +160,7 @@ def test_accepted_by_hand_then_served(loop: str) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_who_waits_in_sock_accept_gets_a_slot_that_becomes_free(loop: str) -> None:
+def test_a_waiting_sock_accept_gets_a_slot_that_becomes_free(loop: str) -> None:
     async def accepts(table: ListenTable) -> None:
         running: Any = asyncio.get_running_loop()
         while True:
@@ -181,13 +181,13 @@ def test_who_waits_in_sock_accept_gets_a_slot_that_becomes_free(loop: str) -> No
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_table_closed_under_its_server(loop: str) -> None:
-    """Refused: clients would connect to what nobody serves."""
+    """Closing is refused: clients would connect to an address that no server serves."""
 
     async def main() -> None:
         running = asyncio.get_running_loop()
         with bound() as sock, ListenTable(sock, slots=2) as table:
             server = await running.create_server(Echo, sock=sock)
-            with pytest.raises(RuntimeError, match="close that first"):
+            with pytest.raises(RuntimeError, match="close the server first"):
                 table.close()
             assert await ask(sock.getsockname(), b"x") == b"x"
             server.close()
@@ -201,8 +201,8 @@ def test_a_table_closed_under_its_server(loop: str) -> None:
 
 @pytest.mark.parametrize("loop", LOOPS)
 @pytest.mark.parametrize("with_table", [False, True])
-def test_a_socket_closed_by_who_made_it(loop: str, with_table: bool) -> None:
-    """As on uvloop: the server goes on with it, and touches nobody else's descriptor."""
+def test_a_socket_closed_by_its_maker(loop: str, with_table: bool) -> None:
+    """As on uvloop, the server goes on, and does not touch the descriptors of others."""
 
     async def main() -> None:
         running = asyncio.get_running_loop()
@@ -235,7 +235,7 @@ def test_what_no_table_can_be_made_of() -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_who_kept_only_the_socket_has_the_table(loop: str) -> None:
+def test_the_socket_alone_keeps_the_table(loop: str) -> None:
     async def main() -> None:
         running = asyncio.get_running_loop()
         sock = ListenTable(bound(), slots=2).sock
@@ -259,7 +259,7 @@ def test_who_kept_only_the_socket_has_the_table(loop: str) -> None:
 
 
 @pytest.mark.parametrize("loop", LOOPS)
-def test_a_server_that_was_refused_stops_nobody(loop: str) -> None:
+def test_a_refused_server_stops_no_other_server(loop: str) -> None:
     async def main() -> None:
         running = asyncio.get_running_loop()
         with bound() as sock, ListenTable(sock, slots=2):

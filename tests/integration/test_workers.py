@@ -1,4 +1,4 @@
-"""Forked workers on our loops: who serves what, by the page's counters."""
+"""Forked workers on our loops: the page's counters show which worker serves."""
 
 import asyncio
 import multiprocessing
@@ -43,9 +43,9 @@ def table() -> Iterator[ListenTable]:
 
 
 def check_each_own(table: ListenTable, pids: list[int], answers: list[int]) -> None:
-    """Each child serves, from its own slot first of all; nothing came by the global listener."""
+    """Each child serves, first from its own slot. Nothing came by the global listener."""
     assert set(answers) == set(pids)
-    # A sibling's try to accept counts while it lasts.
+    # A sibling's attempt to accept counts while it lasts.
     until(lambda: sum(s.accepted for s in table.slots()) == len(answers), "all are counted", 5)
     slots = {slot.pid: slot for slot in table.slots() if slot.pid}
     assert slots.keys() == set(pids)
@@ -91,7 +91,7 @@ def test_forked_children_go_on_with_the_server_made_before(loop_name: str) -> No
 
     with Workers(table, child, 4) as workers:
         check_each_own(table, workers.pids, shake(address, CONNECTIONS))
-    # The parent's loop and server are as they were.
+    # The parent's loop and server are unchanged.
     served = loop.run_in_executor(None, shake, address, 50)
     assert loop.run_until_complete(served) == [os.getpid()] * 50
     loop.run_until_complete(loop.shutdown_default_executor())
@@ -123,7 +123,7 @@ def test_multiprocessing(table: ListenTable, loop: str, method: str) -> None:
 
 
 def end_helpers() -> None:
-    """multiprocessing keeps two processes, and pipes to them, for the next time."""
+    """End the two processes that multiprocessing keeps, with pipes, for the next time."""
     from multiprocessing import forkserver, resource_tracker
 
     forkserver._forkserver._stop()  # type: ignore[attr-defined]
@@ -167,12 +167,12 @@ def test_a_connection_wakes_one(table: ListenTable, loop: str, killed: bool) -> 
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_what_a_dead_worker_left_is_served(table: ListenTable, loop: str) -> None:
-    """Nobody supervises: the siblings notice by themselves."""
+    """There is no supervisor: the siblings notice by themselves."""
     with Workers(table, partial(serve_table, table, loop), 3) as workers:
         victim = workers.pids[0]
         os.kill(victim, signal.SIGSTOP)
         slot = workers.slot_of(victim)
-        # What siblings take from the stopped one does not count here: they are stopped as well.
+        # The siblings are stopped as well: they must not take connections from the stopped worker.
         for pid in workers.pids[1:]:
             os.kill(pid, signal.SIGSTOP)
         clients = [socket.create_connection(table.sock.getsockname()) for _ in range(60)]
@@ -187,7 +187,7 @@ def test_what_a_dead_worker_left_is_served(table: ListenTable, loop: str) -> Non
             client.sendall(b"who\n")
             assert int(client.recv(100)) in workers.pids
             client.close()
-        until(lambda: not table.slot(slot.slot).live, "nothing is steered to the dead")
+        until(lambda: not table.slot(slot.slot).live, "the dead worker gets nothing")
         assert sum(s.orphan + s.stolen for s in table.slots()) > 0
 
 
@@ -197,7 +197,7 @@ def test_more_workers_than_slots(loop: str) -> None:
         pids = [fork(partial(serve_table, table, loop)) for _ in range(4)]
         until(lambda: sum(s.live for s in table.slots()) == 2, "two have slots")
         shake(sock.getsockname(), 200)
-        # One with a slot goes; one without takes its place.
+        # A worker with a slot ends; a worker without a slot takes its place.
         owner = table.slot(0).pid
         os.kill(owner, signal.SIGKILL)
         os.waitpid(owner, 0)
@@ -212,7 +212,7 @@ def test_more_workers_than_slots(loop: str) -> None:
 
 @pytest.mark.parametrize("loop", LOOPS)
 def test_a_pinned_worker_gets_its_cores_slot(loop: str) -> None:
-    """Under cpu steering it serves the clients of its core."""
+    """With cpu steering, a pinned worker serves the clients of its core."""
     cores = sorted(os.sched_getaffinity(0))
     assert len(cores) > 1, "the machine for these tests has two cores"
 

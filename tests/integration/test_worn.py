@@ -1,5 +1,7 @@
-"""Workers that are replaced because of what they have become, each by a successor that serves
-before it goes; and a service that says that it stops before it does."""
+"""Workers are replaced when they are too large, too old, or have answered enough requests.
+
+Each successor serves before its predecessor ends. A service reports bad health before it stops.
+"""
 
 import os
 import signal
@@ -19,7 +21,7 @@ pytestmark = pytest.mark.long
 
 @pytest.fixture
 def loop() -> str:
-    """One of them: it is not the loops' business."""
+    """One loop is enough: these tests do not depend on it."""
     return "uvloop"
 
 
@@ -63,13 +65,13 @@ def test_one_after_the_other_is_too_old(serve: Serve) -> None:
 
 
 def test_not_all_at_once(serve: Serve) -> None:
-    """The same number of requests for each of eight: they do not end at the same one."""
+    """With jitter, workers with the same limit do not end after the same number of requests."""
     options = ["--limit-max-requests", "10", "--limit-max-requests-jitter", "1000"]
     service = serve("web:app", "--workers", "2", *options, "--no-access-log")
     first = set(service.owners())
     for _ in range(60):
         assert status(service, "/hello") == 200
-    # Without jitter both would be gone; the chance that both drew less than 25 is one in 1,600.
+    # Without jitter both would be replaced. Both draw less than 25 with a chance of 1 in 1,600.
     assert first & set(service.owners())
 
 
@@ -79,12 +81,12 @@ def test_health_is_bad_before_it_stops(serve: Serve) -> None:
     assert {status(service, "/healthy") for _ in range(10)} == {200}
     os.kill(service.pid, signal.SIGTERM)
     service.wait_log("it serves on for 2 s")
-    until(lambda: {status(service, "/healthy") for _ in range(4)} == {503}, "all say so")
+    until(lambda: {status(service, "/healthy") for _ in range(4)} == {503}, "all report 503")
     assert {status(service, "/hello") for _ in range(10)} == {200}
     assert service.process.poll() is None
-    os.kill(service.workers()[0], signal.SIGKILL)  # its successor says so, too
+    os.kill(service.workers()[0], signal.SIGKILL)  # its successor reports 503, too
     service.wait_log("killed by SIGKILL: replaced")
-    until(lambda: service.settled(2), "two again")
+    until(lambda: service.settled(2), "two serve again")
     assert {status(service, "/healthy") for _ in range(10)} == {503}
     assert service.process.wait(30) == 0
     assert service.log().count("stopping") == 1

@@ -1,13 +1,13 @@
 """Boot Debian's kernels in QEMU, with this machine's files, and run the tests of the module there.
 
-    run.py [KERNEL ...] [-- PYTEST ARGUMENTS]     KERNEL: 6.1 6.12 newest debug; not debug without
+    run.py [KERNEL ...] [-- PYTEST ARGUMENTS]     KERNEL: 6.1 6.12 newest debug; default: not debug
 
-The module is built for those and for all but `debug`, and the named ones are booted.
+The module is built for the named kernels and for all except `debug`; the named ones are booted.
 Everything is made in build/kernel: the kernels' images (taken from their packages, not installed),
 the module for each, the C programs. Headers are packages, which the Makefile installs. `newest` is
-Debian sid's, whose headers want a compiler and a libc of its own: the module is built in a chroot
-(deploy/machines.py), which the image is from, too. `debug` is built from Debian's source of 6.1,
-with KASAN and lockdep: most of an hour.
+Debian sid's, whose headers need sid's compiler and libc: the module is built in a chroot
+(deploy/machines.py), and the image comes from this chroot, too. `debug` is built from Debian's
+source of 6.1, with KASAN and lockdep; its build takes most of an hour.
 """
 
 import os
@@ -31,12 +31,12 @@ from guest import watch  # noqa: E402
 from machines import made, run_in  # noqa: E402
 
 PACKAGES = {"6.1": "linux-image-amd64", "6.12": "linux-image-6.12-amd64"}
-# Every object's ends and frees checked (6.1 and 6.12); KFENCE's samples where there is KFENCE.
+# Check every object's ends and frees (6.1 and 6.12), and sample if the kernel has KFENCE.
 BOOT = ["slub_debug=FZPU", "kfence.sample_interval=50", "panic_on_warn=0", "oops=continue"]
 # A busy host may stop an emulated core for as long as the watchdogs wait: 20 s; here 120.
 BOOT += ["sysctl.kernel.watchdog_thresh=60", "rcupdate.rcu_cpu_stall_timeout=120"]
-# And an emulated timer may tick too late for the look whether it ticks (arch/x86/kernel/apic/
-# io_apic.c, check_timer: "IO-APIC + timer doesn't work!").
+# An emulated timer may tick too late for the kernel's check that it ticks (check_timer in
+# arch/x86/kernel/apic/io_apic.c: "IO-APIC + timer doesn't work!").
 BOOT += ["no_timer_check"]
 MINUTES = {"6.1": 25, "6.12": 25, "newest": 25, "debug": 90}
 USUAL = ["6.1", "6.12", "newest"]
@@ -44,7 +44,7 @@ FLAGS = ["-std=c11", "-D_GNU_SOURCE", "-O1", "-g", "-Wall", "-Wextra", "-Werror"
 
 
 def sh(*command: object, cwd: Path | None = None) -> str:
-    """Run it; its output. What it says is shown if it fails."""
+    """Run a command; its output. If the command fails, its output is shown."""
     done = subprocess.run(
         [str(part) for part in command], cwd=cwd, text=True, capture_output=True, check=False
     )
@@ -55,8 +55,11 @@ def sh(*command: object, cwd: Path | None = None) -> str:
 
 @dataclass(frozen=True)
 class Kernel:
-    """how: virtme-run's words for booting it. headers: what modules are built against; root: ... in
-    that chroot."""
+    """A kernel that is tested.
+
+    how: virtme-run's arguments that boot it. headers: of the kernel, for modules. root: the chroot
+    in which modules are built, if there is one.
+    """
 
     name: str
     release: str
@@ -66,7 +69,7 @@ class Kernel:
 
 
 def packaged(name: str) -> Kernel:
-    """The newest Debian release of that kernel, with its image and modules out of the package."""
+    """The newest Debian release of that kernel, with the image and modules of its package."""
     depends = sh("apt-cache", "depends", PACKAGES[name])
     found = re.search(r"Depends: linux-image-(\S+)", depends)
     release = found[1] if found else sys.exit(f"{PACKAGES[name]} names no kernel:\n{depends}")
@@ -85,11 +88,11 @@ def packaged(name: str) -> Kernel:
 
 
 def newest() -> Kernel:
-    """Debian sid's."""
+    """Debian sid's kernel."""
     root = made("debian-kernel")
     (modules,) = (root / "usr" / "lib" / "modules").iterdir()
     release = modules.name
-    # Where virtme looks for the modules of an image.
+    # virtme finds the modules of an image in this place.
     image = root / "boot" / f"vmlinuz-{release}"
     image.symlink_to(modules / "vmlinuz")
     sh("depmod", "-b", root, release)
@@ -98,7 +101,7 @@ def newest() -> Kernel:
 
 
 def built() -> Kernel:
-    """Debian's 6.1 with every check that finds what a test does not see."""
+    """Debian's 6.1 with every check that finds errors that tests do not see."""
     source = BUILD / "debug" / "linux-source-6.1"
     image = source / "arch/x86/boot/bzImage"
     config = Path(__file__).parent / "debug.config"
@@ -115,7 +118,7 @@ def built() -> Kernel:
 
 
 def build_module(kernel: Kernel) -> Path:
-    """Without a warning."""
+    """Build the module; a warning is an error."""
     words = [f"KERNEL={kernel.release}", f"HEADERS={kernel.headers}", "FS_WERROR=y"]
     module = Path("build") / "module" / kernel.release / "fastsocket.ko"
     if kernel.root is None:
@@ -127,7 +130,7 @@ def build_module(kernel: Kernel) -> Path:
 
 
 def build_by_dkms(kernel: Kernel) -> None:
-    """As dkms does when a kernel is installed, from the sources that `make dkms` gives it."""
+    """Build the module as dkms does for a new kernel, from the sources of `make dkms`."""
     root = BUILD / "dkms"
     shutil.rmtree(root, ignore_errors=True)
     sh("make", "-C", ROOT / "native" / "module", "dkms", f"DESTDIR={root}")
@@ -149,17 +152,17 @@ def build_programs() -> None:
 
 
 def boot(kernel: Kernel, module: Path, arguments: list[str]) -> bool:
-    """Run the guest's part and show what it says; whether it passed."""
+    """Run the tests in the guest and show their output; whether they passed."""
     script = f"{GUEST / 'start.sh'} {BIN} {module} {shlex.join(arguments)}"
     command = [str(BIN / "virtme-run"), *kernel.how, "--disable-kvm"]
     command += ["--cpus", "2", "--memory", "3G", "--pwd", "--script-sh", script]
     for option in BOOT:
         command += ["-a", option]
-    # On debug udev takes too long to bring a port for what the tests say.
+    # On debug, udev takes too long to provide a port for the tests' output.
     console = [*command, "--show-boot-console"]
     minutes, began = MINUTES[kernel.name], time.monotonic()
     said = watch(kernel.name, console if kernel.name == "debug" else command, minutes)
-    if kernel.release not in said:  # the first word of start.sh: no test has begun
+    if kernel.release not in said:  # start.sh prints it first: no test has begun
         print(f"[{kernel.name}] did not come up; once more, with its console", flush=True)
         said = watch(kernel.name, console, minutes)
     passed = "guest: passed" in said

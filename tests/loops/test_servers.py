@@ -56,7 +56,7 @@ async def test_a_socket_of_the_users(listening: bool) -> None:
     if listening:
         sock.listen()
     address = sock.getsockname()
-    with blockbuster_ctx():  # aiohttp's tests have it: no call that may block while a loop runs
+    with blockbuster_ctx():  # aiohttp's tests use it: it forbids calls that may block in a loop
         server = await loop.create_server(Echo, sock=sock)
         assert await ask(address, b"x") == b"x"
         server.close()
@@ -158,7 +158,7 @@ async def test_open_connections_outlive_a_closed_server() -> None:
 
 @pytest.mark.asyncio(loop_factories=["asyncio", *OURS])
 async def test_wait_closed_waits_for_connections() -> None:
-    """asyncio's, from Python 3.12 on; until then only who waited before close() did."""
+    """asyncio's server waits from Python 3.12 on; before, it did only if close() came later."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Echo, "127.0.0.1", 0)
     reader, writer = await asyncio.open_connection(*server.sockets[0].getsockname())
@@ -193,7 +193,7 @@ async def test_clients_can_be_ended(how: str) -> None:
 
 @pytest.mark.asyncio(loop_factories=["asyncio", "our-asyncio"])
 async def test_the_address_of_a_client_that_is_gone() -> None:
-    """accept(2) told it; after a reset getpeername(2) does not."""
+    """accept(2) gave the address; after a reset, getpeername(2) does not."""
     loop = asyncio.get_running_loop()
     made: asyncio.Queue[object] = asyncio.Queue()
 
@@ -304,7 +304,7 @@ async def test_many_at_once() -> None:
 
 @pytest.mark.asyncio(loop_factories=OURS)
 async def test_connections_came_through_the_own_slot() -> None:
-    """What the other tests here would not notice: that there are local listeners at all."""
+    """Local listeners exist at all, which the other tests here would not notice."""
     loop = asyncio.get_running_loop()
     server = await loop.create_server(Echo, ["127.0.0.1", "::1"], 0)
     for sock in server.sockets:

@@ -40,7 +40,7 @@ def listening_or_table(slots: int | None) -> Iterator[socket.socket]:
 
 
 async def cancelled_after(turns: int, task: "asyncio.Task[Any]") -> Any:
-    """Its result, or the exception; so many turns of the loop come first."""
+    """Cancel a task after `turns` turns of the loop; its result, or its exception."""
     for _ in range(turns):
         await asyncio.sleep(0)
     task.cancel()
@@ -75,10 +75,10 @@ async def test_cancelled_sock_accept_takes_nothing() -> None:
             connection.close()
 
 
-@pytest.mark.asyncio(loop_factories=OURS)  # asyncio and uvloop lose it in one of the turns
+@pytest.mark.asyncio(loop_factories=OURS)  # asyncio and uvloop lose one in one of the turns
 @pytest.mark.parametrize("slots", [None, 2])
 async def test_a_cancelled_sock_accept_loses_no_connection(slots: int | None) -> None:
-    """However far it has come: a connection that nobody was given is the next one's."""
+    """The next call gets an undelivered connection, however far the cancelled call had come."""
     loop: Any = asyncio.get_running_loop()
     with listening_or_table(slots) as sock:
         cancelled = set()
@@ -93,10 +93,10 @@ async def test_a_cancelled_sock_accept_loses_no_connection(slots: int | None) ->
                 connection, address = result
                 assert address == client.getsockname()
                 connection.close()
-        assert 0 < len(cancelled) < 6  # the moment between is among the turns
+        assert 0 < len(cancelled) < 6  # some turns come before the result, others after it
 
 
-@pytest.mark.asyncio(loop_factories=OURS)  # one at a time elsewhere
+@pytest.mark.asyncio(loop_factories=OURS)  # other loops allow one at a time
 @pytest.mark.parametrize("slots", [None, 2])
 async def test_a_cancelled_turn_is_the_next_ones(slots: int | None) -> None:
     loop: Any = asyncio.get_running_loop()
@@ -127,7 +127,7 @@ async def test_add_reader_on_a_listener() -> None:
 
 @pytest.mark.asyncio(loop_factories=OURS)
 async def test_add_reader_stays_on_the_global_listener() -> None:
-    """A table that nobody claims: all arrives at the socket the user knows."""
+    """No slot of the table is claimed: all connections arrive at the socket that the user knows."""
     loop: Any = asyncio.get_running_loop()
     accepted: asyncio.Queue[socket.socket] = asyncio.Queue()
     with bound() as sock, ListenTable(sock, slots=2) as table:
@@ -176,8 +176,8 @@ async def test_several_accept_from_one_table() -> None:
 
 
 @pytest.mark.asyncio(loop_factories=OURS)
-async def test_who_does_not_wait_gives_the_slot_up() -> None:
-    """A connection that comes while nobody waits is not kept from others, nor does it spin."""
+async def test_a_loop_that_does_not_wait_gives_the_slot_up() -> None:
+    """A connection that comes while no task waits is left to others, and the loop does not spin."""
     loop: Any = asyncio.get_running_loop()
     with bound() as sock, ListenTable(sock, slots=2) as table:
         waiting = loop.create_task(loop.sock_accept(table))

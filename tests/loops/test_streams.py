@@ -85,7 +85,7 @@ async def test_eager_tasks() -> None:
 
 
 async def test_half_close() -> None:
-    """The client has no more to say, and still hears the rest."""
+    """A client that has ended its side still receives the rest."""
 
     async def count(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         data = await reader.read()
@@ -122,7 +122,7 @@ async def test_backpressure() -> None:
     server, address = await start(flood)
     reader, writer = await asyncio.open_connection(*address, limit=65536)
     before = -1
-    while before != written:  # until nothing moves any more
+    while before != written:  # until no more is written
         before = written
         await asyncio.sleep(0.1)
     assert 0 < written < 48
@@ -145,7 +145,7 @@ async def test_pause_and_resume_reading() -> None:
     class Paused(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             transports.append(cast(asyncio.Transport, transport))
-            # uvloop begins to read after this call, whatever is asked for in it.
+            # uvloop begins to read after this call, even if the call pauses reading.
             loop.call_soon(transports[0].pause_reading)
 
         def data_received(self, data: bytes) -> None:

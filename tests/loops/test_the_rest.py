@@ -1,4 +1,4 @@
-"""What is not TCP listening: unix sockets, UDP, subprocesses, signals, executors, debug mode."""
+"""Beyond TCP listening: unix sockets, UDP, subprocesses, signals, executors, debug mode."""
 
 import asyncio
 import logging
@@ -191,7 +191,7 @@ async def test_context_variables() -> None:
 
 
 async def test_fork_beside_a_running_loop() -> None:
-    """The child has a loop of its own, for a server at another address; its parent's goes on."""
+    """The child has its own loop, for a server at another address; the parent's loop goes on."""
     loop = asyncio.get_running_loop()
     kind = type(loop)
     server = await loop.create_server(Echo, "127.0.0.1", 0)

@@ -36,7 +36,7 @@ async def test_small_buffers_are_asked_for_until_everything_is_read() -> None:
         assert max(map(len, protocol.chunks)) <= Buffered.capacity
 
 
-async def test_a_part_of_a_buffer_is_filled_and_nothing_beside_it() -> None:
+async def test_a_part_of_a_buffer_is_filled_and_nothing_around_it() -> None:
     storage = bytearray(b"-" * 20)
     filling = partial(Buffered, buffer=lambda _: memoryview(storage)[5:10])
     async with connected(filling) as (client, protocol):
@@ -67,7 +67,7 @@ class Duck(Notes):
     capacity = Buffered.capacity
 
 
-@pytest.mark.asyncio(loop_factories=LIKE_UVLOOP)  # asyncio goes by the class
+@pytest.mark.asyncio(loop_factories=LIKE_UVLOOP)  # asyncio checks the class
 @pytest.mark.parametrize("tls", [False, True])
 async def test_a_buffered_protocol_by_its_methods(
     tls: bool, server_context: ssl.SSLContext, client_context: ssl.SSLContext
@@ -128,12 +128,12 @@ def fail(_: Notes) -> None:
 @pytest.mark.parametrize(
     "hooks", [{"buffer": fail}, {"buffer": lambda _: bytearray()}, {"data": fail}]
 )
-async def test_a_buffer_that_cannot_be_had_or_used_ends_the_connection(hooks: dict) -> None:  # type: ignore[type-arg]
+async def test_a_buffer_that_is_missing_or_unusable_ends_the_connection(hooks: dict) -> None:  # type: ignore[type-arg]
     errors = hear_errors()
     async with connected(partial(Buffered, **hooks)) as (client, protocol):
         client.send(b"data")
         assert isinstance(await protocol.ended(), LookupError | RuntimeError)
-        with contextlib.suppress(ConnectionResetError):  # as data was left unread
+        with contextlib.suppress(ConnectionResetError):  # because data was left unread
             assert await client.rest() == b""
         assert [e["protocol"] for e in errors] == [protocol]
         assert isinstance(errors[0]["exception"], LookupError | RuntimeError)
@@ -196,7 +196,7 @@ async def test_a_protocol_set_while_reading_is_paused_gets_what_waits() -> None:
 
 
 async def test_a_protocol_set_by_a_neighbour_in_the_turn_in_which_data_came() -> None:
-    """The one that had the connection before hears of nothing after that."""
+    """The previous protocol of the connection is not called after that."""
     second: list[Buffered] = []
 
     def replace_the_other(protocol: Notes) -> None:

@@ -1,4 +1,4 @@
-"""How a server's transport ends: what is still sent, what its protocol hears, what is left."""
+"""The end of a server's transport: data still sent, calls of its protocol, and leftovers."""
 
 import asyncio
 import gc
@@ -38,7 +38,7 @@ async def test_close_sends_what_is_buffered() -> None:
 
 
 async def test_abort_drops_what_is_buffered() -> None:
-    """At once, whether the client reads or not."""
+    """The data is dropped at once, whether the client reads or not."""
     async with connected(Plain, receive_buffer=262144) as (client, protocol):
         protocol.write(MUCH)
         protocol.abort()
@@ -94,7 +94,7 @@ async def test_ended_in_a_callback(event: str, how: str) -> None:
 
 @endings
 async def test_ended_while_its_data_waits(how: str) -> None:
-    """What the client has sent is not delivered after the end."""
+    """Data that the client has sent is not delivered after the end."""
     async with connected(Plain) as (client, protocol):
         client.send(b"too late")
         client.finish()
@@ -117,7 +117,7 @@ async def test_ended_in_pause_writing(how: str) -> None:
 @pytest.mark.asyncio(loop_factories=LIKE_UVLOOP)
 @endings
 async def test_ended_in_resume_writing(how: str) -> None:
-    """asyncio tries to end it twice, of which its exception handler is told."""
+    """asyncio tries to end the connection twice, and reports this to its exception handler."""
     ending = partial(Plain, resume=lambda p: p.call(how))
     async with connected(ending, receive_buffer=262144) as (client, protocol):
         protocol.write(MUCH)
@@ -128,9 +128,10 @@ async def test_ended_in_resume_writing(how: str) -> None:
         assert protocol.events == ["made", "pause", "resume", "lost"]
 
 
-@pytest.mark.asyncio(loop_factories=[n for n in SOUND_WRITERS if n != "uvloop"])  # which says few
-async def test_who_is_resumed_after_close_may_say_the_last_words() -> None:
-    """As long as the client has not taken what was written before: sslproto leans on it."""
+# uvloop sends only some of the last words.
+@pytest.mark.asyncio(loop_factories=[n for n in SOUND_WRITERS if n != "uvloop"])
+async def test_a_protocol_resumed_after_close_may_still_write() -> None:
+    """A protocol may write until the client has taken the earlier data: sslproto relies on it."""
 
     def resumed(protocol: Notes) -> None:
         if protocol.events.count("resume") == 1:
@@ -146,7 +147,7 @@ async def test_who_is_resumed_after_close_may_say_the_last_words() -> None:
 
 @pytest.mark.parametrize("how", ["raise", "abort"])
 async def test_what_was_written_before_the_end_arrives(how: str) -> None:
-    """What the kernel takes, that is: an answer to what then goes wrong, say."""
+    """Data that the kernel takes arrives: for example, an answer to a request that then fails."""
     errors = hear_errors()
 
     def answer(protocol: Notes) -> None:
@@ -182,7 +183,7 @@ async def test_is_closing() -> None:
 
 
 async def test_an_orderly_end_is_no_reset() -> None:
-    """The client reads an end, and what it says after that is not its error."""
+    """The client reads the end of the data, and no reset."""
     async with connected(partial(Plain, data=lambda p: p.close())) as (client, protocol):
         client.send(b"question")
         assert await client.rest() == b""
@@ -251,7 +252,7 @@ async def test_transports_protocols_and_descriptors_are_gone_afterwards() -> Non
 
 
 async def test_descriptors_that_come_again_are_other_connections() -> None:
-    """Many short ones at once, each ended in its way; nobody hears what is another's."""
+    """Many short connections at once, each ended in its own way: none gets another's data."""
 
     def answer(protocol: Notes) -> None:
         number = int(protocol.received[:6])

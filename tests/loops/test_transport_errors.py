@@ -1,4 +1,4 @@
-"""Exceptions in the callbacks of a server's protocol: who is told, and whether it goes on."""
+"""Exceptions in the callbacks of a server's protocol: their reports, and their effects."""
 
 import asyncio
 from functools import partial
@@ -30,7 +30,7 @@ def fail(_: Notes) -> None:
 
 
 def only(errors: list[dict[str, Any]]) -> dict[str, Any]:
-    """The only error told; forgotten here, as it holds what it happened to."""
+    """The only reported error; it is removed here, because it keeps its connection alive."""
     assert [type(e.get("exception")) for e in errors] == [Oops]
     return errors.pop()
 
@@ -68,7 +68,7 @@ async def test_a_failure_drops_what_is_buffered() -> None:
 
 @pytest.mark.parametrize("event", ["pause", "resume"])
 async def test_flow_control_fails(event: str) -> None:
-    """The connection goes on, its data too; write does not raise."""
+    """The connection and its data go on; write does not raise."""
     errors = hear_errors()
     hooks: dict[str, Any] = {event: fail}
     async with connected(partial(Plain, **hooks)) as (client, protocol):
@@ -84,7 +84,7 @@ async def test_flow_control_fails(event: str) -> None:
 
 @pytest.mark.parametrize("how", ["close", "abort", "eof", "flush"])
 async def test_connection_lost_fails(how: str) -> None:
-    """The connection is over all the same, its descriptor closed."""
+    """The connection ends anyway, and its descriptor is closed."""
     errors = hear_errors()
     async with connected(partial(Plain, lost=fail)) as (client, protocol):
         if how == "eof":
@@ -102,7 +102,7 @@ async def test_connection_lost_fails(how: str) -> None:
 
 @pytest.mark.asyncio(loop_factories=LIKE_ASYNCIO)
 async def test_connection_made_fails() -> None:
-    """The connection goes on. uvloop lets go of it, and of its descriptor by and by."""
+    """The connection goes on. uvloop drops it, and closes its descriptor later."""
     errors = hear_errors()
     async with connected(partial(Plain, made=fail)) as (client, protocol):
         client.send(b"data")
@@ -114,7 +114,7 @@ async def test_connection_made_fails() -> None:
 
 @pytest.mark.asyncio(loop_factories=OURS)
 async def test_the_factory_fails() -> None:
-    """asyncio tells nobody, unless it debugs; uvloop stops to accept."""
+    """asyncio reports nothing, except in debug mode; uvloop stops accepting."""
     failing = True
 
     def make() -> Plain:

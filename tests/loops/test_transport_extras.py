@@ -1,4 +1,4 @@
-"""What a server's transport tells of itself, and in which context its protocol is called."""
+"""The information that a server's transport gives, and the context of its protocol's calls."""
 
 import asyncio
 import contextlib
@@ -28,7 +28,7 @@ OURS = ["our-asyncio", "our-uvloop"]
 
 @pytest.mark.asyncio(loop_factories=OURS)
 async def test_none_is_made_by_hand() -> None:
-    """Nor copied; one that is forced into being is of no use, and harmless."""
+    """Users cannot make or copy a transport; one made by force is useless, but harmless."""
     async with connected(Plain) as (_, protocol):
         kind = type(protocol.transport)
         with pytest.raises(TypeError, match="made by servers"):
@@ -43,7 +43,7 @@ async def test_none_is_made_by_hand() -> None:
 
 
 async def test_what_connection_lost_can_ask_for() -> None:
-    """The addresses, and a socket that is closed or about to be: though nobody asked before."""
+    """connection_lost can get the addresses, and a socket that is closed or about to be."""
     told: dict[str, Any] = {}
 
     def lost(protocol: Notes) -> None:
@@ -64,7 +64,7 @@ async def test_what_connection_lost_can_ask_for() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "127.10.200.255", "127.109.9.90", "::1"])
 async def test_addresses_of_a_connection(host: str) -> None:
-    """As the client sees them; also when the connection is over."""
+    """The addresses are those that the client sees, even when the connection is over."""
     async with connected(Plain, host) as (client, protocol):
         for _ in range(2):
             assert protocol.transport.get_extra_info("peername") == client.address
@@ -87,7 +87,7 @@ async def test_the_address_of_a_client_that_resets() -> None:
 
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 async def test_the_socket(host: str) -> None:
-    """It can be asked and set, and stands for the connection's own descriptor."""
+    """The socket's options can be read and set; its descriptor is the connection's own."""
     async with connected(Plain, host) as (client, protocol):
         sock = protocol.transport.get_extra_info("socket")
         assert sock.family == client.sock.family
@@ -107,7 +107,7 @@ async def test_the_socket(host: str) -> None:
         assert sock.fileno() == -1
 
 
-async def test_the_socket_may_be_had_in_connection_made() -> None:
+async def test_the_socket_is_available_in_connection_made() -> None:
     def hurry(protocol: Notes) -> None:
         sock = protocol.transport.get_extra_info("socket")
         sock.setsockopt(socket.IPPROTO_TCP, socket.TCP_NODELAY, 0)
@@ -154,7 +154,7 @@ async def test_repr_in_every_state(how: str) -> None:
 
 
 async def test_debug_mode_of_a_transport(caplog: pytest.LogCaptureFixture) -> None:
-    """As without it; nothing to worry about is logged."""
+    """The transport works as without debug mode, and no warning is logged."""
     loop = asyncio.get_running_loop()
     loop.set_debug(True)
     loop.slow_callback_duration = 60
@@ -186,7 +186,7 @@ EVENTS = ("made", "data", "eof", "pause", "resume", "lost")
 
 
 async def test_every_callback_sees_what_was_set_when_the_server_began() -> None:
-    """And not what was set since. The factory too."""
+    """Callbacks and the factory see no values that were set later."""
 
     def look(event: str, protocol: Notes) -> None:
         seen[event] = variable.get()
@@ -248,7 +248,7 @@ async def test_a_task_started_by_a_protocol_has_its_context() -> None:
 
 
 async def test_attributes_of_transports_are_their_own() -> None:
-    """What frameworks keep by transport: it can be hashed, compared, and weakly referred to."""
+    """Frameworks keep data by transport: it can be hashed, compared, and weakly referenced."""
     async with serving(Plain) as server:
         with Client(server.address) as one, Client(server.address) as two:
             known: Any = {(await server.of(c)).transport: c.address for c in (one, two)}

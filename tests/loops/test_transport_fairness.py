@@ -1,4 +1,4 @@
-"""What one connection does to others, to timers and to an idle loop: nothing."""
+"""One connection does no harm to others, to timers or to an idle loop."""
 
 import asyncio
 import contextlib
@@ -18,7 +18,7 @@ ECHOES = 50
 
 @contextlib.asynccontextmanager
 async def in_a_thread(work: Callable[[Callable[[], bool]], None]) -> AsyncIterator[None]:
-    """work(going) runs beside the loop until the end, or until it fails."""
+    """Run work(going) in a thread during the block; the test fails if it ends early."""
     over = threading.Event()
     running = asyncio.create_task(asyncio.to_thread(work, lambda: not over.is_set()))
     try:
@@ -30,7 +30,7 @@ async def in_a_thread(work: Callable[[Callable[[], bool]], None]) -> AsyncIterat
 
 
 async def others_are_served(address: Any, busy: Callable[[], int]) -> None:
-    """Echoes, new connections and timers, all while `busy` counts on."""
+    """Check echoes, new connections and timers, all while `busy` counts on."""
     loop = asyncio.get_running_loop()
     with Client(address) as client:
         for _ in range(ECHOES):
@@ -86,7 +86,7 @@ async def test_clients_that_come_and_go_at_full_speed() -> None:
 
 
 async def test_hundreds_at_once() -> None:
-    """Connected, and their requests sent, before the loop looks once."""
+    """Hundreds of clients connect and send their requests before the loop looks once."""
     many = 400
     async with serving(partial(Plain, data=echo), backlog=many) as server:
         with contextlib.ExitStack() as stack:
@@ -99,7 +99,7 @@ async def test_hundreds_at_once() -> None:
 
 
 async def test_connections_that_wait_cost_nothing() -> None:
-    """Each in a state in which a poll for too much would return at once, again and again."""
+    """Each is in a state in which polling for too many events would never wait."""
 
     async def one(server: Any, prepare: Callable[[Client, Notes], None]) -> Client:
         client: Client = stack.enter_context(Client(server.address))

@@ -1,4 +1,4 @@
-"""How a server's transport holds back who writes to it: limits, pause_writing, resume_writing."""
+"""How a server's transport holds back its writers: limits, pause_writing, resume_writing."""
 
 import asyncio
 from functools import partial
@@ -11,7 +11,7 @@ MUCH = bytes(32 * MIB)  # more than any socket's buffers take
 
 
 async def test_limits() -> None:
-    """The lower one is a quarter of the higher; uvloop has 16 bytes to begin with."""
+    """The low limit is a quarter of the high one by default; uvloop starts with 16 bytes."""
     async with connected(Plain) as (_, protocol):
         transport = protocol.transport
         low, high = transport.get_write_buffer_limits()
@@ -30,7 +30,7 @@ async def test_limits() -> None:
 
 
 @pytest.mark.parametrize(("high", "low"), [(1, 2), (5, -1), (-1, None), (None, -1)])
-async def test_limits_that_cannot_be(high: int | None, low: int | None) -> None:
+async def test_invalid_limits(high: int | None, low: int | None) -> None:
     async with connected(Plain) as (_, protocol):
         before = protocol.transport.get_write_buffer_limits()
         with pytest.raises(ValueError, match="high"):
@@ -39,7 +39,7 @@ async def test_limits_that_cannot_be(high: int | None, low: int | None) -> None:
 
 
 async def test_paused_above_the_high_limit_and_resumed_at_the_low_one() -> None:
-    """Told within write, and in a turn of its own when the client has read."""
+    """pause_writing comes within write, resume_writing in a later turn when the client has read."""
 
     def look(protocol: Notes) -> None:
         sizes.append(protocol.transport.get_write_buffer_size())
@@ -80,8 +80,8 @@ async def test_limits_lowered_below_what_is_buffered_pause_at_once() -> None:
         await protocol.told("resume")
 
 
-async def test_written_by_who_is_told_to_resume() -> None:
-    """A write there may pause again, until all is said."""
+async def test_written_in_resume_writing() -> None:
+    """A write in resume_writing may pause again, until all data is written."""
     left = [3]
 
     def go_on(protocol: Notes) -> None:
@@ -95,8 +95,8 @@ async def test_written_by_who_is_told_to_resume() -> None:
         await protocol.until(lambda: protocol.events == ["made", *["pause", "resume"] * 4])
 
 
-async def test_who_respects_pause_writing_needs_bounded_memory() -> None:
-    """As long as the client does not read, and all arrives when it does."""
+async def test_a_writer_that_respects_pause_writing_needs_bounded_memory() -> None:
+    """Memory is bounded while the client does not read, and all data arrives when it does."""
     can_write = asyncio.Event()
     can_write.set()
     hooks = {"pause": lambda _: can_write.clear(), "resume": lambda _: can_write.set()}

@@ -1,4 +1,4 @@
-"""A server's transport as its protocol hears it: data, its end, and reading that is paused."""
+"""Calls of a server's transport to its protocol: data, the end of data, and paused reading."""
 
 import asyncio
 import random
@@ -29,7 +29,7 @@ class Roomy(Buffered):
 
 @pytest.mark.parametrize("kind", [Plain, Roomy])
 async def test_data_arrives_whole_and_in_order(kind: type[Notes]) -> None:
-    """And stays what it was: chunks are looked at when all have come."""
+    """Chunks also stay unchanged: they are compared when all have come."""
     data = random.Random(1).randbytes(8 * MIB)
     async with connected(kind) as (client, protocol):
         await client.send_all(data)
@@ -95,7 +95,7 @@ async def test_a_client_that_resets_while_we_read(kind: type[Notes], accepted: b
 
 @kinds
 async def test_a_reset_after_data(kind: type[Notes]) -> None:
-    """What was not read by then may be lost; nothing comes after the end."""
+    """Unread data may be lost; nothing comes after the end."""
     async with serving(kind) as server:
         client = Client(server.address)
         client.send(b"never mind")
@@ -111,7 +111,7 @@ async def test_a_reset_after_data(kind: type[Notes]) -> None:
 
 @kinds
 async def test_nothing_is_delivered_while_paused(kind: type[Notes]) -> None:
-    """Neither data nor its end; both come in their order afterwards."""
+    """Neither data nor its end is delivered; both come in order afterwards."""
     async with connected(kind) as (client, protocol):
         assert protocol.transport.is_reading()
         protocol.transport.pause_reading()
@@ -130,7 +130,7 @@ async def test_nothing_is_delivered_while_paused(kind: type[Notes]) -> None:
 @pytest.mark.asyncio(loop_factories=LIKE_ASYNCIO)
 @kinds
 async def test_paused_in_connection_made(kind: type[Notes]) -> None:
-    """uvloop begins to read after that call, whatever is asked for in it."""
+    """uvloop begins to read after connection_made, even if it pauses reading."""
     async with serving(partial(kind, made=lambda p: p.transport.pause_reading())) as server:
         with Client(server.address) as client:
             client.send(b"early")
@@ -220,7 +220,7 @@ async def test_pausing_and_resuming_what_is_closed_does_nothing() -> None:
 @kinds
 @pytest.mark.parametrize("how", ["close", "abort", "pause_reading"])
 async def test_what_one_does_to_another_holds_at_once(kind: type[Notes], how: str) -> None:
-    """Also if the other's data is there already: it does not hear of it any more."""
+    """The other protocol does not get its data, even if the data has already arrived."""
 
     def stop_the_other(protocol: Notes) -> None:
         for other in server.protocols:
@@ -262,7 +262,7 @@ async def test_eof_received_that_keeps_the_connection_open() -> None:
 
 @pytest.mark.parametrize("answer", [None, False])
 async def test_eof_received_that_does_not(answer: Any) -> None:
-    """What is buffered is sent before the connection closes."""
+    """Buffered data is sent before the connection closes."""
     data = random.Random(3).randbytes(8 * MIB)
     answering = partial(Plain, data=lambda p: p.write(data), eof=lambda _: answer)
     async with connected(answering, receive_buffer=262144) as (client, protocol):
@@ -275,10 +275,10 @@ async def test_eof_received_that_does_not(answer: Any) -> None:
         assert await protocol.ended() is None
 
 
-@pytest.mark.asyncio(loop_factories=NOT_UVLOOP)  # which reads although it was paused at first
+@pytest.mark.asyncio(loop_factories=NOT_UVLOOP)  # uvloop reads although it was paused at first
 @pytest.mark.parametrize("when", ["made", "data"])
 async def test_a_reset_is_told_when_reading_goes_on(when: str) -> None:
-    """The loss too is something that is read."""
+    """The loss, too, is noticed by reading."""
     pausing = partial(Plain, **{when: lambda p: p.transport.pause_reading()})
     async with serving(pausing) as server:
         with Client(server.address) as client:

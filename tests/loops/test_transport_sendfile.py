@@ -1,4 +1,4 @@
-"""loop.sendfile on a server's transport. uvloop alone has none; our loop on it has."""
+"""loop.sendfile on a server's transport. uvloop has none; our loop on uvloop has it."""
 
 import asyncio
 import io
@@ -17,7 +17,7 @@ DATA = random.Random(9).randbytes(8 * MIB)  # more than a socket's buffers take
 
 @pytest.fixture(params=["a file", "no descriptor"])
 def file(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
-    """One that the kernel can send, and one that has to be read."""
+    """A file that the kernel can send, and a file that must be read."""
     if request.param == "no descriptor":
         yield io.BytesIO(DATA)
         return
@@ -30,7 +30,7 @@ def file(request: pytest.FixtureRequest, tmp_path: Path) -> Iterator[Any]:
     ("offset", "count"), [(0, None), (1_000_000, None), (7, 100), (len(DATA) - 5, 100)]
 )
 async def test_a_file_arrives(file: Any, offset: int, count: int | None) -> None:
-    """Only what was asked for; the file is left where the next part begins."""
+    """Only the requested part is sent; the file is left where the next part begins."""
     expected = DATA[offset:] if count is None else DATA[offset : offset + count]
     async with connected(Plain) as (client, protocol):
         receiving = asyncio.create_task(client.rest())
@@ -55,7 +55,7 @@ async def test_what_is_written_before_and_after_keeps_its_place(file: Any) -> No
 
 
 async def test_nothing_is_written_meanwhile(tmp_path: Path) -> None:
-    """That is an error, and neither harms the file nor the connection."""
+    """A write during sendfile is an error, and harms neither the file nor the connection."""
     (tmp_path / "data").write_bytes(DATA)
     async with connected(Plain) as (client, protocol):
         with open(tmp_path / "data", "rb") as file:
@@ -73,7 +73,7 @@ async def test_nothing_is_written_meanwhile(tmp_path: Path) -> None:
 
 @pytest.mark.parametrize("paused", [False, True])
 async def test_what_the_client_says_meanwhile_is_heard_afterwards(file: Any, paused: bool) -> None:
-    """If reading was not paused before."""
+    """The protocol gets the data afterwards if reading was not paused before."""
     async with connected(Plain) as (client, protocol):
         if paused:
             protocol.transport.pause_reading()
@@ -92,7 +92,7 @@ async def test_what_the_client_says_meanwhile_is_heard_afterwards(file: Any, pau
         await protocol.until(lambda: protocol.received == b"meanwhile")
 
 
-@pytest.mark.asyncio(loop_factories=["our-asyncio", "our-uvloop"])  # asyncio's stays mute for good
+@pytest.mark.asyncio(loop_factories=["our-asyncio", "our-uvloop"])  # asyncio's never reads again
 async def test_cancelled_while_it_waits_for_what_was_written_before(file: Any) -> None:
     """The connection goes on as before."""
     async with connected(Plain) as (client, protocol):
@@ -157,7 +157,7 @@ async def test_over_tls(
 
 
 async def test_others_are_served_meanwhile(file: Any) -> None:
-    """By the same server, while nobody reads the file."""
+    """The server serves other clients while the file's client does not read."""
     async with serving(Plain) as server:
         with Client(server.address) as one, Client(server.address) as two:
             busy, other = await server.of(one), await server.of(two)

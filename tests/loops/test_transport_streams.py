@@ -1,6 +1,4 @@
-"""asyncio's streams on a server's transport, where they lean on it; what they do is in
-test_streams.
-"""
+"""asyncio's streams on a server's transport, where they rely on it; test_streams tests the rest."""
 
 import asyncio
 from collections.abc import Awaitable, Callable
@@ -91,7 +89,7 @@ async def test_wait_closed_waits_until_everything_is_sent() -> None:
 
 
 async def test_readuntil_over_pieces() -> None:
-    """Of what comes in one piece, and in many; what is left stays for the next one."""
+    """Data comes in one piece or in many; the rest stays for the next call."""
 
     async def read(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         assert await reader.readuntil(b"\r\n\r\n") == b"GET /\r\nHost: x\r\n\r\n"
@@ -112,7 +110,7 @@ async def test_readuntil_over_pieces() -> None:
 
 
 async def test_a_stream_that_is_full_stops_reading() -> None:
-    """Until somebody reads: the client cannot send without end."""
+    """Reading stops until the handler reads: the client cannot send without end."""
     sent = 0
 
     async def read(reader: asyncio.StreamReader, _: asyncio.StreamWriter) -> None:

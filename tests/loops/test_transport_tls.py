@@ -43,7 +43,7 @@ def exactly(sock: socket.socket, count: int) -> bytes:
 
 
 async def as_client(context: ssl.SSLContext, address: Any, talk: Callable[[Any], Any]) -> Any:
-    """What `talk` returns of its TLS socket, in a thread: OpenSSL itself is the other side."""
+    """The result of `talk` with a TLS socket, in a thread: OpenSSL itself is the other side."""
 
     def run() -> Any:
         plain = socket.create_connection(address, timeout=WAIT)
@@ -72,8 +72,7 @@ async def test_echo(
 async def test_a_client_that_ends(
     ending: str, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
-    """With a word of it, or without: then uvloop's own transport tells the protocol nothing but the
-    loss."""
+    """Without close_notify, uvloop's own transport tells the protocol only of the loss."""
 
     def talk(sock: ssl.SSLSocket) -> None:
         sock.sendall(b"data")
@@ -92,7 +91,7 @@ async def test_a_client_that_ends(
 async def test_a_server_that_closes(
     server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
-    """What is buffered is sent, and the client is told that this was all."""
+    """Buffered data is sent, and the client is told that it is complete."""
 
     def answer(protocol: Notes) -> None:
         protocol.write(DATA)
@@ -101,7 +100,7 @@ async def test_a_server_that_closes(
     def talk(sock: ssl.SSLSocket) -> bytes:
         sock.sendall(b"question")
         data = exactly(sock, len(DATA))
-        sock.unwrap().close()  # raises unless the other side has said so too
+        sock.unwrap().close()  # raises unless the other side sent close_notify, too
         return data
 
     async with serving(partial(Plain, data=answer), ssl=server_context) as server:
@@ -113,7 +112,7 @@ async def test_a_server_that_closes(
 async def test_all_that_waits_is_told(
     server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
-    """asyncio's own tells nothing of what it has encrypted and not sent."""
+    """asyncio's own transport does not count data that it has encrypted and not sent."""
 
     def answer(protocol: Notes) -> None:
         protocol.write(DATA * 5)
@@ -138,10 +137,10 @@ async def test_all_that_waits_is_told(
 
 @pytest.mark.asyncio(loop_factories=["our-asyncio", "our-uvloop"])
 @pytest.mark.parametrize("reads", [True, False])
-async def test_the_time_to_close_is_for_who_stands_still(
+async def test_the_time_to_close_is_for_clients_that_stand_still(
     reads: bool, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
-    """asyncio's own loop and uvloop cut whoever reads an answer for longer than that."""
+    """asyncio's own loop and uvloop cut clients that read an answer for longer than that time."""
     over = threading.Event()
 
     def answer(protocol: Notes) -> None:
@@ -206,7 +205,7 @@ async def test_a_client_that_says_no_more_and_reads_slowly(
             return total
 
     def answer(protocol: Notes) -> None:
-        for _ in range(5):  # what comes after the first is not even encrypted yet
+        for _ in range(5):  # the parts after the first are not even encrypted yet
             protocol.write(DATA)
         answering.set()
 
@@ -235,7 +234,7 @@ async def test_a_server_that_aborts(
 async def test_what_the_transport_tells(
     server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
-    """And what is written in connection_made arrives."""
+    """The transport tells its peer and context; data written in connection_made arrives."""
     async with serving(partial(Plain, made=lambda p: p.write(b"hello")), ssl=server_context) as (
         server
     ):
@@ -276,7 +275,7 @@ async def test_pausing(server_context: ssl.SSLContext, client_context: ssl.SSLCo
 
 
 class Upgrading(Plain):
-    """Answers the first line by an upgrade, what comes then by itself."""
+    """Answers the first line by an upgrade, and echoes later data."""
 
     def __init__(self, context: ssl.SSLContext, before: Callable[[Notes], object]) -> None:
         super().__init__(data=self._told)
@@ -293,13 +292,13 @@ class Upgrading(Plain):
 
     async def _upgrade(self) -> None:
         if not self.transport.is_reading():
-            await turns(50)  # the client's hello is there before anybody wants it
+            await turns(50)  # the client's hello comes before it is read
         transport = await asyncio.get_running_loop().start_tls(
             self.transport, self, self._context, server_side=True
         )
         assert transport is not None
         self.transport, self._secure = transport, True
-        for data in self.chunks[1:]:  # it may be told before the task goes on
+        for data in self.chunks[1:]:  # data may come before the task goes on
             self.write(data)
 
     async def upgraded(self) -> None:
@@ -323,7 +322,7 @@ def upgrade(context: ssl.SSLContext, address: Any, size: int) -> bytes:
 async def test_start_tls_on_a_transport(
     size: int, paused: bool, server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
-    """What was written before goes out in the clear before it."""
+    """Data written before start_tls goes out in the clear."""
 
     def before(protocol: Notes) -> None:
         if paused:
@@ -341,7 +340,7 @@ async def test_start_tls_on_a_transport(
 
 
 async def test_start_tls_needs_a_context(client_context: ssl.SSLContext) -> None:
-    """The connection goes on without."""
+    """The connection goes on without TLS."""
     loop: Any = asyncio.get_running_loop()
     async with connected(Plain) as (client, protocol):
         with pytest.raises(TypeError, match="SSLContext"):
@@ -351,13 +350,13 @@ async def test_start_tls_needs_a_context(client_context: ssl.SSLContext) -> None
 
 
 @pytest.mark.asyncio(loop_factories=[*LIKE_ASYNCIO, "our-uvloop"])  # uvloop's own never comes back
-async def test_start_tls_with_a_client_that_speaks_none(server_context: ssl.SSLContext) -> None:
+async def test_start_tls_with_a_client_without_tls(server_context: ssl.SSLContext) -> None:
     loop = asyncio.get_running_loop()
     ended: asyncio.Future[Exception | None] = loop.create_future()
 
     class Spoken(asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
-            # Ours may bring the first bytes together with the connection.
+            # Our loops may deliver the first bytes together with the connection.
             cast(asyncio.Transport, transport).pause_reading()
             self.upgrading = asyncio.create_task(
                 loop.start_tls(transport, self, server_context, server_side=True)  # type: ignore[arg-type]
@@ -400,7 +399,7 @@ async def test_start_tls_of_a_stream_writer(
 async def test_start_tls_with_a_client_that_speaks_at_once(
     server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
-    """A stream handler's first step asks for TLS: what came before it is the client's hello."""
+    """A stream handler's first step asks for TLS: the data before that is the client's hello."""
 
     async def handle(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
         await writer.start_tls(server_context)
@@ -416,7 +415,7 @@ async def test_start_tls_with_a_client_that_speaks_at_once(
                 incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
                 tls = client_context.wrap_bio(incoming, outgoing, server_hostname="localhost")
                 got = None
-                # Its first bytes are there before the loop turns, and accepts it.
+                # The client's first bytes arrive before the loop turns, and accepts it.
                 for step in (tls.do_handshake, partial(tls.write, b"hello"), partial(tls.read, 5)):
                     while True:
                         with contextlib.suppress(ssl.SSLWantReadError):
@@ -428,16 +427,16 @@ async def test_start_tls_with_a_client_that_speaks_at_once(
                 assert got == b"hello"
 
 
-@pytest.mark.asyncio(loop_factories=[*OURS, "uvloop"])  # asyncio tells it at once
+@pytest.mark.asyncio(loop_factories=[*OURS, "uvloop"])  # asyncio delivers data at once
 async def test_start_tls_knows_its_transport_before_it_hears(
     server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
-    """What comes with the last of the handshake is answered over TLS."""
+    """Data that comes with the end of the handshake is answered over TLS."""
 
     class Upgrades(Notes, asyncio.Protocol):
         def connection_made(self, transport: asyncio.BaseTransport) -> None:
             super().connection_made(transport)
-            # Its first step is taken here: the client may speak at once.
+            # The first step of upgrade() runs here: the client may send at once.
             self.upgrading = self.upgrade()
             self.upgrading.send(None).add_done_callback(self.go_on)
 
@@ -465,7 +464,7 @@ async def test_start_tls_knows_its_transport_before_it_hears(
                 sock.sendall(outgoing.read())
                 incoming.write(sock.recv(65536))
             tls.write(b"hello")
-            sock.sendall(outgoing.read())  # the last of the handshake, and the first of the data
+            sock.sendall(outgoing.read())  # the end of the handshake, and the first data
             while True:
                 with contextlib.suppress(ssl.SSLWantReadError):
                     return tls.read(5)

@@ -1,4 +1,4 @@
-"""What is one TLS connection's is never in another's. On our loops they share two buffers."""
+"""One TLS connection's data never gets into another. On our loops they share two buffers."""
 
 import asyncio
 import contextlib
@@ -16,7 +16,7 @@ OURS = ["our-asyncio", "our-uvloop"]
 
 
 class Peer:
-    """A client whose records are sent when, and in what pieces, the test wants."""
+    """A client that sends its records at the times, and in the pieces, that the test chooses."""
 
     def __init__(self, context: ssl.SSLContext, address: Any, name: str = "localhost") -> None:
         self.sock = socket.create_connection(address, timeout=WAIT)
@@ -72,7 +72,7 @@ class Peer:
         return found
 
     def ends(self) -> bool:
-        """Nothing but an end, or an alert, comes."""
+        """Whether only an end, or an alert, comes."""
         try:
             return self.tls.read(1000) == b""
         except ssl.SSLWantReadError:
@@ -93,7 +93,7 @@ def echo(protocol: Notes) -> None:
 async def test_in_pieces_between_each_other(
     server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
-    """Handshakes, data, garbage and ends of many, cut anywhere, in any order."""
+    """Handshakes, data, garbage and ends of many connections, cut anywhere, in any order."""
     chance = random.Random(22)
 
     def echo_or_fail(protocol: Notes) -> None:
@@ -112,10 +112,10 @@ async def test_in_pieces_between_each_other(
                 cut = chance.randrange(1, len(hello))
                 peer.sock.sendall(hello[:cut])
                 kind = turn % 6
-                if kind == 0:  # and then what is none
+                if kind == 0:  # then garbage
                     peer.sock.sendall(b"\x16\x03\x03\x40\x00" + chance.randbytes(0x4000))
                     continue
-                if kind == 1:  # or nothing
+                if kind == 1:  # then nothing
                     peer.sock.close()
                     continue
                 peer.sock.sendall(hello[cut:])
@@ -160,7 +160,7 @@ async def test_in_pieces_between_each_other(
 async def test_a_callback_of_openssl_that_uses_another_connection(
     what: str, callback: str, client_context: ssl.SSLContext, certificate: Any
 ) -> None:
-    """It runs in the middle of a call: the other one's bytes are not put where this one's are."""
+    """The callback runs in the middle of a call: the bytes of the two connections are not mixed."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
     sent = {"write": b"for the first", "large": b"for the first " * 20_000}.get(what, b"")
@@ -171,7 +171,7 @@ async def test_a_callback_of_openssl_that_uses_another_connection(
         if callback == "message" and name != "CLIENT_KEY_EXCHANGE":
             return
         found = before.copy()
-        before.clear()  # what it does may call this again
+        before.clear()  # the calls below may call this again
         for protocol in found:
             if what in ("write", "large"):
                 protocol.write(sent)
@@ -213,7 +213,7 @@ async def test_a_callback_of_openssl_that_uses_another_connection(
 async def test_a_user_that_calls_an_ssl_object(
     server_context: ssl.SSLContext, client_context: ssl.SSLContext
 ) -> None:
-    """What it leaves in the buffers goes to nobody else, and is nobody else's input."""
+    """Data that it leaves in the buffers is neither output nor input of another connection."""
 
     def misuse(protocol: Notes) -> None:
         tls: ssl.SSLObject = protocol.transport.get_extra_info("ssl_object")
@@ -237,9 +237,9 @@ async def test_a_user_that_calls_an_ssl_object(
         await asyncio.to_thread(talk, server.address)
 
 
-@pytest.mark.asyncio(loop_factories=OURS)  # the same
+@pytest.mark.asyncio(loop_factories=OURS)  # the others' protocols are made before a handshake fails
 async def test_a_callback_that_fails(client_context: ssl.SSLContext, certificate: Any) -> None:
-    """Its connection ends; another's goes on, and so does the next."""
+    """The callback's connection ends; another one goes on, and the next one works."""
     context = ssl.create_default_context(ssl.Purpose.CLIENT_AUTH)
     context.load_cert_chain(certificate)
 

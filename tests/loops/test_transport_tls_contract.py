@@ -1,4 +1,4 @@
-"""What users of TLS may ask of a transport, and of OpenSSL by it."""
+"""Requests that users of TLS may make of a transport, and of OpenSSL through it."""
 
 import asyncio
 import contextlib
@@ -31,7 +31,7 @@ def server_side(certificate: Path) -> ssl.SSLContext:
 
 
 async def talk(address: Any, context: ssl.SSLContext, *said: bytes) -> ssl.SSLSocket:
-    """Say each and wait until it comes back; the socket, which is closed."""
+    """Send each part and wait until it comes back; the socket, which is closed."""
 
     def run() -> ssl.SSLSocket:
         plain = socket.create_connection(address, timeout=WAIT)
@@ -53,7 +53,7 @@ async def talk(address: Any, context: ssl.SSLContext, *said: bytes) -> ssl.SSLSo
 async def test_what_it_knows(
     version: ssl.TLSVersion, certificate: Path, client_context: ssl.SSLContext
 ) -> None:
-    """Also when it is over, but for what the socket would have to be asked."""
+    """The answers remain when the connection is over, except those that come from the socket."""
     context = server_side(certificate)
     context.maximum_version = context.minimum_version = version
     known: dict[str, Any] = {}
@@ -92,7 +92,7 @@ async def test_a_clients_certificate(tmp_path: Path, client_context: ssl.SSLCont
 
 
 async def test_asked_for_a_certificate_afterwards(tmp_path: Path) -> None:
-    """RFC 8446, 4.6.2: between two requests, say."""
+    """A server may ask between two requests: RFC 8446, 4.6.2."""
     own, client = made(tmp_path, "own"), made(tmp_path, "client", "Some Client")
     context = server_side(own)
     context.load_verify_locations(client)
@@ -142,7 +142,7 @@ async def test_a_protocol_with_a_buffer_of_its_own(
 async def test_many_small_writes_are_few_records(
     certificate: Path, client_context: ssl.SSLContext
 ) -> None:
-    """And all of them arrive, in their order."""
+    """All writes arrive, in order."""
     said = [b"%d," % number for number in range(5000)]
 
     def answer(protocol: Notes) -> None:
@@ -165,7 +165,7 @@ async def test_many_small_writes_are_few_records(
 
 
 async def test_a_file(tmp_path: Path, certificate: Path, client_context: ssl.SSLContext) -> None:
-    """loop.sendfile reads and encrypts; it is told how much was sent, wherever it began."""
+    """loop.sendfile reads and encrypts; it returns the number of bytes sent, wherever it began."""
     path = tmp_path / "file"
     path.write_bytes(bytes(range(256)) * 3000)
     sent: asyncio.Future[int] = asyncio.get_running_loop().create_future()
@@ -260,7 +260,7 @@ class Records:
 async def test_what_waits_for_a_paused_protocol(
     then: str, certificate: Path, client_context: ssl.SSLContext
 ) -> None:
-    """It is told before the end is; one that closes is not told, and closes all the same."""
+    """Waiting data comes before the end; a protocol that closes gets none, and closes anyway."""
 
     def run() -> None:
         client = Records(client_context, server.address)
@@ -299,7 +299,7 @@ async def test_what_waits_for_a_paused_protocol(
 @pytest.mark.asyncio(loop_factories=[*LIKE_ASYNCIO, "our-uvloop"])  # uvloop's own never comes back
 @pytest.mark.parametrize("how", ["end", "nonsense", "half a record", "reset"])
 async def test_start_tls_that_fails_ends_the_connection(how: str, certificate: Path) -> None:
-    """For the protocol, too: wait_closed() comes back."""
+    """The connection ends for the protocol, too: wait_closed() returns."""
     loop = asyncio.get_running_loop()
     if how == "reset" and not hasattr(loop, "pulse"):
         pytest.skip("asyncio's own tells it nothing")
@@ -336,7 +336,7 @@ async def test_start_tls_that_fails_ends_the_connection(how: str, certificate: P
 async def test_start_tls_on_a_transport_that_closes(
     as_server: bool, certificate: Path, client_context: ssl.SSLContext
 ) -> None:
-    """It fails, and nothing but that is told."""
+    """start_tls fails, and nothing else is reported."""
     loop: Any = asyncio.get_running_loop()
     context = server_side(certificate) if as_server else client_context
     name = {} if as_server else {"server_hostname": "localhost"}
@@ -357,7 +357,7 @@ async def test_start_tls_leaves_no_timer(certificate: Path, client_context: ssl.
         await writer.start_tls(context)
         writer.write(await reader.readexactly(5))
         writer.close()
-        with contextlib.suppress(ConnectionResetError):  # it leaves a ticket unread
+        with contextlib.suppress(ConnectionResetError):  # the client leaves a ticket unread
             await writer.wait_closed()
         over.set()
 
@@ -382,7 +382,7 @@ async def test_start_tls_leaves_no_timer(certificate: Path, client_context: ssl.
 async def test_an_abort_in_the_middle_of_its_own_write(
     certificate: Path, client_context: ssl.SSLContext
 ) -> None:
-    """By a callback of OpenSSL's: it ends, and nothing is reported."""
+    """A callback of OpenSSL's aborts: the connection ends, and nothing is reported."""
     context = server_side(certificate)
     protocols: list[Notes] = []
 
@@ -414,7 +414,7 @@ async def test_an_abort_in_the_middle_of_its_own_write(
 async def test_flow_control_in_a_callback_of_flow_control(
     certificate: Path, client_context: ssl.SSLContext
 ) -> None:
-    """Two records in a segment; reading goes on when writing does, and the second is told, too."""
+    """Several records in a segment: reading goes on when writing does, and all are delivered."""
 
     def answer(protocol: Notes) -> None:
         protocol.call("set_write_buffer_limits", 100)

@@ -1,4 +1,4 @@
-"""What comes together: several things in one turn of the loop, or one in the middle of another."""
+"""Coinciding events: several in one turn of the loop, or one in the middle of another."""
 
 import asyncio
 import gc
@@ -25,7 +25,7 @@ OURS = ["our-asyncio", "our-uvloop"]
 
 
 def drain(sock: socket.socket) -> int:
-    """Read what is there."""
+    """Read all available data; its size."""
     count = 0
     try:
         while data := sock.recv(MIB):
@@ -35,7 +35,7 @@ def drain(sock: socket.socket) -> int:
     return count
 
 
-@pytest.mark.asyncio(loop_factories=OURS)  # others drop those that wait, or lose their descriptors
+@pytest.mark.asyncio(loop_factories=OURS)  # others drop waiting connections, or lose descriptors
 async def test_a_burst_whose_server_is_closed_by_the_first() -> None:
     """All were accepted, so all are served, though the first one never became a connection."""
     errors = hear_errors()
@@ -66,7 +66,7 @@ async def test_a_burst_whose_server_is_closed_by_the_first() -> None:
 
 
 async def test_what_one_writes_to_another_that_is_about_to_be_sent() -> None:
-    """It arrives once, behind what was written before: a loss tells of it, in mid-flush."""
+    """The data arrives once, after earlier data: connection_lost writes it in mid-flush."""
     async with serving(Plain) as server:
         with Client(server.address) as one, Client(server.address) as two:
             first, second = await server.of(one), await server.of(two)
@@ -97,7 +97,7 @@ async def test_a_protocol_that_changes_in_the_turn_of_its_data(
                 if not new[number].events:
                     protocols[number].hand_over(new[number])
 
-            for number in (0, 1):  # whoever is told first changes the other
+            for number in (0, 1):  # the first one called changes the other
                 protocols[number].hooks = {"data": partial(change, 1 - number)}
             one.send(b"one")
             two.send(b"two")
@@ -111,7 +111,7 @@ async def test_a_protocol_that_changes_in_the_turn_of_its_data(
 
 
 async def test_a_writer_that_does_not_wait_is_resumed_all_the_same() -> None:
-    """Its own write may be what empties the buffer."""
+    """The writer's own write may empty the buffer."""
     async with connected(Plain) as (client, protocol):
         for part in (64 * 1024, *[4096] * 400):
             protocol.write(bytes(part))
@@ -156,8 +156,7 @@ async def test_connections_outlive_their_server_and_a_garbage_collection() -> No
 @pytest.mark.parametrize("debug", [False, True])
 @pytest.mark.parametrize("size", [1, MIB])
 async def test_a_write_from_another_thread(debug: bool, size: int) -> None:
-    """Nobody promises it, and all loops take it, in debug mode too; nothing else has to happen
-    before it is sent."""
+    """No loop promises this, but all allow it, in debug mode, too; no other event is needed."""
     async with connected(Plain) as (client, protocol):
         loop = asyncio.get_running_loop()
         loop.set_debug(debug)

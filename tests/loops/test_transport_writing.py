@@ -1,4 +1,4 @@
-"""What is written to a server's transport arrives: from anywhere, of any kind, in its order."""
+"""Data written to a server's transport arrives: from anywhere, of any kind, in order."""
 
 import asyncio
 import contextlib
@@ -60,7 +60,7 @@ async def test_kinds_of_data(data: Any, method: str) -> None:
 async def test_what_was_passed_arrives_whatever_becomes_of_it(
     method: str, how: str, view: bool
 ) -> None:
-    """As much as a socket takes at once, that is; more: see below."""
+    """Passed data arrives unchanged, if a socket takes it at once."""
     data = bytearray(b"what was passed")
     async with connected(Plain) as (client, protocol):
         written = memoryview(data) if view else data
@@ -99,7 +99,7 @@ async def test_nothing_is_written_of_nothing() -> None:
 
 @pytest.mark.parametrize("data", ["text", 5, [b"x"], ...], ids=repr)
 async def test_what_cannot_be_written(data: Any) -> None:
-    """It is said at once, and the connection goes on."""
+    """write raises at once, and the connection goes on."""
     async with connected(Plain) as (client, protocol):
         with pytest.raises(TypeError):
             protocol.write(data)
@@ -117,9 +117,9 @@ async def test_lines_of_all_kinds() -> None:
         assert await client.rest() == b"abcde012" + b"x" * 3000
 
 
-@pytest.mark.asyncio(loop_factories=["our-asyncio", "our-uvloop"])  # uvloop sends what comes before
+@pytest.mark.asyncio(loop_factories=["our-asyncio", "our-uvloop"])  # uvloop sends earlier lines
 async def test_lines_of_which_one_cannot_be_written() -> None:
-    """Then none is, as on asyncio until Python 3.12."""
+    """Then no line is written, as on asyncio until Python 3.12."""
     async with connected(Plain) as (client, protocol):
         with pytest.raises(TypeError):
             protocol.call("writelines", [b"one", "two"])
@@ -130,7 +130,7 @@ async def test_lines_of_which_one_cannot_be_written() -> None:
 
 @pytest.mark.asyncio(loop_factories=["our-asyncio", "our-uvloop"])
 async def test_a_backlog_that_is_never_empty_needs_bounded_memory() -> None:
-    """The list of what is to be sent is as long as that, not as long as what ever was."""
+    """The list of pending data is as long as the backlog, not as long as all data ever written."""
 
     def go_on(protocol: Notes) -> None:
         protocol.transport.set_write_buffer_limits(1_000_000)
@@ -150,7 +150,7 @@ async def test_a_backlog_that_is_never_empty_needs_bounded_memory() -> None:
 
 
 async def test_order_is_kept() -> None:
-    """Over many small writes, large ones between, and turns between."""
+    """Many small writes keep their order, with large ones and turns between them."""
     numbers = iter(range(1000))
     expected = bytearray()
     async with connected(Plain, receive_buffer=262144) as (client, protocol):
@@ -238,7 +238,7 @@ async def test_written_in_a_callback(event: str) -> None:
 
 
 async def test_written_to_others() -> None:
-    """What one client says is passed on to fifty."""
+    """Data from one client is passed on to fifty others."""
 
     def pass_on(protocol: Notes) -> None:
         for other in server.protocols:
@@ -255,7 +255,7 @@ async def test_written_to_others() -> None:
 
 
 async def test_written_in_the_last_turn_of_the_loop() -> None:
-    """It is sent when the loop stops, not when it runs again."""
+    """The data is sent when the loop stops, not when it runs again."""
     kind = type(asyncio.get_running_loop())
 
     def run() -> bytes:
@@ -308,7 +308,7 @@ async def test_both_directions_at_once() -> None:
         await sending
 
 
-# -- no more to say --
+# -- write_eof --
 
 
 @pytest.mark.parametrize("size", [0, 5, len(DATA)])
@@ -346,7 +346,7 @@ async def test_write_eof_after_close_does_nothing() -> None:
         assert await protocol.ended() is None
 
 
-# -- nobody to say it to --
+# -- after the end --
 
 
 @pytest.mark.asyncio(loop_factories=SOUND_WRITERS)
@@ -386,7 +386,7 @@ async def test_close_right_after_write_does_not_let_more_in() -> None:
 
 @pytest.mark.parametrize("paused", [False, True])
 async def test_writing_to_a_client_that_is_gone(paused: bool) -> None:
-    """No write raises; the connection ends, also if nobody reads."""
+    """No write raises; the connection ends, even if reading is paused."""
     async with connected(Plain) as (client, protocol):
         if paused:
             protocol.transport.pause_reading()

@@ -51,7 +51,7 @@ def sanitized(tmp_path_factory: pytest.TempPathFactory) -> str:
 def run(
     command: list[str], *, preload: str | None = None, env: Mapping[str, str] | None = None
 ) -> "subprocess.CompletedProcess[str]":
-    """Run a program to its end, with the library (another LD_PRELOAD: `preload`) or "" without."""
+    """Run a program to its end with the library, or with another LD_PRELOAD: "" is none."""
     library = preload_path() if preload is None else preload
     base = {k: v for k, v in os.environ.items() if not k.startswith(("FSOCKET_", "LD_PRELOAD"))}
     base |= {"LD_PRELOAD": library} if library else {}

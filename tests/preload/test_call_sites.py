@@ -9,8 +9,8 @@ import pytest
 
 from .conftest import PROGRAMS, SHIM, run
 
-# Name and arguments, tables that it makes, and whether a slot of one is claimed: without this, a
-# library that does nothing would pass.
+# Name and arguments, the number of tables that it makes, and whether it claims a slot. Without
+# these checks, a library that does nothing would pass.
 CALL_SITES = [
     ("accept_blocking", 1, False),
     ("poll_select", 1, False),
@@ -47,7 +47,7 @@ CALL_SITES = [
     ("dup_number", 1, True),
     ("edges", 13, True),
     ("taken_out", 1, True),
-    ("own_shards", 1, None),  # the first may have one until the second comes
+    ("own_shards", 1, None),  # the first worker may have a slot until the second comes
     ("listen_in_children", 1, True),
     ("time_limit", 1, True),
     ("many_numbers", 1, True),
@@ -79,7 +79,7 @@ def test_prints_the_same(
     command = [str(programs / name), *arguments]
     log = tmp_path / "log"
     preload = request.getfixturevalue("sanitized") if library == "sanitized" else None
-    # What the programs themselves leave is not the question.
+    # Leaks of the programs themselves are not tested.
     env = {"FSOCKET_LOG": f"debug:{log}", "ASAN_OPTIONS": "detect_leaks=0"}
     plain = run(command, preload="")
     ours = run(command, preload=preload, env=env)
@@ -92,7 +92,7 @@ def test_prints_the_same(
 
 
 def test_other_programs_pages_are_passed_over(programs: Path, tmp_path: Path) -> None:
-    """Looking for its listener's table among all processes, one meets pages of every kind."""
+    """A process that searches all processes for its listener's table meets pages of every kind."""
     command = [str(programs / "scm_rights")]
     foreign = os.memfd_create("fastsocket-table")  # not even a page
     log = tmp_path / "log"
@@ -106,7 +106,7 @@ def test_other_programs_pages_are_passed_over(programs: Path, tmp_path: Path) ->
 
 @pytest.mark.parametrize("backend", ["off", "device"])
 def test_switched_off(backend: str, programs: Path, tmp_path: Path) -> None:
-    """The same without tables: `off` is silent, and a device that is not there is said once."""
+    """Programs print the same without tables. `off` is silent; a missing device is logged once."""
     if backend == "device" and os.path.exists("/dev/fastsocket"):
         pytest.skip("/dev/fastsocket is there")
     for call, _, _ in CALL_SITES:
@@ -128,7 +128,7 @@ def test_switched_off(backend: str, programs: Path, tmp_path: Path) -> None:
 
 
 def test_builds_alone(tmp_path: Path) -> None:
-    """`make -C native/shim` needs no Python; what is exported is libc's names and ours."""
+    """`make -C native/shim` needs no Python; the library exports only libc's names and ours."""
     out = tmp_path / "libfsocket.so"
     subprocess.run(["make", "-s", "-C", SHIM, f"OUT={out}", "CFLAGS=-O2 -Werror"], check=True)
     text = subprocess.run(

@@ -88,12 +88,12 @@ def server(tmp_path: Path) -> Iterator[tuple[int, int]]:
 
 @pytest.mark.parametrize("pin", ["on", "auto"])
 def test_pin(tmp_path: Path, pin: str) -> None:
-    """Each worker on its slot's core, of those that the program may use."""
+    """Each worker runs on its slot's core, one of those that the program may use."""
     with started(tmp_path, "--pin", pin, "--steer", "cpu") as (pid, port):
         for slot in owners(pid):
-            until(lambda s=slot: os.sched_getaffinity(s.pid) == {s.cpu}, "it is pinned")  # type: ignore[misc]
+            until(lambda s=slot: os.sched_getaffinity(s.pid) == {s.cpu}, "the worker is pinned")  # type: ignore[misc]
         assert len({slot.cpu for slot in owners(pid)}) == min(2, len(os.sched_getaffinity(0)))
-        # What comes from a core arrives at its slot, whoever is idle to take it from there.
+        # Connections from a core arrive at its slot, even if an idle worker takes them from there.
         before = owners(pid)[1]
         with OnCore(before.cpu):
             for _ in range(100):
@@ -104,7 +104,7 @@ def test_pin(tmp_path: Path, pin: str) -> None:
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: pinned or not is the same")
 @pytest.mark.parametrize("options", [("--pin", "auto"), ("--pin", "off", "--steer", "cpu"), ()])
 def test_not_pinned(tmp_path: Path, options: tuple[str, ...]) -> None:
-    """Not by default, and auto only while steering is by core: on loopback it is not."""
+    """Workers are not pinned by default; auto pins only with steering by core, unlike here."""
     with started(tmp_path, *options) as (pid, port):
         for _ in range(20):
             ask(("127.0.0.1", port), b"x")
@@ -140,8 +140,8 @@ finally:
 
 @pytest.mark.skipif(len(os.sched_getaffinity(0)) < 2, reason="one core: pinned or not is the same")
 def test_pinned_only_while_steering_is_by_core(tmp_path: Path) -> None:
-    """Behind a network card with two receive queues, of which one gets everything: a veth pair in a
-    network namespace of its own."""
+    """Workers are unpinned when steering by core ends: one of a network card's two receive queues
+    gets everything. The card is a veth pair in a network namespace of its own."""
     assert os.geteuid() == 0, "needs root"
     inside = (
         "mount -t sysfs none /sys && ip link set lo up"
@@ -165,7 +165,7 @@ def test_pinned_only_while_steering_is_by_core(tmp_path: Path) -> None:
 
 
 def test_defer_accept_under_the_library(tmp_path: Path) -> None:
-    """A client that says nothing is not accepted; one that speaks is, at once."""
+    """A client that sends nothing is not accepted; a client that sends data is accepted at once."""
     with started(tmp_path, "--defer-accept") as (pid, port):
         with socket.create_connection(("127.0.0.1", port)) as silent:
             silent.settimeout(0.3)
@@ -187,7 +187,7 @@ def test_exec_and_stats(server: tuple[int, int], tmp_path: Path) -> None:
             found = [table for table in found if table["pid"] == pid]
         (table,) = found
         assert (table["address"], table["pid"]) == (f"127.0.0.1:{port}", pid)
-        assert (table["steering"], table["why"], table["queue"]) == ("spread", "asked for", 0)
+        assert (table["steering"], table["why"], table["queue"]) == ("spread", "requested", 0)
         slots = {s["pid"]: s for s in table["slots"] if s["pid"]}
         assert {p: s["own"] + s["stolen"] for p, s in slots.items()} == served
         assert all(s["queue"] == 0 and s["live"] for s in slots.values())
@@ -195,7 +195,7 @@ def test_exec_and_stats(server: tuple[int, int], tmp_path: Path) -> None:
     text = run("stats", str(port), cwd=tmp_path).stdout.splitlines()
     name = Path(f"/proc/{pid}/comm").read_text().strip()
     assert text[0] == f"127.0.0.1:{port}  {name} (process {pid})"
-    assert text[1] == "  4 slots, steering spread: asked for"
+    assert text[1] == "  4 slots, steering spread: requested"
     assert text[2].split() == [
         "slot",
         "core",
@@ -215,7 +215,7 @@ def test_exec_and_stats(server: tuple[int, int], tmp_path: Path) -> None:
 
 
 def test_queue_of_a_stopped_worker(server: tuple[int, int]) -> None:
-    """What waits is seen from outside: nobody accepts while all are stopped."""
+    """Waiting connections are seen from outside, while all workers are stopped and none accepts."""
     pid, port = server
     os.killpg(pid, signal.SIGSTOP)
     clients = [socket.create_connection(("127.0.0.1", port)) for _ in range(7)]
@@ -251,7 +251,7 @@ def test_stats_of_serve(serve: Serve, tmp_path: Path) -> None:
 
 
 def test_processes_that_end_while_they_are_looked_at() -> None:
-    """They are passed over: `stats` of a program whose workers come and go ends well."""
+    """Ended processes are skipped: `stats` of a program whose workers come and go succeeds."""
 
     def forks() -> None:
         while os.getppid() == tester:
@@ -279,7 +279,7 @@ def test_stats_into_a_closed_pipe(server: tuple[int, int], tmp_path: Path) -> No
 
 def test_stats_of_nothing(tmp_path: Path) -> None:
     for arguments, said in (
-        ([str(free_port())], "is nothing with a listen table"),
+        ([str(free_port())], "no listen table found for"),
         (["x"], "neither a port, a process id nor host:port"),
     ):
         done = run("stats", *arguments, cwd=tmp_path)
@@ -315,11 +315,11 @@ def test_exec_keeps_what_was_preloaded(tmp_path: Path) -> None:
 
 
 def test_exec_of_a_program_with_address_sanitizer(tmp_path: Path) -> None:
-    """Its runtime ends a program in which it is not the first library."""
+    """AddressSanitizer's runtime ends a program in which it is not the first library."""
     cc("-fsanitize=address", "-o", tmp_path / "program", PROGRAMS / "epoll_calls.c")
     plain = subprocess.run([tmp_path / "program"], capture_output=True, text=True)
     log = f"info:{tmp_path}/log"
-    # What libc and the program leave is not the question.
+    # Leaks of libc and of the program are not tested.
     env = {"ASAN_OPTIONS": "detect_leaks=0"}
     ours = run("exec", "--log", log, "--", str(tmp_path / "program"), cwd=tmp_path, env=env)
     assert (ours.stdout, ours.returncode) == (plain.stdout, 0), ours.stderr
@@ -341,7 +341,7 @@ def test_old_names_of_exec_go_on_working_with_a_line(tmp_path: Path) -> None:
 
     assert len(set_by(done)) == 3
     assert set_by(again) == set_by(done)
-    # What comes after the program is the program's.
+    # Words after the program's name belong to the program.
     ours = run("exec", "echo", "--pin", "--log", "x", cwd=tmp_path)
     assert (ours.stdout, ours.stderr) == ("--pin --log x\n", "")
 
@@ -379,7 +379,7 @@ def test_exec_says_what_cannot_be_helped(tmp_path: Path) -> None:
         ("static", "is statically linked"),
         ("setuid", "is set-user-ID or set-group-ID"),
         ("script", "which is statically linked"),
-        ("musl", "is linked to musl, and libfsocket.so to glibc"),
+        ("musl", "is linked to musl, but libfsocket.so to glibc"),
         ("text", "is neither an ELF program nor a script"),
         (go, "is a Go program"),
         ("missing", "no such program"),
@@ -408,7 +408,7 @@ def test_exec_says_what_cannot_be_helped(tmp_path: Path) -> None:
     let_everybody_in(tmp_path)
     assert os.waitpid(fork(as_nobody), 0)[1] == 0
     for arguments, said in (
-        ([], "which program?"),
+        ([], "missing program"),
         (["--steer", "x"], "invalid choice"),
         (["--slots", "0", "true"], "use 1 to 512"),
         (["--ports", "80-", "true"], "use ports and ranges"),

@@ -1,4 +1,4 @@
-"""Where the kernel or a sandbox refuses something, the program runs on as plain, with one line."""
+"""If the kernel or a sandbox refuses something, the program runs on as plain, with one log line."""
 
 import os
 import shutil
@@ -41,7 +41,7 @@ def test_sandbox(refused: str, programs: Path) -> None:
 
 @pytest.mark.parametrize("refused", [f"setsockopt:{SO_ATTACH_REUSEPORT_CBPF}", "memfd_create"])
 def test_sandbox_and_a_program_that_shares_its_port_itself(refused: str, programs: Path) -> None:
-    """It may be meant to have no slots; that it cannot have any is told all the same."""
+    """The program may not want slots; the log says anyway that they are refused."""
     command = [str(programs / "own_shards")]
     plain = run(command, preload="")
     ours = run([*refusing(refused), *command])
@@ -53,7 +53,7 @@ def test_sandbox_and_a_program_that_shares_its_port_itself(refused: str, program
 
 @pytest.mark.parametrize("refused", ["pidfd_open", "io_uring_setup"])
 def test_sandbox_refuses_a_convenience(refused: str, programs: Path) -> None:
-    """What can be done without is not worth a line; a worker's death is noticed all the same."""
+    """A refused convenience is not logged; a worker's death is noticed anyway."""
     command = [str(programs / "fork_workers")]
     plain = run(command, preload="")
     ours = run([*refusing(refused), *command])
@@ -61,7 +61,7 @@ def test_sandbox_refuses_a_convenience(refused: str, programs: Path) -> None:
 
 
 def test_sandbox_refuses_the_slots_of_another_process(programs: Path) -> None:
-    """Who cannot have the slots would get nothing: then nobody uses them."""
+    """A process without access to the slots would get no connections: then no process uses them."""
     command = [str(programs / "listen_in_children")]
     plain = run(command, preload="")
     ours = run([*refusing("pidfd_getfd"), *command])
@@ -82,7 +82,7 @@ def test_no_descriptors_left(programs: Path) -> None:
 
 
 def test_leaves_most_descriptors_to_the_program(programs: Path, tmp_path: Path) -> None:
-    """At most a quarter of what it may open, with fewer slots if need be."""
+    """The library opens at most a quarter of the limit, with fewer slots if necessary."""
     log = tmp_path / "log"
     env = {"FSOCKET_LOG": f"info:{log}", "FSOCKET_SLOTS": "500"}
     assert run([str(programs / "low_limit"), "hard"], env=env).returncode == 0
@@ -99,11 +99,11 @@ def test_log_that_cannot_be_written(programs: Path) -> None:
 
 
 def test_forbidden_device(programs: Path) -> None:
-    """A device that this user may not open: `auto` does without it, `device` says so."""
+    """If the user may not open the device, `auto` does without it, and `device` logs it."""
     if os.path.exists("/dev/fastsocket"):
         pytest.skip("/dev/fastsocket is there")
     command = [str(programs / "epoll_modes"), "level"]
-    # In a mount namespace of its own, where /dev is another one.
+    # The mount namespace is the program's own, with another /dev.
     inside = (
         "mount -t tmpfs none /dev && touch /dev/fastsocket && chmod 600 /dev/fastsocket"
         ' && exec setpriv --reuid 65534 --regid 65534 --clear-groups "$@"'
@@ -136,8 +136,8 @@ def test_forbidden_device(programs: Path) -> None:
         ("SLOTS", "0", "a number from 1 to 512"),
         ("SLOTS", "8x", "a number from 1 to 512"),
         ("DEFER_ACCEPT", "on", "0 or 1"),
-        ("PORTS", "80,", "ports and ranges, as 80,443,8000-8100"),
-        ("PORTS", "90-80", "ports and ranges, as 80,443,8000-8100"),
+        ("PORTS", "80,", "ports and ranges, for example 80,443,8000-8100"),
+        ("PORTS", "90-80", "ports and ranges, for example 80,443,8000-8100"),
         ("LOG", "verbose", "off, error, info or debug"),
         ("LOG", "info:here", "the full path of a file"),
     ],
@@ -148,12 +148,12 @@ def test_wrong_setting(name: str, value: str, right: str, programs: Path) -> Non
     ours = run(command, env={f"FSOCKET_{name}": value})
     assert (ours.stdout, ours.returncode) == (plain.stdout, 0)
     (line,) = ours.stderr.splitlines()
-    assert f"FSOCKET_{name}={value} is not understood: it may be " in line
+    assert f"FSOCKET_{name}={value} is invalid: it must be " in line
     assert right in line
 
 
 def test_ports(programs: Path, tmp_path: Path) -> None:
-    """A port that is not in the list is left alone; port 0 of many_listeners is none of these."""
+    """A listener whose port is not in the list is left alone."""
     command = [str(programs / "epoll_modes"), "level"]
     log = tmp_path / "log"
     for ports, tables in (("1-1023,65535", 0), ("1-65535", 1)):
@@ -169,13 +169,12 @@ def test_slots_and_steering(programs: Path, tmp_path: Path) -> None:
     plain = run([str(programs / "fork_workers")], preload="")
     done = run([str(programs / "fork_workers")], env=env)
     assert done.stdout == plain.stdout
-    assert "3 slots, steering cpu: asked for" in log.read_text()
+    assert "3 slots, steering cpu: requested" in log.read_text()
 
 
 def test_a_process_that_has_gained_privileges(programs: Path, tmp_path: Path) -> None:
-    """/etc/ld.so.preload brings the library into set-user-ID programs too: what an ordinary user
-    has in the environment is nothing to it, and it says and does nothing there. In a mount
-    namespace."""
+    """/etc/ld.so.preload loads the library into set-user-ID programs, too. There it ignores an
+    ordinary user's environment, logs nothing and does nothing. The test uses a mount namespace."""
     assert os.geteuid() == 0, "needs root"
     program = Path(shutil.copy(programs / "epoll_calls", tmp_path / "program"))
     library = Path(shutil.copy(preload_path(), tmp_path / "libfsocket.so"))

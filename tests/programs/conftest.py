@@ -1,4 +1,4 @@
-"""Starting servers plain and preloaded, and ending whatever a test leaves of them."""
+"""Fixtures that start servers plain and preloaded, and end those that a test leaves."""
 
 from collections.abc import Callable, Iterator
 from pathlib import Path
@@ -13,9 +13,9 @@ Start = Callable[..., Program]
 
 @pytest.fixture
 def start(tmp_path: Path) -> Iterator[Start]:
-    """`start(make, preloaded, **options)`: a server by one of `servers`' functions."""
+    """`start(make, preloaded, **options)` starts a server by one of the functions of `servers`."""
     started: list[Program] = []
-    let_everybody_in(tmp_path)  # workers may have another user
+    let_everybody_in(tmp_path)  # workers may run as another user
 
     def begin(make: Callable[..., Program], preloaded: bool, **options: object) -> Program:
         program = make(tmp_path, free_port(), preloaded, **options)
@@ -34,5 +34,5 @@ def preloaded(request: pytest.FixtureRequest) -> bool:
 
 @pytest.fixture
 def run(start: Start, preloaded: bool) -> Start:
-    """The same, each test plain and preloaded."""
+    """`run(make, **options)` is `start`, with each test run plain and preloaded."""
     return lambda make, **options: start(make, preloaded, **options)

@@ -1,4 +1,4 @@
-"""Servers that have little to gain, and must not notice: how they are configured and started."""
+"""Configuration and start of servers that gain little from the library, and must not notice it."""
 
 import os
 import shutil
@@ -177,7 +177,7 @@ def node(folder: Path, port: int, preloaded: bool, *, policy: str) -> Program:
 
 
 def postgres(folder: Path, port: int, preloaded: bool) -> Program:
-    """As the user postgres, who must be able to read the library."""
+    """Start PostgreSQL as the user postgres. This user must be able to read the library."""
     bin_folder = max(Path("/usr/lib/postgresql").iterdir()) / "bin"
     data = folder / "data"
     data.mkdir()

@@ -1,4 +1,4 @@
-"""How the three servers of the tests are configured and started."""
+"""Configuration and start of the three servers of the tests."""
 
 from collections.abc import Sequence
 from pathlib import Path
@@ -96,7 +96,7 @@ def lighttpd(folder: Path, port: int, preloaded: bool, *, workers: int) -> Progr
     conf = folder / "lighttpd.conf"
     conf.write_text(LIGHTTPD.format(folder=folder, port=port, workers=workers))
     (folder / "index.html").write_text("hello\n")
-    # It opens its log as the user of its workers.
+    # lighttpd opens its log as the user of its workers.
     (folder / "error.log").touch()
     (folder / "error.log").chmod(0o666)
     return Program(

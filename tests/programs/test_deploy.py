@@ -1,5 +1,5 @@
-"""The files of deploy/ and .github: each is read by the program that it is for, or by one that
-knows its rules; the proxies serve."""
+"""The programs that read the files of deploy/ and .github, or checkers of their rules, accept
+them."""
 
 import re
 import shutil
@@ -24,11 +24,11 @@ GET = b"GET / HTTP/1.1\r\nHost: example.com\r\nConnection: close\r\n\r\n"
 Serve = Callable[..., Service]
 
 pytestmark = pytest.mark.programs
-ON_ONE_LOOP = pytest.mark.parametrize("loop", ["uvloop"], indirect=True)  # not the loops' business
+ON_ONE_LOOP = pytest.mark.parametrize("loop", ["uvloop"], indirect=True)  # independent of the loop
 
 
 def output(*command: object) -> str:
-    """Of a command that succeeds."""
+    """The output of a command that succeeds."""
     done = subprocess.run(list(map(str, command)), capture_output=True, text=True)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout + done.stderr
@@ -40,13 +40,13 @@ def output(*command: object) -> str:
 def test_the_units(tmp_path: Path) -> None:
     for name in ("app.service", "app.socket"):
         text = (DEPLOY / "systemd" / name).read_text()
-        # The user is not there, and neither is the virtual environment.
+        # The user and the virtual environment do not exist here.
         text = text.replace("User=app\nGroup=app\n", "").replace(
             "/srv/app/venv/bin/aiofastsocket", str(Path(sys.executable).with_name("aiofastsocket"))
         )
         (tmp_path / name).write_text(text)
     told = output("systemd-analyze", "verify", tmp_path / "app.service", tmp_path / "app.socket")
-    # Others' units, which this machine has, may be told of.
+    # The output may mention other units of this machine.
     assert not [line for line in told.splitlines() if "app.service" in line or "app.socket" in line]
 
 
@@ -112,7 +112,7 @@ def test_the_arguments_of_the_pod(serve: Serve, tmp_path: Path) -> None:
     service.send(signal.SIGTERM)
     until(
         lambda: ask(service.address, GET.replace(b"/", b"/healthz", 1)).startswith(b"HTTP/1.1 503"),
-        "it says that it stops",
+        "the health check says that it stops",
     )
     assert ask(service.address, GET).endswith(b"Hello, world!\n")
 
@@ -139,7 +139,7 @@ def test_nginx_in_front(serve: Serve, folder: Path) -> None:
     options = ("--forwarded-allow-ips", "*", "--access-log-format", "%(h)s %({host}i)s %(s)s")
     where = ("-b", "unix:app.sock", "--app-dir", str(folder))
     service = serve("app:app", *where, *options, wait=False)
-    until((folder / "app.sock").exists, "it listens")
+    until((folder / "app.sock").exists, "the service listens")
     with subprocess.Popen([which("nginx"), "-c", folder / "nginx.conf"]) as nginx:
         try:
             until(lambda: accepts(port), "nginx listens")
@@ -162,7 +162,7 @@ def test_haproxy_in_front(serve: Serve, folder: Path, certificate: Path) -> None
     with subprocess.Popen([which("haproxy"), "-db", "-f", folder / "haproxy.cfg"]) as haproxy:
         try:
             until(lambda: accepts(port), "HAProxy listens")
-            # From another address than HAProxy's own: only the header can tell it.
+            # The client's address is not HAProxy's own: only the PROXY header can carry it.
             sock = socket.create_connection(("127.0.0.1", port), 20, ("127.0.0.2", 0))
             with sock, context.wrap_socket(sock, server_hostname="localhost") as client:
                 client.sendall(GET)
@@ -170,7 +170,7 @@ def test_haproxy_in_front(serve: Serve, folder: Path, certificate: Path) -> None
         finally:
             haproxy.terminate()
     service.wait_log("127.0.0.2 200")
-    assert "was cut off" not in service.log()
+    assert "was closed: a trusted proxy" not in service.log()
 
 
 # -- the place of the sources --

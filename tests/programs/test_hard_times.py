@@ -1,5 +1,5 @@
-"""Workers die, configurations are reloaded and binaries replaced under load: no more failures than
-plain, and what fails is accounted for."""
+"""Workers die, configurations are reloaded and binaries replaced under load: there are no more
+failures than plain, and all failures are accounted for."""
 
 import mmap
 import os
@@ -42,9 +42,9 @@ def replaced(program: Program, victim: int) -> bool:
 
 
 def test_every_reset_of_nginx_is_accounted_for(start: Start) -> None:
-    """One of four nginx workers is killed, 20 times. Connections lost = connections that a killed
-    worker had accepted, by the page's counters: one reset in a queue would be one that nobody had
-    counted. A kill between counting and accepting leaves one too many.
+    """One of four nginx workers is killed, 20 times. The lost connections are those that a killed
+    worker had accepted, by the page's counters: the counters would lack a connection that was reset
+    in a queue. A kill between counting and accepting leaves one too many.
     """
     kills = 20
     program = start(nginx, True, workers=4)
@@ -68,7 +68,7 @@ def test_every_reset_of_nginx_is_accounted_for(start: Start) -> None:
 
 
 def test_plain_nginx_killed(start: Start) -> None:
-    """The same without the library, for comparison: there is one queue, which outlives workers."""
+    """Workers are killed without the library, for comparison: one queue outlives them."""
     program = start(nginx, False, workers=4)
     with Load(program.address, kind=HTTP) as load:
         for _ in range(20):
@@ -76,14 +76,14 @@ def test_plain_nginx_killed(start: Start) -> None:
             victim = random.choice(program.pids()[1:])
             os.kill(victim, signal.SIGKILL)
             load.more(20)
-            until(partial(gone, {victim}), "it ended")
-            until(lambda: len(program.pids()) == 5, "it was replaced")
+            until(partial(gone, {victim}), "the worker ended")
+            until(lambda: len(program.pids()) == 5, "a new worker runs")
     print("outcomes", load.outcomes)
     assert program.stop(signal.SIGQUIT) == 0
 
 
 def reload(program: Program, number: int, before: set[int]) -> None:
-    """Ask until it happens: HAProxy's master loses a signal that comes while it executes itself."""
+    """Signal until it reloads: HAProxy's master loses signals while it executes itself."""
     for _ in range(10):
         os.kill(program.pid, number)
         with suppress(AssertionError):
@@ -92,7 +92,7 @@ def reload(program: Program, number: int, before: set[int]) -> None:
 
 
 def reloaded(program: Program, times: int, number: int) -> Counter[str]:
-    """Reload under load; what became of the connections."""
+    """Reload under load; the outcomes of the connections."""
     fds = []
     with Load(program.address, kind=HTTP) as load:
         for i in range(times):
@@ -103,8 +103,8 @@ def reloaded(program: Program, times: int, number: int) -> Counter[str]:
             load.more(100)
             until(partial(gone, before - {program.pid}), "the old generation went", 60)
             fds.append(program.fds()[program.pid])
-    # HAProxy's master has one more at times, and nginx's those of workers until it has reaped them;
-    # one for each reload would show.
+    # HAProxy's master sometimes has one more descriptor, and nginx's master has those of workers
+    # that it has not reaped. A leak of one descriptor per reload would exceed the limit.
     until(lambda: program.fds()[program.pid] <= fds[0] + 2, f"as many descriptors as before: {fds}")
     return load.outcomes
 
@@ -114,7 +114,7 @@ def failures(outcomes: Counter[str]) -> int:
 
 
 def compare(start: Start, make: object, times: int, number: int, **options: object) -> Program:
-    """The same number of reloads plain and preloaded; the preloaded server, still running."""
+    """Reload the server equally often plain and preloaded; the preloaded one, still running."""
     plain = start(make, False, **options)
     before = reloaded(plain, times, number)
     plain.stop(signal.SIGTERM)
@@ -152,7 +152,7 @@ def test_haproxy_reload(start: Start) -> None:
 
 
 def read_pid(path: Path) -> int:
-    """0 while it is renamed or written."""
+    """The process id in a file, or 0 while the file is renamed or written."""
     with suppress(FileNotFoundError):
         return int(path.read_text().strip() or 0)
     return 0
@@ -164,7 +164,7 @@ def other_pid(path: Path, old: int) -> bool:
 
 @pytest.mark.parametrize("preloaded", [False, True], ids=["plain", "preloaded"])
 def test_nginx_binary_upgrade(start: Start, preloaded: bool, tmp_path: Path) -> None:
-    """USR2, then QUIT to the old master: the new one has executed with a cleaned environment."""
+    """The old master gets USR2, then QUIT; the new master runs with a cleaned environment."""
     program = start(nginx, preloaded, workers=2, daemon=True)
     pid_file = tmp_path / "nginx.pid"
     with Load(program.address, kind=HTTP) as load:
@@ -173,18 +173,18 @@ def test_nginx_binary_upgrade(start: Start, preloaded: bool, tmp_path: Path) -> 
             old = program.pid
             workers = set(program.pids()) - {old}
             os.kill(old, signal.SIGUSR2)
-            until(partial(other_pid, pid_file, old), "the new master")
+            until(partial(other_pid, pid_file, old), "the new master wrote its pid")
             program.pid = read_pid(pid_file)
-            until(lambda: len(program.pids()) == 3, "its workers")
+            until(lambda: len(program.pids()) == 3, "the new master has two workers")
             load.more(200)
             os.kill(old, signal.SIGQUIT)
-            until(partial(gone, {old} | workers), "the old ones went", 60)
+            until(partial(gone, {old} | workers), "the old processes ended", 60)
             load.more(200)
     print("outcomes", load.outcomes)
     assert failures(load.outcomes) == 0
     if preloaded:
         until(lambda: len(program.owners()) == 2, "the new workers have slots")
-        assert program.log.read_text().count("from the program before") == 3
+        assert program.log.read_text().count("from the previous program") == 3
     time.sleep(0.1)
     program.stop(signal.SIGQUIT)
 
@@ -198,7 +198,7 @@ def page_of(pid: int) -> int:
 
 @pytest.mark.parametrize("what", ["random", "zeros", "held"])
 def test_nginx_outlives_its_page(start: Start, what: str) -> None:
-    """Somebody scribbles over what a worker could: the master lives, and its next workers serve."""
+    """A worker could overwrite the page: the master outlives that, and its next workers serve."""
     program = start(nginx, True, workers=2)
     until(lambda: len(program.owners()) == 2, "every worker has a slot")
     before = set(program.pids())

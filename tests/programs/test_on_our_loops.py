@@ -1,4 +1,4 @@
-"""uvicorn and gunicorn on our loops: nothing is different, but for the local listeners."""
+"""uvicorn and gunicorn behave the same on our loops, except for the local listeners."""
 
 import http.client
 import os
@@ -80,7 +80,7 @@ def connection(address: Any) -> http.client.HTTPConnection:
 
 
 def talk(address: Any) -> list[object]:
-    """What a client sees: statuses, bodies, headers, keep-alive."""
+    """The responses that a client sees: statuses, bodies, headers, keep-alive."""
     seen: list[object] = []
     keep = connection(address)
     for method, path, body in (
@@ -104,7 +104,7 @@ def talk(address: Any) -> list[object]:
 
 
 def busy_workers(address: Any) -> set[bytes]:
-    """Who answers when each is kept busy. None of them has listeners of its own."""
+    """The workers that answer when each is kept busy. None of them has listeners of its own."""
     asked = []
     for _ in range(8):
         asked.append(connection(address))
@@ -121,7 +121,7 @@ def busy_workers(address: Any) -> set[bytes]:
 
 
 def stop(server: Server, address: Any) -> list[object]:
-    """What becomes of a request that is being answered when TERM comes."""
+    """The answer to a request in progress when TERM comes, and the exit code."""
     seen: list[object] = []
 
     def slow() -> None:
@@ -144,7 +144,7 @@ def stop(server: Server, address: Any) -> list[object]:
 
 
 def plain(log: str) -> list[str]:
-    """A log without what differs from run to run."""
+    """A log without the parts that differ from run to run."""
     log = re.sub(r"0x[0-9a-f]+|\d{4}-\d\d-\d\d [\d:+ ]+|File .*|127\.0\.0\.1:\d+", "", log)
     return sorted(re.sub(r"\d+", "N", line) for line in log.splitlines() if "  " not in line[:2])
 
@@ -156,7 +156,7 @@ def uvicorn(loop: str, *options: str) -> list[str]:
 
 @pytest.fixture(scope="module")
 def peer() -> list[object]:
-    """uvicorn on uvloop, without us."""
+    """The results of uvicorn on uvloop, without aiofastsocket."""
     with running(uvicorn("uvloop"), "Uvicorn running", 1) as server:
         return [talk(server.address()), stop(server, server.address()), plain(server.log())]
 
@@ -174,7 +174,7 @@ def test_uvicorn_on_our_loops(loop: str, peer: list[object]) -> None:
 
 @pytest.mark.parametrize("loop", OURS)
 def test_uvicorn_with_workers(loop: str) -> None:
-    """Each worker calls listen() on the socket that they share: it is served as it is."""
+    """Each worker calls listen() on the shared socket, which is served as it is."""
     seen, logs = [], []
     for name in ("uvloop", loop):
         command = uvicorn(name, "--workers", "2")
@@ -209,7 +209,7 @@ def test_gunicorns_uvicorn_worker() -> None:
         with running(command, "Application startup complete", 2) as server:
             address = server.address()
             seen.append(talk(address))
-            # HUP: new workers. A retiring uvicorn resets whom it has just accepted, on any loop.
+            # HUP: new workers. On any loop, a retiring uvicorn resets connections just accepted.
             server.process.send_signal(signal.SIGHUP)
             until(partial(server.logged, "startup complete", 4), "new workers")
             until(partial(server.logged, "Finished server process", 2), "the old ones are gone")

@@ -1,6 +1,6 @@
-"""Servers that accept in one place, by select, or through somebody else: as without the library.
+"""Servers that accept in one place, by select, or through another process: they work as plain.
 
-What it does for each is docs/compatibility.md.
+docs/compatibility.md says what the library does for each server.
 """
 
 import os
@@ -23,8 +23,8 @@ pytestmark = pytest.mark.programs
 
 
 def check_left_alone(program: Program, stop: int, code: int | None) -> None:
-    """Nothing more open than before, and it stops as it does."""
-    ab(program.port, 4000)  # some open this and that only when there is something to do
+    """No more descriptors are open than before, and the server stops as usual."""
+    ab(program.port, 4000)  # some servers open descriptors only when they have work
     fds = program.settled_fds()
     ab(program.port, 4000)
     assert program.settled_fds() == fds
@@ -33,12 +33,12 @@ def check_left_alone(program: Program, stop: int, code: int | None) -> None:
 
 
 def claimed(program: Program) -> list[int]:
-    """Slots with a living owner, of each table."""
+    """The number of slots with a living owner, for each table."""
     return [sum(s.alive for s in table.slots) for table in program.tables()]
 
 
 def check_claims(program: Program, preloaded: bool, slots: int) -> None:
-    """So many workers have a slot of each table: what docs/compatibility.md says of it."""
+    """Check that `slots` workers have a slot of each table, as docs/compatibility.md says."""
     if preloaded:
         until(lambda: set(claimed(program)) == {slots}, f"{slots} slots have an owner")
 
@@ -81,11 +81,11 @@ def test_memcached(run: Start, preloaded: bool) -> None:
 def test_apache(
     mpm: str, run: Start, preloaded: bool, tmp_path: Path, request: pytest.FixtureRequest
 ) -> None:
-    """Two listeners, so prefork serializes its children by a mutex: who has it accepts for all."""
+    """With two listeners, prefork's children take turns by a mutex: its holder accepts for all."""
     if preloaded and mpm == "prefork":
         # A known fault, seen in one run of fifteen: children that were told to end close their
         # listeners in a signal handler. One of them that gets the mutex then waits 10 s for
-        # nothing, while connections lie in slots that nobody has any more.
+        # nothing, while connections lie in slots that no child has any more.
         request.applymarker(pytest.mark.xfail(reason="graceful restarts may stall", strict=False))
     program = run(others.apache, mpm=mpm, second=free_port())
     if mpm == "event":
@@ -93,14 +93,14 @@ def test_apache(
     ab(program.port, 4000)
     second = int(re.findall(r"Listen .*:(\d+)", (tmp_path / "apache.conf").read_text())[1])
     ab(second, 4000)
-    if preloaded:  # a child of prefork's waits, and claims, when it has the mutex
+    if preloaded:  # a child of prefork waits and claims when it has the mutex
         assert all(any(s.alive for s in table.slots) for table in program.tables())
     # Some connections that stay open keep their children busy; the others serve the rest.
     kept = [socket.create_connection(program.address) for _ in range(6)]
     ab(program.port, 2000, 4)
     for client in kept:
         client.close()
-    # One request at a time: whoever waits is the one who is asked.
+    # One request at a time: the child that waits gets it.
     for _ in range(100):
         ab(second, 1, 1)
     with Load(program.address, 4, HTTP) as load:
@@ -110,7 +110,7 @@ def test_apache(
             load.more(200)
     assert load.outcomes.keys() == {"answered"}
     assert program.stop(signal.SIGTERM) == 0
-    # The limits that it complains of are the configuration's.
+    # Apache complains about limits that are the configuration's.
     log = (tmp_path / "error.log").read_text().splitlines()
     assert not [line for line in log if not re.search(":notice]|AH10159|AH00161|AH00484", line)]
 
@@ -125,14 +125,14 @@ def test_gunicorn(kind: str, run: Start, preloaded: bool) -> None:
         program.process.send_signal(signal.SIGHUP)
         until(lambda: not old & set(program.pids()), "new workers")
         load.more(100)
-    # Its own workers, told to go, drop what they have not read: as without the library.
+    # gunicorn's workers that are told to stop drop unread requests, as without the library.
     print("outcomes", load.outcomes)
     assert load.outcomes["answered"] > 200
     check_left_alone(program, signal.SIGTERM, 0)
 
 
 def test_uvicorn_under_the_library(run: Start, preloaded: bool) -> None:
-    """Each spawned worker listens on the socket that its parent bound; loops are uvloop's."""
+    """Each spawned worker listens on the socket that its parent bound; the loops are uvloop's."""
     program = run(others.uvicorn)
     if preloaded:
         check_claims(program, preloaded, 2)
@@ -154,7 +154,7 @@ RELOADS = {"HUP": (), "lazy": ("--lazy-apps",), "touch": ("--touch-reload", "tou
 
 @pytest.mark.parametrize("reload", RELOADS)
 def test_uwsgi(reload: str, run: Start, preloaded: bool, tmp_path: Path) -> None:
-    """A reload executes the program again, which then asks every number for its name."""
+    """A reload executes the program again, which then calls getsockname(2) on every number."""
     program = run(others.uwsgi, options=RELOADS[reload])
     for turn in (1, 2):
         check_claims(program, preloaded, 2)
@@ -165,7 +165,7 @@ def test_uwsgi(reload: str, run: Start, preloaded: bool, tmp_path: Path) -> None
         else:
             program.process.send_signal(signal.SIGHUP)
         until(lambda: len(program.pids()) == 3 and not old & set(program.pids()), "new workers")  # noqa: B023
-        until(lambda: accepts(program.port), "they serve")
+        until(lambda: accepts(program.port), "the new workers serve")
     check_claims(program, preloaded, 2)
     check_left_alone(program, signal.SIGQUIT, 0)
 
@@ -176,8 +176,8 @@ def test_tornado(run: Start, preloaded: bool) -> None:
     check_claims(program, preloaded, 2)
     ab(program.port, 2000)
     everybody = program.pids()
-    os.killpg(program.pid, signal.SIGTERM)  # it passes no signal on
-    until(lambda: not any(map(alive, everybody)), "everybody ended")
+    os.killpg(program.pid, signal.SIGTERM)  # the parent passes no signal on
+    until(lambda: not any(map(alive, everybody)), "all processes ended")
 
 
 def test_waitress(run: Start, preloaded: bool) -> None:
@@ -227,7 +227,7 @@ def postgres_version() -> int:
 
 
 def test_postgres(run: Start, preloaded: bool) -> None:
-    """A process forked for each connection; pgbench with a connection for each transaction."""
+    """PostgreSQL forks a process for each connection; pgbench -C makes one for each transaction."""
     program = run(others.postgres)
     by_select = postgres_version() < 16
     check_claims(program, preloaded, 0 if by_select else 1)

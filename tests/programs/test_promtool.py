@@ -1,4 +1,4 @@
-"""Prometheus' own tool looks at what it is told, and at the alerts."""
+"""Prometheus' own tool checks the metrics and the alerts."""
 
 import socket
 import subprocess

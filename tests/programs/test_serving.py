@@ -32,7 +32,7 @@ def check_log(path: Path) -> None:
 
 @pytest.mark.parametrize("workers", [2, 4])
 def test_nginx(workers: int, run: Start, preloaded: bool, tmp_path: Path) -> None:
-    """A root master and its own user for workers."""
+    """The master runs as root, the workers as a user of their own."""
     program = run(nginx, workers=workers)
     serve(program, workers, preloaded)
     worker = program.pids()[-1]
@@ -49,7 +49,7 @@ def test_nginx_under_valgrind(run: Start, preloaded: bool, tmp_path: Path) -> No
     valgrind = [which("valgrind"), f"--log-file={tmp_path}/valgrind.%p"]
     program = run(nginx, workers=2, under=valgrind)
     if preloaded:
-        until(lambda: len(program.owners()) == 2, "both have a slot")
+        until(lambda: len(program.owners()) == 2, "both workers have a slot")
     ab(program.port, 100, 4)
     assert program.stop(signal.SIGQUIT) == 0
     logs = [path.read_text() for path in tmp_path.glob("valgrind.*")]
@@ -65,19 +65,19 @@ def test_nginx_in_the_background(run: Start, preloaded: bool, tmp_path: Path) ->
 
 
 def test_nginx_accept_mutex(run: Start, preloaded: bool, tmp_path: Path) -> None:
-    """One worker at a time listens, by nginx's own rule: shares are what that makes them."""
+    """One worker at a time listens, by nginx's own rule, which decides the shares."""
     program = run(nginx, workers=2, events="accept_mutex on;")
     ab(program.port)
     if preloaded:
         slots = [s for s in program.table().slots if s.used]
         print("accepted by slot:", [s.accepted for s in slots])
-        until(lambda: program.accepted() >= 20000, "all are counted")
+        until(lambda: program.accepted() >= 20000, "all connections are counted")
     assert program.stop(signal.SIGQUIT) == 0
     check_log(tmp_path / "error.log")
 
 
 def test_nginx_own_reuseport(run: Start, preloaded: bool, tmp_path: Path) -> None:
-    """Already sharded: left alone, and said."""
+    """nginx has its own shards: the library leaves it alone, and logs this."""
     program = run(nginx, workers=2, listen="reuseport")
     ab(program.port)
     if preloaded:
@@ -97,7 +97,7 @@ def test_haproxy(threads: int, run: Start, preloaded: bool) -> None:
 
 
 def test_haproxy_own_shards(run: Start, preloaded: bool) -> None:
-    """Already sharded: left alone, and said."""
+    """HAProxy has its own shards: the library leaves it alone, and logs this."""
     program = run(haproxy, threads=2, bind="shards by-thread")
     ab(program.port)
     if preloaded:

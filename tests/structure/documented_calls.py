@@ -1,5 +1,5 @@
-"""Each call that README and docs show, as a typed program makes it. It is not run: `make lint` has
-mypy --strict read it.
+"""Each call that README and docs show, in a typed program. The program is not run: `make lint`
+checks it with mypy --strict.
 """
 
 import asyncio

@@ -1,19 +1,19 @@
-"""The architecture of native/core: calls run one way too."""
+"""The architecture of native/core: calls run one way."""
 
 import re
 from pathlib import Path
 
 NATIVE = Path(__file__).parents[2] / "native"
 
-# A file may call functions of ones further right only.
+# A file may only call functions of files further right.
 ORDER = """
     pump channel ops_device ops_reuseport ops_off pulse joined part compare record take make live
     claims table lock steering ledger slot bell steer steer_auto page options drain diag socket
     process poll http1 histogram shared proxy
 """
 
-# Each backend is a table of functions, which the channel calls; of one that accepts for a table,
-# that table is the caller.
+# The channel calls backends, each of which is a table of functions. A listen table calls back the
+# channel whose backend accepts for it.
 CIRCLES = {("table", "channel")}
 
 DEFINED = re.compile(r"^(?!static)[a-z][\w *]*?[ *](\w+)\((?:[^;{]|\n)*?\)\n\{", re.MULTILINE)

@@ -7,7 +7,7 @@ import aiofastsocket
 
 PACKAGE = Path(__file__).parents[2] / "aiofastsocket"
 
-# In each folder a module may import from ones further right only: ARCHITECTURE.md has the map.
+# In each folder a module may only import from modules further right: ARCHITECTURE.md has the map.
 ORDER = {
     "": (
         "__main__ cli completion stats preload server policy loop table channel address proc kernel"
@@ -18,9 +18,9 @@ ORDER = {
         " sock_accept transport selector"
     ),
     "server": (
-        "arguments sources run elsewhere reload supervisor summary metrics late worn child worker"
-        " hooks forked stuck program demo privileges config http pages target tls bind options"
-        " certificates kinds looks machine logs lines systemd signals pidfile"
+        "arguments sources run elsewhere reload supervisor tables summary metrics late worn child"
+        " worker hooks forked stuck program demo privileges config http pages target tls bind"
+        " options certificates kinds looks machine logs lines systemd signals pidfile"
     ),
     "server.http": ("service secure lifespan config proxies access deflate failures files"),
     "server.metrics": "process answer collect",
@@ -30,7 +30,7 @@ ORDER = {
 
 
 def imports(path: Path) -> set[str]:
-    """Dotted names, within the package, of what a module imports."""
+    """Dotted names of a module's imports from within the package."""
     here = path.relative_to(PACKAGE).with_suffix("").parts
     here = here[:-1] if here[-1] == "__init__" else here
     found = set()
@@ -59,7 +59,7 @@ def test_arrows_run_one_way() -> None:
                 seen[folder].add(part)
         for name in imports(path):
             target = tuple(name.split("."))
-            depth = 0  # where their ways part
+            depth = 0  # the first part in which they differ
             while parts[depth] == target[depth] and depth + 1 < min(len(parts), len(target)):
                 depth += 1
             if parts[depth] != target[depth] and ".".join(parts[:depth]) in ORDER:

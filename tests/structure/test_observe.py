@@ -1,4 +1,4 @@
-"""What is told of the metrics agrees with them: the page, the dashboard, the alerts."""
+"""The page, the dashboard and the alerts agree with the metrics."""
 
 import itertools
 import json
@@ -15,7 +15,7 @@ SUFFIXES = ("_bucket", "_total")
 
 
 def names() -> set[str]:
-    """Of all metrics, without Prometheus' suffixes; that of a certificate is there with one."""
+    """All names of metrics, without Prometheus' suffixes. One exists only with a certificate."""
     pages = Pages(1)
     found = {metric.name for metric in Service(pages, [], {"version": "1"}).collect()}
     pages.close()
@@ -64,7 +64,7 @@ def test_the_dashboard_is_one() -> None:
 
 
 def test_bounds_of_histograms() -> None:
-    """From a tenth of a millisecond to minutes; in between a quarter apart."""
+    """Bounds run from a tenth of a millisecond to minutes, in between in steps of a quarter."""
     ends = [ENDS[bound] for bound in BOUNDS]
     assert ends == sorted(set(ends))
     assert 0.0001 <= ends[0] < 0.0002

@@ -1,4 +1,4 @@
-"""The options of `serve` are one table, and what is made of it agrees with it."""
+"""The options of `serve` are one table, and everything made from it agrees with it."""
 
 import argparse
 import re
@@ -15,10 +15,10 @@ from aiofastsocket.server.tls import TlsConfig
 
 SERVER = Path(arguments.__file__).parent
 
-# What is an address in Config.binds, or has one value only.
+# Options that become addresses in Config.binds, and options with only one value.
 ADDRESSES = {"bind", "host", "port", "uds", "fd"}
 ONLY = {"http"}
-# What is no option.
+# Fields that are not options.
 OTHERS = {"target", "binds", "http", "tls", "access_logger"}
 
 
@@ -31,7 +31,7 @@ def test_each_option_has_a_field_and_each_field_an_option() -> None:
     )
     defaults = {option.name: option.default for option in OPTIONS}
     for field in found:
-        if field.name != "loop":  # whose auto is uvloop
+        if field.name != "loop":  # the option's auto becomes uvloop
             assert field.default is not MISSING
             assert field.default == defaults[field.name], field.name
 
@@ -43,7 +43,7 @@ def test_the_parser_has_nothing_else() -> None:
     wanted = {option.flag for option in OPTIONS} | {"-b", "-c", "-w"}
     assert {flag for flag in flags if not flag.startswith("--no-")} == wanted
     calls = sum(len(re.findall(r"\.add_argument\(", p.read_text())) for p in SERVER.rglob("*.py"))
-    assert calls == 2  # the target, and what is in the table
+    assert calls == 2  # the target, and the options of the table
 
 
 @pytest.mark.parametrize("option", OPTIONS, ids=lambda option: option.name)

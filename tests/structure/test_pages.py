@@ -1,4 +1,4 @@
-"""What a page, or a comment, names is there: files, functions and other pages."""
+"""The files, functions and pages that a page or a comment names exist."""
 
 import re
 from pathlib import Path
@@ -22,7 +22,7 @@ def test_links_lead_somewhere(page: Path) -> None:
 def test_the_map_names_what_is_there() -> None:
     text = (ROOT / "ARCHITECTURE.md").read_text()
     names = {path.name for path in FILES}
-    named = set(re.findall(r"[\w/]+\.(?:c|h|py|md|pyx|pxd|opts|map)\b", text))
+    named = set(re.findall(r"[\w/-]+\.(?:c|h|py|md|pyx|pxd|opts|map)\b", text))
     assert len(named) > 40
     kernels = {name for name in named if name.startswith(("net/", "fs/"))}
     gone = {name for name in named - kernels if name.rpartition("/")[2] not in names}
@@ -33,7 +33,7 @@ def test_the_map_names_what_is_there() -> None:
 
 
 def test_every_module_is_on_the_map() -> None:
-    """Of the folders that the map shows file by file."""
+    """Check the folders that the map shows file by file."""
     text = (ROOT / "ARCHITECTURE.md").read_text().partition("## The map")[2].partition("## ")[0]
     words = set(re.findall(r"\w+", text))
     for folder in (

@@ -1,7 +1,7 @@
-"""What we lean on of other people's private names is there, and all of it is listed (private.py).
+"""The private names of other packages that we rely on exist, and private.py lists them all.
 
-A failure says which name is gone or changed, and what it was for: then look what has taken its
-place, and what has to be done with older releases, too.
+A failure gives the name that is missing or changed, and its use. Find its replacement then, and
+keep older releases working.
 """
 
 import argparse
@@ -88,7 +88,7 @@ def test_names_of_servers() -> None:
 
 
 def test_names_of_transports() -> None:
-    """Of asyncio's own, which ours stands in for: what asyncio asks of one."""
+    """asyncio's own transport, which ours replaces, has the names that asyncio uses."""
 
     def use(loop: asyncio.SelectorEventLoop) -> None:
         ours, theirs = socket.socketpair()

@@ -1,4 +1,4 @@
-"""The checks that other tests repeat after they have shaken the service."""
+"""Checks that other tests repeat after they have disturbed the service."""
 
 import os
 import subprocess
@@ -11,21 +11,21 @@ from .service import Service, until
 
 
 def quiet(service: Service) -> list[SlotInfo]:
-    """The slots when nobody tries to accept: a try counts while it lasts, found or not, so that a
-    kill in it cannot hide a connection."""
+    """The slots while no worker tries to accept. A try counts while it lasts, successful or not, so
+    that a kill during a try cannot hide a connection."""
     reads: list[list[tuple[int, int]]] = []
 
     def settled() -> bool:
         reads.append([(slot.accepted, slot.arrived) for slot in service.slots()])
         return len(reads) > 3 and reads[-1] == reads[-2] == reads[-3]
 
-    until(settled, "nobody is accepting")
+    until(settled, "no worker is accepting")
     return service.slots()
 
 
 def check_spread(service: Service, connections: int = 2000) -> None:
-    """Two workers, and to the slot of each come 40 to 60 % (nine standard deviations either way);
-    which of the two accepts what came, if its owner has no core just now, is not steering's."""
+    """The slot of each of two workers gets 40 to 60 % (nine standard deviations either way). If a
+    slot's owner has no core just now, steering does not choose the worker that accepts."""
     before = quiet(service)
     for _ in range(connections):
         ask(service.address)
@@ -39,7 +39,7 @@ def check_spread(service: Service, connections: int = 2000) -> None:
 
 
 def check_cpu(service: Service) -> None:
-    """Of a client's connections at least 95 % come to the slot of its core's worker."""
+    """At least 95 % of a client's connections arrive at the slot of its core's worker."""
     cores = os.sched_getaffinity(0)
     assert len(cores) > 1, "the machine for these tests has two cores"
     for slot in (0, 1):

@@ -1,4 +1,4 @@
-"""HTTP/1.1 by hand: what exactly is sent, and what exactly comes back."""
+"""HTTP/1.1 by hand: tests send exact bytes, and get the exact bytes that come back."""
 
 import json
 import re
@@ -31,7 +31,7 @@ class Client:
     """A connection that sends bytes and reads responses one by one."""
 
     def __init__(self, address: Address | str, tls: ssl.SSLContext | None = None) -> None:
-        """tls: of a test that is of TLS; else it is as support.over_tls says."""
+        """tls: the context of a test about TLS; without it, support.over_tls decides."""
         self.sock = connect(address)
         self.sock = (
             tls.wrap_socket(self.sock, server_hostname="localhost")
@@ -50,10 +50,11 @@ class Client:
         self.sock.sendall(data)
 
     def half_close(self) -> None:
-        socket.socket.shutdown(self.sock, socket.SHUT_WR)  # TLS's own would end the other half, too
+        # TLS's own shutdown would end the other half, too.
+        socket.socket.shutdown(self.sock, socket.SHUT_WR)
 
     def reset(self) -> None:
-        """Go away at once: socket(7), SO_LINGER."""
+        """Reset the connection: socket(7), SO_LINGER."""
         self.sock.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
         self.sock.close()
 
@@ -80,7 +81,7 @@ class Client:
         return answer
 
     def rest(self) -> bytes:
-        """All that comes until the server ends; nothing if it already has."""
+        """All bytes until the server closes; none if it has closed already."""
         try:
             while more := self.sock.recv(1 << 20):
                 self._data += more
@@ -89,17 +90,17 @@ class Client:
         return self._take(len(self._data))
 
     def closed(self) -> bool:
-        """Whether the server ends without another byte."""
+        """Whether the server closes without another byte."""
         return self.rest() == b""
 
     def exactly(self, size: int) -> bytes:
-        """So many bytes that come next."""
+        """The next `size` bytes."""
         while len(self._data) < size:
             self._more()
         return self._take(size)
 
     def until(self, end: bytes) -> bytes:
-        """What comes next, up to the end of that."""
+        """The next bytes, up to and with `end`."""
         while (at := self._data.find(end)) < 0:
             self._more()
         return self._take(at + len(end))
@@ -124,7 +125,7 @@ def ask(server: Any, request: bytes) -> Answer:
 
 
 def scope_of(server: Any, request: bytes) -> dict[str, Any]:
-    """What the application of tests/support/app/web.py sees of a request of /scope."""
+    """The scope that the application of tests/support/app/web.py sees in a request of /scope."""
     with Client(server.address) as client:
         client.send(request)
         scope: dict[str, Any] = json.loads(client.answer().body)

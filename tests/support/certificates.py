@@ -16,8 +16,9 @@ def certificate(
     signed_by: Path | None = None,
     more: str = "",
 ) -> Path:
-    """A certificate with its key in the same file; the key alone is NAME.key beside it. signed_by:
-    another one, else it is its own authority. more: of its names, as IP:127.0.0.1."""
+    """A certificate with its key in the same file; the key alone is NAME.key next to it. signed_by:
+    the authority's certificate; without it, the new one is its own authority. more: further names,
+    such as IP:127.0.0.1."""
     path, own = folder / f"{name}.pem", folder / f"{name}.key"
     command = [
         "openssl",
@@ -36,7 +37,7 @@ def certificate(
         "-addext",
         f"subjectAltName=DNS:{host}{more and ',' + more}",
     ]
-    if signed_by is None:  # what Python asks of an authority from 3.13 on: RFC 5280, 4.2.1.3
+    if signed_by is None:  # Python requires it from 3.13 on: RFC 5280, 4.2.1.3
         command += ["-addext", "keyUsage=critical,digitalSignature,keyCertSign"]
     else:
         by = ["-CA", str(signed_by), "-CAkey", str(signed_by.with_suffix(".key"))]

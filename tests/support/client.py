@@ -1,4 +1,4 @@
-"""Clients: one short connection, many of them, and what became of each."""
+"""Clients: one short connection, many of them, and the outcome of each."""
 
 import itertools
 import os
@@ -49,7 +49,7 @@ HTTP = (b"GET / HTTP/1.0\r\n\r\n", re.compile(rb"HTTP/1.[01] 200 .*\S\s*", re.DO
 def outcome(
     address: Address, kind: tuple[bytes, re.Pattern[bytes]] = WHO, seconds: float = TIMEOUT
 ) -> str:
-    """ "answered", "refused", "reset" (also: ended without an answer) or "timeout"."""
+    """How a connection ended: "answered", "refused", "reset" (also: no answer) or "timeout"."""
     request, answer = kind
     try:
         sock = secured(connect(address, seconds))
@@ -104,7 +104,7 @@ class Load:
                 time.sleep(0.05)
 
     def more(self, count: int) -> None:
-        """Wait for that many further connections."""
+        """Wait for `count` further connections."""
         goal = self.outcomes.total() + count
         end = time.monotonic() + 60
         while self.outcomes.total() < goal:
@@ -127,8 +127,8 @@ class OnCore:
 
 
 def listen_drops(port: int) -> int:
-    """Connections that the kernel dropped at a port's listeners: what ListenDrops counts, but
-    theirs alone (net/ipv4 tcp_listendrop). ss(8), skmem: d.
+    """Connections that the kernel dropped at a port's listeners, as ListenDrops counts them for all
+    (net/ipv4 tcp_listendrop): ss(8), skmem: d.
     """
     command = ["ss", "-Hltnm", f"sport = :{port}"]
     told = subprocess.run(command, capture_output=True, text=True, check=True).stdout
@@ -138,7 +138,7 @@ def listen_drops(port: int) -> int:
 
 
 def free_port() -> int:
-    """A port of 127.0.0.1 without a socket. The kernel gives none of this range out by itself
+    """A port of 127.0.0.1 without a socket. The kernel does not hand out this range by itself
     (ip_local_port_range), and each of pytest's processes has its own part.
     """
     process = int(os.environ.get("PYTEST_XDIST_WORKER", "gw0")[2:])

@@ -33,7 +33,7 @@ def make_loop(*_: Any) -> asyncio.AbstractEventLoop:
     Counts.loops += 1
     loop: Any = new_event_loop(LOOP, slots=2)
     if LOOP == "uvloop":
-        loop._default_executor = None  # their close_loop() asks for it
+        loop._default_executor = None  # CPython's close_loop() needs it
     return loop  # type: ignore[no-any-return]
 
 
@@ -49,7 +49,7 @@ class Policy(asyncio.DefaultEventLoopPolicy):
 
 
 def on_our_loop(module: str, case: Any) -> Any:
-    """The same tests, which find out at once if the loop is not ours."""
+    """The tests of `case`, which fail at once if the loop is not ours."""
 
     class Ours(case):  # type: ignore[misc]
         def setUp(self) -> None:

@@ -1,10 +1,10 @@
-"""What holds for whatever bytes a client sends: checked by tests/fuzz, and for what that found.
+"""Rules that hold for all bytes from clients: checked by tests/fuzz, and for its findings.
 
-Nothing raises; what is written is a row of well-formed responses, after which a refused client gets
-nothing more; the application sees no name, value or path with what would split a message; how the
-bytes are cut into pieces makes no difference, but for 100 Continue; and what our parser accepts,
-httptools accepts with the same result, but for methods that it does not know, and minor versions
-after 1.1.
+Nothing raises. The output is a row of well-formed responses, after which a refused client gets
+nothing more. The application sees no name, value or path with a character that would split a
+message. Cuts of the bytes into pieces make no difference, except for 100 Continue. httptools
+accepts every message that our parser accepts, with the same result, except for methods that it does
+not know, and minor versions after 1.1.
 """
 
 import asyncio
@@ -27,7 +27,7 @@ SPLITTING = frozenset("\r\n\0")
 
 
 class Wire:
-    """A transport that keeps what is written."""
+    """A transport that keeps the written data."""
 
     def __init__(self) -> None:
         self.written = b""
@@ -90,7 +90,7 @@ class Message:
 
 
 class _Oracle:
-    """What httptools makes of the same bytes."""
+    """The messages that httptools finds in the same bytes."""
 
     def __init__(self) -> None:
         self.messages: list[Message] = []
@@ -123,8 +123,8 @@ class _Oracle:
             try:
                 self._parser.feed_data(data)
             except HttpParserUpgrade as upgrade:
-                # It stops at each request for another protocol, before its body; for which the
-                # field has no meaning.
+                # httptools stops before the body of each request for another protocol. The field
+                # has no meaning for this body.
                 end = upgrade.args[0]
                 lines = data[:end].splitlines(keepends=True)
                 if any(line.lower().startswith(b"upgrade") for line in lines):
@@ -226,7 +226,7 @@ class _Responses:
 
 
 def _check_written(written: bytes, seen: list[Message]) -> None:
-    """They are responses to these requests, and perhaps a refusal of the next."""
+    """Check that these are responses to these requests, and perhaps a refusal of the next."""
     written = written.partition(b"HTTP/1.1 101 ")[0]  # frames follow
     assert b"connection: close" not in written.rpartition(b"HTTP/1.1 ")[0], "more after the last"
     rest = written
@@ -244,7 +244,7 @@ def _check_written(written: bytes, seen: list[Message]) -> None:
 
 
 def _responses(written: bytes) -> int:
-    """How many the parser finds."""
+    """The number of responses that the parser finds."""
     responses = _Responses()
     HttpResponseParser(responses).feed_data(written)
     return responses.complete
@@ -272,7 +272,7 @@ async def _serve(pieces: list[bytes], seen: list[Message]) -> tuple[bytes, bool]
             await asyncio.sleep(0)
     for _ in range(100):
         await asyncio.sleep(0)
-    # Whether it is sent depends on what has come already (RFC 9110, 10.1.1).
+    # Whether 100 Continue is sent depends on the data received by then (RFC 9110, 10.1.1).
     written = wire.written.replace(b"HTTP/1.1 100 Continue\r\n\r\n", b"")
     result = written, wire.closed or wire.ended
     wire.protocol.connection_lost(None)
@@ -286,7 +286,7 @@ async def _serve(pieces: list[bytes], seen: list[Message]) -> tuple[bytes, bool]
 
 
 def check(data: bytes) -> None:
-    """AssertionError, or whatever was raised, if it does not hold for these bytes."""
+    """Raise AssertionError, or the original error, if a rule does not hold for these bytes."""
     seen: list[Message] = []
     whole = asyncio.run(_serve([data], seen))
     _check_against_httptools(data, seen)

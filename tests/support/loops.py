@@ -1,4 +1,4 @@
-"""What the loop tests share: protocols, a client, and the counters of this process's tables."""
+"""Shared code of the loop tests: protocols, a client, and counters of this process's tables."""
 
 import asyncio
 import os
@@ -8,7 +8,7 @@ from aiofastsocket import SlotInfo, tables_of
 
 
 class Echo(asyncio.Protocol):
-    """Sends back what it receives; closes when the client has no more to say."""
+    """Sends back received data; closes when the client ends its side."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -18,7 +18,7 @@ class Echo(asyncio.Protocol):
 
 
 class Recorder(asyncio.Protocol):
-    """Notes what it is told, says "bye" at the end."""
+    """Records its callbacks; sends "bye" at the end."""
 
     def __init__(self) -> None:
         self.events: list[str] = []

@@ -1,4 +1,4 @@
-"""What a service tells Prometheus, and a load whose waits the client measures itself."""
+"""The metrics of a service, and a load whose waits the client measures itself."""
 
 import json
 import threading
@@ -13,14 +13,14 @@ from .client import Address, connect, receive_all
 
 
 class Metrics(dict[str, float]):
-    """By name and labels, as they are written: 'requests_total{code="2xx"}'."""
+    """Values by name and labels, as they are written: 'requests_total{code="2xx"}'."""
 
     def of(self, name: str) -> float:
-        """All of that name, whatever their labels."""
+        """The sum of the values with this name, whatever their labels."""
         return sum(v for k, v in self.items() if k.partition("{")[0] == name)
 
     def quantile(self, name: str, q: float) -> float:
-        """As histogram_quantile of PromQL has it."""
+        """The quantile of a histogram, as PromQL's histogram_quantile computes it."""
         prefix = f'{name}_bucket{{le="'
         ends = sorted(
             (float(k[len(prefix) : -2]), v) for k, v in self.items() if k.startswith(prefix)
@@ -51,8 +51,8 @@ def quantile(values: list[float], q: float) -> float:
 
 @dataclass
 class Steady:
-    """So many connections of a request each, 5 ms apart: how long each waited for its answer, and
-    how long the server says that it waited in the kernel (/scope)."""
+    """Connections of one request each, 5 ms apart: the time that each waited for its answer, and
+    the time that it waited in the kernel, as the server says (/scope)."""
 
     address: Address
     took: list[float] = field(default_factory=list)

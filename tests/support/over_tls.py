@@ -1,4 +1,4 @@
-"""TEST_OVER_TLS=1: services speak TLS where a test says nothing of it, and clients do, too."""
+"""TEST_OVER_TLS=1: services and clients use TLS, unless a test sets up TLS itself."""
 
 import atexit
 import os
@@ -24,36 +24,36 @@ if os.environ.get("TEST_OVER_TLS"):
     PATH.chmod(0o644)
     OPTIONS = ("--ssl-certfile", str(PATH))
     CONTEXT = ssl.create_default_context(cafile=str(PATH))
-    for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE"):  # for clients of other people
+    for name in ("SSL_CERT_FILE", "CURL_CA_BUNDLE"):  # for other people's clients
         os.environ[name] = str(PATH)
 
 
 def not_over_tls(reason: str) -> pytest.MarkDecorator:
-    """Leave a test out there."""
+    """Skip a test when TEST_OVER_TLS is set."""
     return pytest.mark.skipif(CONTEXT is not None, reason=reason)
 
 
 def secured(sock: socket.socket) -> socket.socket:
-    """A client's connection, over TLS if that is so."""
+    """A client's connection, over TLS if TEST_OVER_TLS is set."""
     return sock if CONTEXT is None else CONTEXT.wrap_socket(sock, server_hostname="localhost")
 
 
 def scheme(plain: str = "http") -> str:
-    """What stands for http there, or for ws."""
+    """The URL scheme: http or ws, with an s if TEST_OVER_TLS is set."""
     return plain if CONTEXT is None else plain + "s"
 
 
 def url(address: tuple[str, int], plain: str = "http") -> str:
-    """Of a service."""
+    """The URL of a service."""
     host, port = address
     return f"{scheme(plain)}://{host}:{port}"
 
 
 def websocket(url: str, **options: Any) -> Any:
-    """A client's, as a context manager. websockets' own reads in one thread while it writes in
-    another, which Python's ssl did not keep apart before 3.13.4: without the tickets of TLS 1.3,
-    which are read when nobody expects it, it does no harm."""
-    from websockets.sync.client import connect  # not everywhere that a service is
+    """A WebSocket client's connection, as a context manager. websockets' client reads in one thread
+    while it writes in another, which Python's ssl did not keep apart before 3.13.4. Without the
+    tickets of TLS 1.3, which come at unexpected times, this does no harm."""
+    from websockets.sync.client import connect  # not installed everywhere
 
     if CONTEXT is not None:
         context = ssl.create_default_context(cafile=os.environ["SSL_CERT_FILE"])

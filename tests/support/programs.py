@@ -1,4 +1,4 @@
-"""Other people's servers, plain or with the preload library, and what a test asks of them."""
+"""Other people's servers, plain or with the preload library, and questions to them."""
 
 import os
 import re
@@ -21,7 +21,7 @@ HOST = "127.0.0.1"
 
 
 def which(name: str) -> str:
-    """Its full path: nginx and HAProxy execute themselves again by what they were called."""
+    """A program's full path: nginx and HAProxy execute themselves again by the name in argv."""
     path = shutil.which(name, path=os.environ["PATH"] + ":/usr/sbin:/sbin")
     assert path is not None, f"{name} is not installed: make test-programs installs it"
     return path
@@ -43,8 +43,8 @@ def accepts(port: int) -> bool:
 class Program:
     """A server in the foreground, listening when the constructor returns.
 
-    preloaded: with the library; `settings` are its FSOCKET_* variables. Its log is `log`.
-    pid_file: of a server that goes to the background; whose process id counts then.
+    preloaded: with the library, whose FSOCKET_* variables are `settings` and whose log is `log`.
+    pid_file: of a server that goes to the background; the process id in it counts then.
     """
 
     def __init__(
@@ -79,11 +79,11 @@ class Program:
         try:
             if pid_file is not None:
                 assert self.process.wait(20) == 0, self.said()
-                until(lambda: pid_file.exists() and pid_file.read_text().strip(), "a pid file")
+                until(lambda: pid_file.exists() and pid_file.read_text().strip(), "the pid file")
                 self.pid = int(pid_file.read_text())
             else:
                 self.pid = self.process.pid
-            until(lambda: accepts(port) or not alive(self.pid), "it listens")
+            until(lambda: accepts(port) or not alive(self.pid), "the server listens")
             assert alive(self.pid), self.said()
         except BaseException:
             self.close()
@@ -104,7 +104,7 @@ class Program:
         return found
 
     def settled_fds(self) -> dict[int, int]:
-        """The same when nothing is under way."""
+        """Open descriptors of each process, once their numbers do not change."""
         reads = [self.fds()]
 
         def quiet() -> bool:
@@ -130,17 +130,17 @@ class Program:
         return [s.pid for s in self.table().slots if s.pid and s.alive]
 
     def stop(self, number: int = signal.SIGTERM) -> int | None:
-        """Its exit code; None for one in the background."""
+        """Stop the server; its exit code, or None for a server in the background."""
         everybody = self.pids()
         os.kill(self.pid, number)
         code = None
         if self.pid == self.process.pid:
             code = self.process.wait(30)
-        until(lambda: not any(map(alive, everybody)), "everybody ended")
+        until(lambda: not any(map(alive, everybody)), "all processes ended")
         return code
 
     def close(self) -> None:
-        """End it, whatever state it is in."""
+        """Kill the server, whatever state it is in."""
         pids = set(self.pids()) if hasattr(self, "pid") else set()
         for pid in pids | {self.process.pid}:
             if alive(pid):
@@ -169,8 +169,8 @@ def ab(port: int, requests: int = 20000, clients: int = CLIENTS) -> None:
 def check_shares(program: Program, workers: int) -> None:
     """Under `spread` every worker's slot is in use, none below 0.8 of its equal share.
 
-    Idle workers help busy ones, and one that a loaded machine keeps from running is busy: one run
-    of three has to come out even. Of a shared socket none does.
+    Idle workers help busy ones, and a worker that a loaded machine keeps from running is busy: one
+    run of three must be even. With a shared socket, no run is.
     """
     until(lambda: len(program.owners()) == workers, "every worker has a slot")
     fds = program.settled_fds()
@@ -190,5 +190,5 @@ def check_shares(program: Program, workers: int) -> None:
         raise AssertionError(f"uneven: {shares}")
     assert after.info.steer == "spread"
     assert all(s.own > 0 for s in after.slots if s.pid)
-    # lighttpd keeps what it has served open for some seconds.
+    # lighttpd keeps served connections open for some seconds.
     until(lambda: program.fds() == fds, f"as many descriptors as before: {fds}")

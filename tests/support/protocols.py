@@ -1,4 +1,4 @@
-"""What the transport tests share: protocols that note what they are told, a server that checks
+"""Shared code of the transport tests: protocols that note their callbacks, a server that checks
 those notes, and a client that is a plain socket.
 """
 
@@ -14,19 +14,19 @@ from typing import Any, Generic, Self, TypeVar, cast
 WAIT = 30  # seconds; nothing here takes as long
 MIB = 1 << 20
 
-# For what uvloop's transports do otherwise, or asyncio's; each of our loops has them.
+# Loops with the same behaviour, where asyncio's transports and uvloop's differ.
 LIKE_ASYNCIO = ["asyncio", "our-asyncio"]
 LIKE_UVLOOP = ["uvloop", "our-uvloop"]
 NOT_UVLOOP = [*LIKE_ASYNCIO, "our-uvloop"]
-# asyncio's own transport since Python 3.12 (seen in 3.12.1 and 3.13.0): writelines goes wrong with
-# nothing but empty data, with views of other things than bytes, and after close(); and what
-# resume_writing writes after close() is lost with an exception.
+# asyncio's own transport since Python 3.12 (seen in 3.12.1 and 3.13.0): writelines fails if all
+# data is empty, with views of other types than bytes, and after close(). Data that resume_writing
+# writes after close() is lost with an exception.
 STUMBLES: set[str] = {"asyncio"} if sys.version_info >= (3, 12) else set()
 SOUND_WRITERS = [name for name in (*LIKE_ASYNCIO, *LIKE_UVLOOP) if name not in STUMBLES]
 
-# The methods of a transport from which it may call its protocol: with pause_writing.
+# The methods of a transport that may call its protocol's pause_writing.
 MAY_PAUSE = ("write", "writelines", "set_write_buffer_limits")
-# Of one connection, without pause and resume.
+# The callbacks of one connection, without pause and resume.
 ORDER = re.compile(r"made( data)?( eof)? lost")
 
 Hook = Callable[[Any], object]
@@ -55,7 +55,7 @@ class Notes(asyncio.BaseProtocol):
     def size(self) -> int:
         return sum(map(len, self.chunks))
 
-    # -- what the transport calls --
+    # -- called by the transport --
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -95,10 +95,10 @@ class Notes(asyncio.BaseProtocol):
         finally:
             self._inside.pop()
 
-    # -- what a test calls --
+    # -- called by tests --
 
     def call(self, method: str, *arguments: Any) -> Any:
-        """A method of the transport, noting what that calls back."""
+        """Call a method of the transport, noting the callbacks inside of it."""
         with self._within(method):
             return getattr(self.transport, method)(*arguments)
 
@@ -117,18 +117,18 @@ class Notes(asyncio.BaseProtocol):
         self.call("set_protocol", to)
 
     async def until(self, true: Callable[[], bool]) -> None:
-        """Wait for what a callback brings about."""
+        """Wait for a condition that a callback brings about."""
         await _until(self.changed, true)
 
     async def told(self, event: str) -> None:
         await self.until(lambda: event in self.events)
 
     async def ended(self) -> Exception | None:
-        """What connection_lost was told."""
+        """Wait for connection_lost; its exception."""
         return await asyncio.wait_for(asyncio.shield(self.lost), WAIT)
 
     def check(self) -> None:
-        """What holds for each connection that is over."""
+        """Check the rules for each connection that is over."""
         assert self.nested == []
         flow = [event for event in self.events if event in ("pause", "resume")]
         assert flow == ["pause", "resume"] * (len(flow) // 2) + ["pause"] * (len(flow) % 2)
@@ -164,7 +164,7 @@ P = TypeVar("P", bound=Notes)
 
 
 class Serving(Generic[P]):
-    """A server's protocols: what `make` made."""
+    """A server's protocols, all made by `make`."""
 
     address: Any
 
@@ -201,7 +201,7 @@ class Serving(Generic[P]):
 
 
 class Client:
-    """A plain socket: what it does is done when the call returns, before the loop's next turn."""
+    """A plain socket: a call's work is done when it returns, before the loop's next turn."""
 
     def __init__(self, address: Any, receive_buffer: int = 0) -> None:
         self.sock = socket.socket(socket.AF_INET6 if ":" in address[0] else socket.AF_INET)
@@ -221,7 +221,7 @@ class Client:
         assert self.sock.send(data) == len(data)
 
     def finish(self) -> None:
-        """No more to say."""
+        """End the sending side."""
         self.sock.shutdown(socket.SHUT_WR)
 
     def reset(self) -> None:
@@ -233,7 +233,7 @@ class Client:
         await asyncio.wait_for(asyncio.get_running_loop().sock_sendall(self.sock, data), WAIT)
 
     async def receive(self, count: int) -> bytes:
-        """So many bytes; fewer if the server has no more to say."""
+        """Receive `count` bytes; fewer if the server ends its side."""
         loop, data = asyncio.get_running_loop(), bytearray()
         async with asyncio.timeout(WAIT):
             while len(data) < count:
@@ -283,13 +283,13 @@ async def connected(
 
 
 async def turns(count: int = 20) -> None:
-    """So many turns of the loop, each with a look at every descriptor: what can come has come."""
+    """Wait `count` turns of the loop, each with a look at every descriptor: all events arrive."""
     for _ in range(count):
         await asyncio.sleep(0)
 
 
 def hear_errors() -> list[dict[str, Any]]:
-    """What the loop's exception handler is told from now on."""
+    """The contexts that the loop's exception handler gets from now on."""
     told: list[dict[str, Any]] = []
     asyncio.get_running_loop().set_exception_handler(lambda _, context: told.append(context))
     return told

@@ -31,7 +31,7 @@ _NUMBERS = {
 
 @cache
 def _program() -> Path:
-    """deny.c, compiled: once in a run of the tests, where every user may run it."""
+    """deny.c, compiled once per run of the tests, in a folder where every user may run it."""
     folder = Path(tempfile.mkdtemp(prefix="deny-"))
     atexit.register(shutil.rmtree, folder)
     folder.chmod(0o755)
@@ -42,8 +42,8 @@ def _program() -> Path:
 
 
 def refusing(*calls: str, error: int = errno.EPERM) -> tuple[str, ...]:
-    """The words before a command in which these calls fail so: "memfd_create", or "setsockopt:51"
-    for those whose third argument has that value."""
+    """The prefix of a command in which these calls fail with `error`: "memfd_create", or
+    "setsockopt:51" for calls whose third argument has that value."""
     column = ("x86_64", "aarch64").index(os.uname().machine)
     words = []
     for call in calls:

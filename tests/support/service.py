@@ -1,4 +1,4 @@
-"""A running `aiofastsocket serve` and what a test asks of it."""
+"""A running `aiofastsocket serve`, and questions to it."""
 
 import os
 import random
@@ -19,13 +19,13 @@ from . import over_tls
 
 COMMAND = Path(sys.executable).parent / "aiofastsocket"
 APP = Path(__file__).parent / "app"
-# As a wrapper: root without privileges, who on some kernels may set no filter on a socket either.
+# As a wrapper: root without privileges, and on some kernels without the right to set filters.
 ORDINARY = ("setpriv", "--bounding-set=-all")
 WAIT = float(os.environ.get("TEST_WAIT_SECONDS", "30"))  # an emulated machine is slow
 
 
 def until(condition: Callable[[], object], what: str, seconds: float = WAIT) -> None:
-    """Wait for a state of the real thing; the bound is only there to end a failed test."""
+    """Wait for a condition; the time limit only ends a failed test."""
     end = time.monotonic() + seconds
     while not condition():
         assert time.monotonic() < end, f"never happened: {what}"
@@ -55,7 +55,7 @@ def one_line(out: "subprocess.CompletedProcess[str]", code: int, *parts: str) ->
 
 
 def program(text: str) -> str:
-    """Run a Python program to its end, where the source tree is not imported; what it printed."""
+    """Run a Python program to its end, without the source tree on its path; its output."""
     command = [sys.executable, "-c", text]
     done = subprocess.run(command, cwd="/", capture_output=True, text=True, timeout=60)
     assert done.returncode == 0, done.stderr
@@ -63,23 +63,23 @@ def program(text: str) -> str:
 
 
 def stat_of(pid: int) -> list[bytes]:
-    """proc(5), stat, from field 3 on: the name before them may be any bytes."""
+    """The fields of proc(5) stat from field 3 on: the name before them may be any bytes."""
     return Path(f"/proc/{pid}/stat").read_bytes().rpartition(b")")[2].split()
 
 
 def state_of(pid: int) -> str:
-    """Running, sleeping, stopped (T), a zombie ..."""
+    """The state of a process: running, sleeping, stopped (T), a zombie ..."""
     return stat_of(pid)[0].decode()
 
 
 def stand_still(pid: int) -> None:
-    """It stands still when this returns: kill(2) does not wait until it does."""
+    """Stop a process, and wait until it is stopped: kill(2) does not wait."""
     os.kill(pid, signal.SIGSTOP)
     until(lambda: state_of(pid) == "T", f"{pid} stops")
 
 
 def let_everybody_in(folder: Path) -> None:
-    """Users without rights of their own may use a folder of pytest's, and all of those above it."""
+    """Let users without privileges use a folder of pytest's, and all folders above it."""
     for each in (folder, *folder.parents):
         if each == Path(tempfile.gettempdir()):
             return
@@ -157,7 +157,7 @@ class Service:
     @property
     def addresses(self) -> list[tuple[str, int]]:
         found = re.search(
-            r"serving \S+ on (?:TLS )?(.*?): \d+ worker",
+            r"serving \S+ on (?:TLS )?(.*?)(?: \(plain HTTP .*\))?: \d+ worker",
             self.log().replace("the built-in demo", "demo"),
         )
         assert found, self.log()
@@ -172,7 +172,7 @@ class Service:
         return self.addresses[0]
 
     def workers(self) -> list[int]:
-        """Its living children."""
+        """The living children of the supervisor."""
         children = Path(f"/proc/{self.pid}/task/{self.pid}/children").read_text().split()
         return [int(pid) for pid in children]
 
@@ -198,7 +198,7 @@ class Service:
         return [s.pid for s in self.slots() if s.live]
 
     def kill_an_owner(self) -> int:
-        """Kill one at random; its process id. Who died just now may still stand in the page."""
+        """Kill a random owner; its process id. The page may still show one that just died."""
         while True:
             with suppress(ProcessLookupError, IndexError):
                 pid = random.choice(self.owners())
@@ -209,7 +209,7 @@ class Service:
         return sum(s.accepted for s in self.slots()) + self.info().others
 
     def settled(self, workers: int) -> bool:
-        """Exactly these many workers, each alive, in charge of a slot from the first on."""
+        """Whether exactly `workers` workers are alive, and own the first slots."""
         slots = self.slots()
         owners = [s.pid for s in slots[:workers]]
         return (
@@ -226,7 +226,7 @@ class Service:
         return self.process.wait(60)
 
     def close(self) -> None:
-        """End it if it runs, and see that nothing is left."""
+        """End the service if it runs, and check that no process is left."""
         if self.process.poll() is None:
             self.stop(signal.SIGQUIT)
         until(lambda: not session_members(self.pid), "the last process of the service ended", 10)
@@ -236,7 +236,7 @@ class Service:
 
 
 def memory(service: Service) -> int:
-    """What its one worker has had at most, in KiB."""
+    """The most memory that the service's one worker has had, in KiB."""
     (worker,) = service.workers()
     status = Path(f"/proc/{worker}/status").read_text()
     highest = re.search(r"VmHWM:\s+(\d+) kB", status)

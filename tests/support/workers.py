@@ -1,4 +1,4 @@
-"""Worker processes that serve one table, and what is counted about them."""
+"""Worker processes that serve one table, and counts about them."""
 
 import asyncio
 import os
@@ -19,7 +19,7 @@ SLOW_SECONDS = 0.1
 
 
 class Who(asyncio.Protocol):
-    """Says its process id at once and closes; "slow" keeps its process busy before that."""
+    """Sends its process id at once and closes; "slow" keeps its process busy before the close."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         self.transport = cast(asyncio.Transport, transport)
@@ -27,7 +27,7 @@ class Who(asyncio.Protocol):
     def data_received(self, data: bytes) -> None:
         self.transport.write(b"%d\n" % os.getpid())
         if data == b"slow\n":
-            # Not here: what is written may go out only when this returns.
+            # Not here: written data may go out only when this method returns.
             asyncio.get_running_loop().call_soon(self._keep_busy)
         else:
             self.transport.close()
@@ -39,7 +39,7 @@ class Who(asyncio.Protocol):
 
 
 class Greeter(asyncio.Protocol):
-    """Speaks first: a whole connection is one wake-up."""
+    """Sends first: a whole connection is one wake-up."""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         transport = cast(asyncio.Transport, transport)
@@ -69,7 +69,7 @@ def bound(host: str = "127.0.0.1") -> socket.socket:
 
 
 def fork(main: Callable[[], object]) -> int:
-    """A child that runs `main` and nothing of ours after it."""
+    """Fork a child that runs `main` and no code of ours after it; its process id."""
     pid = os.fork()
     if pid:
         return pid
@@ -119,7 +119,7 @@ class Workers:
         return next(s for s in self.table.slots() if s.pid == pid)
 
     def kill_each_once(self) -> None:
-        """Each is killed and replaced, one after the other."""
+        """Kill and replace the workers, one after the other."""
         for i, pid in enumerate(self.pids):
             os.kill(pid, signal.SIGKILL)
             os.waitpid(pid, 0)
@@ -128,7 +128,7 @@ class Workers:
 
 
 def shake(address: Any, connections: int, gap: float = 0.0, request: bytes = b"who\n") -> list[int]:
-    """Connections one after the other; who answered each."""
+    """Connect one after the other; the process ids that answered."""
     answers = []
     for _ in range(connections):
         with connect(address) as sock:
@@ -143,8 +143,8 @@ def shake(address: Any, connections: int, gap: float = 0.0, request: bytes = b"w
 def helped(
     slot_of: Callable[[int], SlotInfo], address: Any, wanted: int = 40, most: int = 100
 ) -> tuple[int, int]:
-    """Connections that arrived at a slot while its owner was in a slow handler: how many, at least
-    those `wanted` if any do, and how many of them a sibling served."""
+    """The number of connections that arrived at a slot while its owner was in a slow handler, at
+    least `wanted` if any do; and the number of them that a sibling served."""
     arrived = by_sibling = 0
     for _ in range(wanted):
         with connect(address) as slow:
@@ -170,14 +170,14 @@ def helped(
 
 
 def handles(pid: int, number: int) -> bool:
-    """Whether it has a handler for that signal: proc(5), SigCgt."""
+    """Whether a process has a handler for a signal: proc(5), SigCgt."""
     with open(f"/proc/{pid}/status") as file:
         (mask,) = (int(line.split()[1], 16) for line in file if line.startswith("SigCgt"))
     return bool(mask >> (number - 1) & 1)
 
 
 def blocked(pids: list[int]) -> int:
-    """How often these processes went to sleep: proc(5), voluntary_ctxt_switches."""
+    """The times that these processes went to sleep: proc(5), voluntary_ctxt_switches."""
     total = 0
     for pid in pids:
         with open(f"/proc/{pid}/status") as file:

@@ -1,4 +1,4 @@
-"""Channel: backends by argument and environment, errors, and a round on each."""
+"""Channel: backends by argument and environment, errors, and a round on each backend."""
 
 import errno
 import os

@@ -1,4 +1,4 @@
-"""What shells complete."""
+"""The completions that shells offer."""
 
 import shutil
 import subprocess
@@ -12,7 +12,7 @@ from aiofastsocket.server.options import OPTIONS
 
 
 def bash(*words: str, cwd: Path) -> set[str]:
-    """What is offered for the last of these words."""
+    """The completions that bash offers for the last of these words."""
     quoted = " ".join(f"'{word}'" for word in words)
     text = script("bash", _parser()) + (
         f"COMP_WORDS=({quoted}); COMP_CWORD={len(words) - 1}\n_aiofastsocket\n"

@@ -1,4 +1,4 @@
-"""What the module says in /proc/net/fastsocket, read and shown; the real one is in tests/kernel."""
+"""The counters in /proc/net/fastsocket, read and shown; tests/kernel tests the real module."""
 
 import json
 import os
@@ -43,7 +43,7 @@ def test_the_modules_counters_are_shown(cores: list[DeviceCore]) -> None:
     assert text[1].split() == ["core", "owner", "own", "global", "adopted", "queue"]
     assert text[2].split()[-4:] == ["10", "3", "0", "0"]
     assert str(os.getpid()) in text[2]
-    assert text[3].split() == ["1", "nobody", "7", "0", "5", "6"]
+    assert text[3].split() == ["1", "none", "7", "0", "5", "6"]
     last = "  5 accepted without a local listener; 2 waiting at the program's own socket"
     assert text[4:] == [last]
 

@@ -1,4 +1,4 @@
-"""new_event_loop, run, policy: what they make, and what they say to a mistake."""
+"""new_event_loop, run, policy: the loops that they make, and their errors."""
 
 import asyncio
 import contextvars
@@ -26,7 +26,7 @@ KINDS = {"uvloop": UvloopLoop, "asyncio": SelectorLoop}
 
 
 def shared_tables() -> list[bool]:
-    """Of each table of this process, whether it has no local listeners."""
+    """Whether each table of this process has no local listeners."""
     found = []
     for view in tables_of(os.getpid()):
         with view:
@@ -103,7 +103,7 @@ def test_reuse_port_is_the_users_own_way(name: str) -> None:
 
 @pytest.mark.parametrize("name", LOOPS)
 def test_too_few_descriptors_for_slots(name: str) -> None:
-    """It listens as it would have without us."""
+    """The server listens as it would without aiofastsocket."""
     text = f"""
 import aiofastsocket, asyncio, os, resource
 async def main():
@@ -121,7 +121,7 @@ aiofastsocket.run(main(), loop={name!r}, slots=64)
 def test_without_uvloops_epoll_set(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    """It says so once, and serves."""
+    """The loop logs the missing epoll set once, and serves."""
     monkeypatch.setattr(UvloopLoop, "epoll", -1)
 
     async def main() -> None:
@@ -134,12 +134,13 @@ def test_without_uvloops_epoll_set(
             await server.wait_closed()
 
     aiofastsocket.run(main())
-    assert caplog.text.count("wake every idle worker") == 1
+    assert caplog.text.count("wakes all idle workers") == 1
 
 
 @pytest.mark.parametrize("handles", [True, False], ids=["libuv tells", "only the pump tells"])
 def test_the_loop_tells_that_it_works(monkeypatch: pytest.MonkeyPatch, handles: bool) -> None:
-    """By libuv's handles; where uvloop keeps its names to itself, while it serves connections."""
+    """libuv's handles report it, or only the pump while it serves, if uvloop hides libuv's
+    names."""
 
     def keeps_to_itself() -> None:
         raise OSError
@@ -155,7 +156,7 @@ def test_the_loop_tells_that_it_works(monkeypatch: pytest.MonkeyPatch, handles: 
                 server = await loop.create_server(Who, sock=table)
                 await loop.run_in_executor(None, shake, sock.getsockname(), 20)
                 before = table.slot(0).busy
-                await asyncio.sleep(0.2)  # it waits, and is told to do so
+                await asyncio.sleep(0.2)  # the loop waits, and the slot shows it
                 after = table.slot(0).busy
                 server.close()
                 await server.wait_closed()
@@ -290,7 +291,7 @@ def test_a_table_is_made_where_another_server_is_refused(name: str) -> None:
 
 @pytest.mark.parametrize("name", LOOPS)
 def test_a_loop_closed_with_its_server_open(name: str) -> None:
-    """As asyncio does, it lets go of the listeners."""
+    """The loop releases the listeners, as asyncio's loop does."""
     loop = new_event_loop(name)
     server = loop.run_until_complete(loop.create_server(Who, "127.0.0.1", 0))
     address = server.sockets[0].getsockname()
@@ -303,7 +304,7 @@ def test_a_loop_closed_with_its_server_open(name: str) -> None:
 
 @pytest.mark.parametrize("factory", FACTORIES)
 def test_context_variables_after_a_pause(factory: Callable[[], asyncio.AbstractEventLoop]) -> None:
-    """A loop that stopped and runs again accepts in the server's context, as asyncio's do."""
+    """A loop that stops and runs again accepts in the server's context, as asyncio's loops do."""
     variable = contextvars.ContextVar("variable", default="unset")
 
     class Says(asyncio.Protocol):
@@ -334,7 +335,7 @@ def test_context_variables_after_a_pause(factory: Callable[[], asyncio.AbstractE
 @pytest.mark.parametrize("name", LOOPS)
 @pytest.mark.parametrize("defer", [False, True])
 def test_defer_accept_of_a_server(name: str, defer: bool) -> None:
-    """A connection is accepted when its client has said something."""
+    """A connection is accepted once its client has sent data."""
 
     async def main() -> None:
         loop = asyncio.get_running_loop()

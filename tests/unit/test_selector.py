@@ -1,4 +1,4 @@
-"""FastsocketSelector by itself. What every selector does, CPython's own tests look at."""
+"""FastsocketSelector by itself. CPython's own tests cover the behaviour of all selectors."""
 
 import gc
 import os
@@ -24,7 +24,7 @@ def table() -> Iterator[ListenTable]:
 
 
 def serve(table: ListenTable) -> None:
-    """The example of the documentation, with an end: TERM."""
+    """Serve as the documentation's example does, until TERM."""
     with FastsocketSelector() as selector:
         selector.register(LocalListener(table), selectors.EVENT_READ)
         while True:
@@ -43,7 +43,7 @@ def serve(table: ListenTable) -> None:
 def test_forked_processes_each_claim_a_slot(table: ListenTable) -> None:
     pids = [fork(partial(serve, table)) for _ in range(3)]
     try:
-        until(lambda: sum(slot.live for slot in table.slots()) == 3, "three serve")
+        until(lambda: sum(slot.live for slot in table.slots()) == 3, "three processes serve")
         answers = shake(table.sock.getsockname(), 600)
         assert set(answers) == set(pids)
         for slot in table.slots():
@@ -81,7 +81,7 @@ def test_claimed_at_the_first_select_and_given_up(table: ListenTable) -> None:
     assert not any(slot.pid for slot in table.slots())
 
 
-def test_beside_other_descriptors(table: ListenTable) -> None:
+def test_with_other_descriptors(table: ListenTable) -> None:
     one, other = socket.socketpair()
     with one, other, FastsocketSelector() as selector:
         local = LocalListener(table)
@@ -97,7 +97,7 @@ def test_beside_other_descriptors(table: ListenTable) -> None:
                     {key.data: mask for key, mask in selector.select(1)}
                     == {"pair": 3, "listener": 1}
                 ),
-                "both are ready",
+                "both descriptors are ready",
             )
             local.accept()[0].close()
         selector.modify(one, selectors.EVENT_READ, "pair")
@@ -105,7 +105,7 @@ def test_beside_other_descriptors(table: ListenTable) -> None:
 
 
 def test_a_claim_elsewhere_is_no_event(table: ListenTable) -> None:
-    """select() goes on waiting, for the time that is left."""
+    """select() goes on waiting for the remaining time."""
     with FastsocketSelector() as selector:
         selector.register(LocalListener(table), selectors.EVENT_READ)
         selector.select(0)
@@ -114,7 +114,7 @@ def test_a_claim_elsewhere_is_no_event(table: ListenTable) -> None:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         assert selector.select(0.3) == []
-        until(lambda: selector.select(0) == [] and not table.slot(1).pid, "the dead was noticed")
+        until(lambda: selector.select(0) == [] and not table.slot(1).pid, "the death was noticed")
 
 
 def test_wrong_events(table: ListenTable) -> None:
@@ -126,7 +126,7 @@ def test_wrong_events(table: ListenTable) -> None:
 
 
 def test_a_listener_registered_for_one_waiter(table: ListenTable) -> None:
-    """register_listener: exclusive, and still a registration that can be changed."""
+    """register_listener registers exclusively, and the registration can still be changed."""
     with socket.create_server(("127.0.0.1", 0)) as sock, FastsocketSelector() as selector:
         selector.register_listener(sock.fileno(), "one")
         with open(f"/proc/self/fdinfo/{selector.fileno()}") as info:
@@ -152,12 +152,12 @@ def test_a_forked_child_has_an_epoll_set_of_its_own() -> None:
         assert os.waitpid(fork(child), 0)[1] == 0
         other.send(b"x")
         assert [key.fileobj for key, _ in selector.select(5)] == [one]
-        # And what the child inherited works there.
+        # The inherited selector works in the child, too.
         assert os.waitpid(fork(lambda: selector.select(5)[0]), 0)[1] == 0
 
 
 def test_a_daemon_that_closed_what_it_inherited() -> None:
-    """Its own file, which has the set's number now, is left alone when it forks again."""
+    """The daemon's own file, which now has the set's number, is left alone when it forks again."""
     with FastsocketSelector() as selector:
 
         def daemon() -> None:
@@ -177,9 +177,9 @@ def test_a_daemon_that_closed_what_it_inherited() -> None:
 
 
 def test_a_claim_and_a_connection_in_one_batch(table: ListenTable) -> None:
-    """The slot that a connection waits at is claimed, and no longer ours to look after."""
+    """The slot with a waiting connection is claimed, and this selector no longer watches it."""
     pid = fork(partial(serve, table))
-    until(lambda: table.slot(0).live, "the first serves")
+    until(lambda: table.slot(0).live, "the first process serves")
     with FastsocketSelector() as selector:
         selector.register(LocalListener(table), selectors.EVENT_READ)
         selector.select(0)
@@ -189,7 +189,7 @@ def test_a_claim_and_a_connection_in_one_batch(table: ListenTable) -> None:
         os.kill(pid, signal.SIGKILL)
         os.waitpid(pid, 0)
         table.reap()
-        table.claim(0)  # by a successor that is not live yet: this one
+        table.claim(0)  # this process is a successor that is not live yet
         assert len(selector.select(5)) <= 1
         for client in clients:
             client.close()

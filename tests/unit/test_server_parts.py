@@ -70,10 +70,10 @@ def test_kinds_of_targets() -> None:
             kind_of(wrong)
 
 
-def test_whose_client_has_left() -> None:
+def test_errors_of_a_client_that_has_left() -> None:
     @dataclass
     class Own(Exception):
-        number: int  # which makes it unhashable
+        number: int  # a dataclass is unhashable
 
     gone, group = ClientDisconnected("gone"), ExceptionGroup
     circle = ValueError()
@@ -99,7 +99,7 @@ def test_cgroup_limit_is_the_tightest_of_all_parents(tmp_path: Path) -> None:
 
 
 def test_a_worker_that_ended_when_it_was_ready_is_not_sent_a_signal() -> None:
-    """Its process id may be another process's by then."""
+    """The worker's process id may belong to another process by then."""
     status, told = os.pipe()
     control, held = os.pipe()
     pid = os.fork()
@@ -110,7 +110,7 @@ def test_a_worker_that_ended_when_it_was_ready_is_not_sent_a_signal() -> None:
     os.set_blocking(status, False)
     supervisor = Supervisor(Setup(Config(), cast(Any, None), [], asyncio.new_event_loop))
     supervisor._slots = [Slot()]
-    supervisor._exit_code = 0  # it stops
+    supervisor._exit_code = 0  # the supervisor stops
     supervisor._workers[pid] = Child(pid, 0, 1, status, control, supervisor._pages.take())
     os.waitid(os.P_PID, pid, os.WEXITED | os.WNOWAIT)
     supervisor._reap()
@@ -144,7 +144,7 @@ def test_worker_count_stays_in_the_mask() -> None:
 def test_time_in_which_the_loop_was_held_up_does_not_count(
     make: Callable[[], asyncio.AbstractEventLoop], comes: bool
 ) -> None:
-    """A body that came meanwhile lies in the socket, where libuv looks after the timers."""
+    """A body that came meanwhile is still in the socket: libuv runs timers before it reads."""
     loop = make()
     expired: list[Timed] = []
     who = Timed()

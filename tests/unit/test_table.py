@@ -1,4 +1,4 @@
-"""ListenTable from Python; what it does in the kernel is tested in C (native/tests)."""
+"""ListenTable from Python; its effects in the kernel are tested in C (native/tests)."""
 
 import errno
 import os
@@ -100,7 +100,7 @@ def test_steering_is_switched_live_and_says_why(sock: socket.socket) -> None:
         assert (table.info().wanted, table.info().steer) == ("auto", "spread")
         assert "loopback" in table.info().why
         table.steer("cpu")
-        assert (table.info().steer, table.info().why) == ("cpu", "asked for")
+        assert (table.info().steer, table.info().why) == ("cpu", "requested")
         assert not table.review()
 
 
@@ -117,5 +117,5 @@ def test_users_mistakes(sock: socket.socket) -> None:
 
 
 def test_two_releases_share_no_page() -> None:
-    """Its layout is each release's own: the name in it is the package's version."""
+    """Each release has its own page layout: the name in the page is the package's version."""
     assert text(lib.FS_RELEASE) == version("aiofastsocket")

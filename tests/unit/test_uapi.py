@@ -1,4 +1,4 @@
-"""The ioctl ABI: numbers, sizes and offsets through cffi are what a C program sees."""
+"""The ioctl ABI: numbers, sizes and offsets through cffi are those that a C program sees."""
 
 import subprocess
 from pathlib import Path

@@ -1,7 +1,8 @@
-"""ASGI 3 over HTTP/1.1 and WebSocket. What is done for each request is compiled (native/python).
+"""ASGI 3 and WSGI over HTTP/1.1, and WebSocket. The code that runs for each request is compiled
+(native/python).
 
-service: what a worker's connections have in common · failures: how an application's run ends, if
-not well · files: a file as a body · deflate: compressed WebSockets · lifespan: the application's
-start and end · config: what was asked for · secure: TLS as applications see it ·
-proxies: whose X-Forwarded fields are believed · access: the log.
+service: the state that a worker's connections share · failures: applications that fail · files: a
+file as a body · deflate: compressed WebSocket messages · lifespan: the application's start and end
+· config: the options of HTTP · secure: TLS as applications see it · proxies: the proxies whose
+X-Forwarded fields are trusted · access: the access log.
 """

@@ -1,4 +1,4 @@
-"""Where the access log goes: standard output, or a logger."""
+"""The access log, on standard output or to a logger."""
 
 import asyncio
 import logging
@@ -8,15 +8,15 @@ from ..._native.access import Access
 from ..._native.formats import Formatted
 from ..logs import as_uvicorn, standard_output
 
-Address = tuple[str, int | None] | None  # a client's, as scopes have it
+Address = tuple[str, int | None] | None  # a client's, as in ASGI scopes
 
 logger = logging.getLogger("aiofastsocket")
 
 
 class AccessLog:
-    """Lines are written once a turn of the loop, all at once: to standard output, or each to the
-    logger of that name. form: of the lines, else the Common Log Format. on_drop: told how many
-    were not written."""
+    """Writes lines once per turn of the loop: together to standard output, or one by one to the
+    logger named `logger`. form: the format of lines; None: the Common Log Format. on_drop: called
+    with the number of lines that were not written."""
 
     def __init__(
         self,
@@ -31,7 +31,7 @@ class AccessLog:
         self._as_uvicorn = logger is not None and as_uvicorn()
 
     def flush(self) -> None:
-        """Write what has come."""
+        """Write the lines that have come."""
         text = self.lines.take()
         if not text:
             return
@@ -45,7 +45,9 @@ class AccessLog:
                 self._on_drop(out.dropped - dropped)
             if written and dropped:
                 out.dropped = 0
-                logger.warning("%d lines of the access log were dropped: nobody read them", dropped)
+                logger.warning(
+                    "%d lines of the access log were dropped: they could not be written", dropped
+                )
             return
         for line in text.decode().split("\n")[:-1]:
             if self._as_uvicorn:
@@ -58,7 +60,7 @@ UVICORNS = '%s - "%s %s HTTP/%s" %d'
 
 
 def _parts(line: str) -> tuple[str, str, str, str, int]:
-    """Client, method, target, version and status, of a line of ours."""
+    """Client, method, target, version and status of a line of the access log."""
     host, _, rest = line.partition(" ")
     _, request, after = rest.split('"')
     method, target, version = [*request.split(" "), "", ""][:3]

@@ -1,4 +1,4 @@
-"""What `serve` was asked for of HTTP, named as on the command line."""
+"""The HTTP options of `serve`, named as on the command line."""
 
 import os
 from dataclasses import dataclass
@@ -14,9 +14,10 @@ _VARIABLE = BY_NAME["forwarded_allow_ips"].variable
 
 @dataclass(frozen=True)
 class HttpConfig:
-    """Seconds are seconds, sizes bytes; 0 or None is without a limit where it says so.
+    """The HTTP options. Times are in seconds, sizes in bytes. 0 or None means no limit, if the
+    option allows it.
 
-    headers: as b"name", b"value". forwarded_allow_ips: addresses and networks, or "*".
+    headers: pairs b"name", b"value". forwarded_allow_ips: addresses and networks, or "*".
     """
 
     lifespan: str = default("lifespan")
@@ -61,7 +62,9 @@ class HttpConfig:
         if self.health_path is not None and not self.health_path.startswith("/"):
             raise UsageError(f"--health-path {self.health_path!r}: begin it with /")
         if self.health_path is not None and not self.health_path.isascii():
-            raise UsageError(f"--health-path {self.health_path!r}: write it as clients do, with %")
+            raise UsageError(
+                f"--health-path {self.health_path!r}: write it as clients send it, percent-encoded"
+            )
         if self.access_log_format not in (None, "json"):
             try:
                 parsed(self.access_log_format)
@@ -75,12 +78,13 @@ class HttpConfig:
 
     @property
     def trusted(self) -> str:
-        """Whose X-Forwarded headers are believed, as uvicorn has it. In a worker this is asked once
-        the program was imported, which may have set the variable."""
+        """The proxies whose X-Forwarded fields are trusted, as in uvicorn. A worker reads this
+        after it has imported the program, which may have set the variable."""
         given = self.forwarded_allow_ips
         return os.environ.get(_VARIABLE, "127.0.0.1") if given is None else given
 
     @property
     def behind_a_proxy(self) -> bool:
-        """Proxies connect ahead, and would find that nobody accepts."""
+        """Whether proxies are configured. They connect in advance, and with deferred accept their
+        connections would not be accepted."""
         return self.forwarded_allow_ips is not None or _VARIABLE in os.environ

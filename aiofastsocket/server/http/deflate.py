@@ -1,4 +1,4 @@
-"""WebSocket messages that are compressed (RFC 7692), by websockets' extension."""
+"""Compressed WebSocket messages (RFC 7692), by the extension of the package websockets."""
 
 from collections.abc import Sequence
 from typing import Any
@@ -10,21 +10,22 @@ from websockets.headers import build_extension, parse_extension
 
 
 class Deflate:
-    """Of one connection, as both sides have agreed: each message by itself. What zlib needs for one
-    (some hundred KiB by default) is free between them, so that idle sockets cost nothing."""
+    """The compression of one connection, as both sides have agreed: each message by itself. The
+    memory of zlib for a message (some hundred KiB by default) is free between messages, so that
+    idle sockets cost nothing."""
 
     def __init__(self, extension: Any) -> None:
         self._extension = extension
 
     def encode(self, data: bytes) -> bytes:
-        """A whole message, to be sent."""
+        """Compress a whole message."""
         try:
             return bytes(self._extension.encode(Frame(Opcode.BINARY, data)).data)
         finally:
             self._extension.encoder = None
 
     def decode(self, data: bytes, most: int) -> bytes | None:
-        """A whole message that came; None: it has more than so many bytes. Raises ValueError."""
+        """Decompress a whole message; None: it has more than `most` bytes. Raises ValueError."""
         frame = Frame(Opcode.BINARY, data, rsv1=True)
         try:
             return bytes(self._extension.decode(frame, max_size=most).data)
@@ -37,7 +38,7 @@ class Deflate:
 
 
 class DeflateOffer:
-    """What the server agrees to. window: as a power of two; level: zlib's."""
+    """The compression that the server agrees to. window: as a power of two; level: zlib's."""
 
     def __init__(self, window: int, level: int) -> None:
         self._factory = ServerPerMessageDeflateFactory(
@@ -49,12 +50,12 @@ class DeflateOffer:
         )
 
     def agree(self, offers: Sequence[str]) -> tuple[bytes | None, Deflate | None]:
-        """The first of a client's offers (values of Sec-WebSocket-Extensions) that it can: what is
-        answered, and what it is."""
+        """Accept the first possible offer of a client (values of Sec-WebSocket-Extensions): the
+        answer, and the compression; None, None: no offer is possible."""
         for offer in offers:
             try:
                 extensions = parse_extension(offer)
-            except Exception:  # it is no list of extensions: none is agreed on
+            except Exception:  # not a list of extensions: agree on none
                 return None, None
             for name, parameters in extensions:
                 if name != self._factory.name:

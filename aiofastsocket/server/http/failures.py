@@ -1,4 +1,4 @@
-"""How an application's run ends, if not well: what is written down, and what its client sees."""
+"""Applications that fail a request: the line in the log, and the response to the client."""
 
 import asyncio
 import logging
@@ -13,8 +13,8 @@ _RESTART, _INTERNAL_ERROR, _NORMAL = 1012, 1011, 1000  # RFC 6455, 7.4.1
 
 
 def has_left(error: BaseException | None) -> bool:
-    """Whether an application's error comes of a client that is gone."""
-    seen = set()  # `raise error from error` makes a circle; not all errors can be hashed
+    """Whether an application's error is the result of a client that is gone."""
+    seen = set()  # `raise error from error` makes a cycle; not all errors can be hashed
     while error is not None and id(error) not in seen:
         if isinstance(error, ClientDisconnected):
             return True
@@ -26,9 +26,9 @@ def has_left(error: BaseException | None) -> bool:
 
 
 def let_go(error: BaseException) -> None:
-    """Of an error that nobody is to see: what its frames hold is free now, generators whose
-    `finally` has to run among it. An error that went through a frame with itself in a local, as in
-    task groups, is a circle that only the garbage collector would find."""
+    """Free the objects that the frames of an unreported error hold, such as generators whose
+    `finally` must run. An error that went through a frame with itself in a local, as in task
+    groups, is a cycle that only the garbage collector would find."""
     seen, left = set[int](), [error]
     while left:
         one = left.pop()
@@ -41,8 +41,9 @@ def let_go(error: BaseException) -> None:
 
 
 def request_ended(request: Exchange, error: BaseException | None, *, cancelled: bool) -> None:
-    """A request's application has raised, or returned too early. cancelled: by the server; what
-    else is cancelled is something that the application waits for. Raises what its task is to."""
+    """Handle an application that raised an error in a request, or returned too early. cancelled:
+    the server cancelled the request; without it, a CancelledError comes from something that the
+    application awaits. Raises the error that the task must raise."""
     if error is None:
         if request.has_hung_up:
             request.cut_off()
@@ -68,7 +69,8 @@ def request_ended(request: Exchange, error: BaseException | None, *, cancelled: 
 
 
 def websocket_ended(request: Handshake, error: BaseException | None, *, cancelled: bool) -> None:
-    """The same of a WebSocket's."""
+    """Handle an application that raised an error on a WebSocket, or returned. cancelled: as for
+    request_ended."""
     name = request.raw_path.decode("latin-1")
     if error is None:
         if not request.is_answered:
@@ -85,5 +87,5 @@ def websocket_ended(request: Handshake, error: BaseException | None, *, cancelle
 
 
 def _name(request: Exchange) -> str:
-    # The path as it was sent: its characters, decoded, may be any, line ends too.
+    # The path as it was sent: decoded, it may have any characters, even line ends.
     return f"{request.method} {request.raw_path.decode('latin-1')}"

@@ -12,25 +12,25 @@ READ_SIZE = 65536
 
 
 def _at_once(path: str, flags: int) -> int:
-    """An opener that waits for nobody: opening a FIFO would, until somebody writes."""
+    """An opener that does not block: otherwise, opening a FIFO would wait for a writer."""
     return os.open(path, flags | os.O_NONBLOCK)
 
 
 async def send_file(request: Exchange, path: str) -> None:
-    """Send it, by sendfile(2) where its size is known and nothing encrypts it. Raises RuntimeError
-    if it is no regular file, or shorter than was promised, ClientDisconnected if the client leaves
-    meanwhile."""
+    """Send a file, by sendfile(2) if its size is known and the connection is not encrypted. Raises
+    RuntimeError if it is not a regular file, or is shorter than promised, ClientDisconnected if the
+    client leaves meanwhile."""
     wire = request.wire
-    # loop.sendfile does not read: a client that sends a body meanwhile is not held too slow.
+    # loop.sendfile does not read: a client that sends a body meanwhile must not count as slow.
     wire.hold(True)
     try:
         with open(path, "rb", opener=_at_once) as file:
             about = os.fstat(file.fileno())
             if not stat.S_ISREG(about.st_mode):
                 raise RuntimeError(
-                    f"'http.response.pathsend' of {path!r}, which is no regular file"
+                    f"'http.response.pathsend' of {path!r}, which is not a regular file"
                 )
-            if about.st_size == 0:  # or the kernel does not tell, as of its own in /proc
+            if about.st_size == 0:  # or the kernel does not report it, as in /proc
                 await _read_and_send(request, file)
             else:
                 await _send(request, file, 0, about.st_size)
@@ -66,7 +66,7 @@ async def _read_and_send(request: Exchange, file: BinaryIO) -> None:
 
 
 async def send_rest_of_file(call: Any, file: BinaryIO) -> None:
-    """The body of a WSGI request: the file, from where it stands."""
+    """Send the body of a WSGI response: the file, from its present position."""
     error: BaseException | None = None
     try:
         offset = file.tell()

@@ -13,10 +13,11 @@ Message = dict[str, Any]
 
 
 class Lifespan:
-    """mode: "on": the application must know of it; "auto": it need not; "off": it is not asked.
+    """The lifespan of an application. mode: "on": the application must support the protocol;
+    "auto": it may support it; "off": the protocol is not used.
 
-    What the application puts into `state` is for its requests. says: whether it is written down
-    that it has none; one worker's word is enough.
+    The application puts data for its requests into `state`. says: whether to log that the
+    application has no lifespan, which one worker does for all.
     """
 
     def __init__(self, app: Any, mode: str, state: dict[str, Any], *, says: bool = True) -> None:
@@ -33,7 +34,8 @@ class Lifespan:
         self._answered = False
 
     async def startup(self) -> None:
-        """Returns when it has started. Raises SetupError with what the application says."""
+        """Wait until the application has started. Raises SetupError with the application's
+        message."""
         if self._mode == "off":
             return
         self._task = asyncio.create_task(self._run())
@@ -49,10 +51,10 @@ class Lifespan:
                 )
             self._task = None
             if self._says:
-                logger.info("the application has no lifespan (asked, it raised %r)", self._error)
+                logger.info("the application has no lifespan (startup raised %r)", self._error)
 
     async def shutdown(self) -> None:
-        """Returns when it has ended; says so if it failed."""
+        """Wait until the application has ended; log a failure."""
         if self._task is None:
             return
         self._failure = None
@@ -87,7 +89,7 @@ class Lifespan:
             "lifespan.shutdown.complete",
             "lifespan.shutdown.failed",
         ):
-            raise RuntimeError(f"{kind!r} is no message of a lifespan")
+            raise RuntimeError(f"{kind!r} is not a lifespan message")
         self._answered = True
         if kind.endswith("failed"):
             self._failure = message.get("message", "")

@@ -1,6 +1,7 @@
-"""Who a request comes from, when a proxy says it: X-Forwarded-For, X-Forwarded-Proto.
+"""The client of a request, as a proxy reports it: X-Forwarded-For, X-Forwarded-Proto.
 
-Only believed from addresses that are trusted; of several hops the last that is not trusted counts.
+These fields are used from trusted addresses only. Of several hops, the last one that is not trusted
+is the client.
 """
 
 from ipaddress import ip_address, ip_network
@@ -13,8 +14,8 @@ Headers = list[tuple[bytes, bytes]]
 
 
 class Proxies:
-    """allowed: addresses and networks with commas between, or "*" for all; a unix socket's clients
-    have no address, and are trusted with "*" only. Raises UsageError."""
+    """The trusted proxies. allowed: addresses and networks separated by commas, or "*" for all.
+    Clients of a unix socket have no address, and are trusted with "*" only. Raises UsageError."""
 
     def __init__(self, allowed: str) -> None:
         self._all = allowed.strip() == "*"
@@ -29,7 +30,7 @@ class Proxies:
         self._known: dict[str, bool] = {}
 
     def trusts(self, host: str) -> bool:
-        """Whether what this host says of others is believed."""
+        """Whether the fields of this host are trusted."""
         if self._all:
             return True
         known = self._known.get(host)
@@ -59,7 +60,7 @@ class Proxies:
                 said = value.decode("latin-1").strip().lower()
                 if said in ("http", "https", "ws", "wss"):
                     scheme = said.replace("ws", "http")
-        # The last was added by the nearest proxy. Who believes everybody believes the first.
+        # The nearest proxy added the last hop. If all hosts are trusted, the first hop counts.
         for hop in hops[:1] if self._all else reversed(hops):
             address = _address(hop.strip())
             if address is None:
@@ -71,14 +72,14 @@ class Proxies:
 
 
 def _address(hop: str) -> tuple[str, int] | None:
-    """Host and port, which some proxies write too; 0 where they do not."""
+    """Host and port; the port, which only some proxies write, is 0 if it is missing."""
     host, port = hop, ""
     if hop.startswith("["):
         host, _, port = hop[1:].partition("]")
         port = port.removeprefix(":")
     elif hop.count(":") == 1:
         host, _, port = hop.partition(":")
-    if "%" in host:  # a scope's name may be any text
+    if "%" in host:  # an IPv6 scope may be any text
         return None
     try:
         known = port.isascii() and port.isdecimal() and len(port) <= 5

@@ -1,7 +1,7 @@
-"""TLS as applications see it, and the answers to clients that come without it.
+"""TLS as applications see it, and the answers to clients that do not use TLS.
 
-ASGI has an extension for it (`tls` in the scope's extensions); WSGI has nothing, and gets the
-variables of Apache's mod_ssl that programs know.
+ASGI has an extension for it (`tls` in the scope's extensions). WSGI has none, and gets the
+variables of Apache's mod_ssl, which programs know.
 """
 
 import ssl
@@ -15,7 +15,7 @@ from ..tls import TlsConfig
 
 VERSIONS = {"TLSv1.2": 0x0303, "TLSv1.3": 0x0304}  # as on the wire: RFC 8446, 4.2.1
 
-# RFC 4514, 3; other kinds of names stand there with OpenSSL's word for them.
+# RFC 4514, 3; other kinds of names keep OpenSSL's word for them.
 SHORT = {
     "commonName": "CN",
     "localityName": "L",
@@ -30,7 +30,7 @@ SHORT = {
 
 
 class Secure:
-    """Of one service. port: of the first address that speaks TLS, where it is known."""
+    """The TLS of one service. port: that of the first address with TLS, if it is known."""
 
     def __init__(self, service: Front, config: TlsConfig, certificates: Certificates) -> None:
         self._service = service
@@ -42,7 +42,7 @@ class Secure:
         self.port: int | None = None
 
     def about(self, connection: ssl.SSLObject) -> dict[str, Any]:
-        """The extension of ASGI, for one connection."""
+        """The contents of ASGI's extension `tls`, for one connection."""
         name, *_ = connection.cipher() or (None,)
         key = (name, connection.version(), connection.context)
         known = self._known.get(key)
@@ -73,7 +73,7 @@ class Secure:
         }
 
     def environ(self, connection: ssl.SSLObject) -> dict[str, str]:
-        """Variables of WSGI environments, for one connection."""
+        """The variables of WSGI environments, for one connection."""
         about = self.about(connection)
         found = {
             "HTTPS": "on",
@@ -90,35 +90,36 @@ class Secure:
         return found
 
     def redirect(self, host: bytes | None, path: bytes, query: bytes) -> bytes | None:
-        """The URL to go to instead. host: what the request's Host says, which was looked at. None:
-        the request is the application's. Empty: there is no such URL."""
+        """The URL to redirect to. host: the value of the request's Host, which was checked before.
+        None: the request is for the application. Empty: there is no such URL."""
         if path.startswith(self._except) and not _has_dots(path):
             return None
         if host is None or not path.startswith(b"/"):
             return b""
         name = host
-        if not host.endswith(b"]"):  # of an IPv6 address without a port
+        if not host.endswith(b"]"):  # as an IPv6 address without a port does
             before, colon, port = host.rpartition(b":")
             name = before if colon and port.isdigit() else host.removesuffix(b":")
         port = b"" if self.port in (443, None) else b":%d" % self.port
         return b"https://" + name + port + path + (b"?" + query if query else b"")
 
     def tell(self, transport: Any) -> bytes:
-        """The answer to a client that speaks plain HTTP to a port of TLS."""
+        """The answer to a client that sends plain HTTP to a TLS port."""
         peer = transport.get_extra_info("peername")
         self._service.not_tls(peer[:2] if isinstance(peer, tuple) else None)
         return self._service.clock.refusal(
-            400, "this is plain HTTP, and the port speaks TLS: the address begins with https://"
+            400, "plain HTTP request on a TLS port: use an address that begins with https://"
         )
 
 
 def _has_dots(path: bytes) -> bool:
-    """Whether an application might take it for a path that begins otherwise (RFC 3986, 5.2.4)."""
+    """Whether a path has dot segments, which may change its prefix in an application (RFC 3986,
+    5.2.4)."""
     return not {b".", b".."}.isdisjoint(unquote_to_bytes(path).split(b"/"))
 
 
 def distinguished_name(certificate: Mapping[str, Any]) -> str:
-    """Its subject's, as RFC 4514 writes it: the last part first."""
+    """The name of a certificate's subject, as RFC 4514 writes it: the last part first."""
     parts = []
     for part in reversed(certificate.get("subject", ())):
         parts.append("+".join(f"{SHORT.get(kind, kind)}={_escaped(text)}" for kind, text in part))

@@ -1,4 +1,4 @@
-"""What the connections of a worker have in common: the application, limits, deadlines, tasks."""
+"""The state that the connections of a worker share: the application, limits, deadlines, tasks."""
 
 import asyncio
 import logging
@@ -29,15 +29,15 @@ logger = logging.getLogger("aiofastsocket")
 
 Application = Callable[..., Any]
 
-# A client may have sent its next request just when a worker begins to stop: what was not idle for
-# so long already is given this time for it.
+# A client may have sent its next request just when a worker begins to stop: a connection that has
+# not been idle for this long gets this time for it.
 LAST_CALL_SECONDS = 1.0
 
-CLOSE_SECONDS = 10.0  # for a client to close a WebSocket after us
+CLOSE_SECONDS = 10.0  # time for a client to close a WebSocket after us
 
 
 class Draining(Protocol):
-    """A connection. comes_back: its client does, at once, if it is closed."""
+    """A connection. comes_back: its client reconnects at once if the connection is closed."""
 
     comes_back: bool
 
@@ -46,9 +46,10 @@ class Draining(Protocol):
 
 
 class Service(Front):
-    """One for each worker, made in its loop. on_enough: called when limit_max_requests is reached.
+    """The HTTP service of a worker, made in its loop. on_enough: called when limit_max_requests is
+    reached.
 
-    state: what the application's lifespan put there; each request gets a copy.
+    state: filled by the application's lifespan; each request gets a copy.
     """
 
     def __init__(
@@ -80,7 +81,7 @@ class Service(Front):
         self.health_path = options.health_path.encode() if options.health_path else None
         self.healthy = True
         self.fields_lines = b"".join(field(name, value) for name, value in options.headers)
-        own = {name.lower() for name, _ in options.headers}  # instead of ours
+        own = {name.lower() for name, _ in options.headers}  # these replace ours
         named = options.server_header and b"server" not in own
         self.server_line = b"server: aiofastsocket\r\n" if named else b""
         dated = options.date_header and b"date" not in own
@@ -101,7 +102,7 @@ class Service(Front):
         self.proxies = Proxies(options.trusted) if options.proxy_headers else None
 
     def serve_wsgi(self, page: WorkerPage) -> None:
-        """The application is one of WSGI. page: where it is told that no thread is free."""
+        """Serve a WSGI application. page: records that no thread is free."""
         options = self.options
         self.websockets = False
         if options.wsgi_threads == 0:
@@ -110,7 +111,7 @@ class Service(Front):
             self.wsgi = Pool(self, options.wsgi_threads, page, options.wsgi_underscores)
 
     def serve_tls(self, config: TlsConfig, certificates: Certificates | None) -> None:
-        """Its connections are over TLS, but for those that are redirected there."""
+        """Serve connections over TLS, except those that are redirected to it."""
         if certificates is not None:
             self.secure = Secure(self, config, certificates)
             if config.hsts is not None:
@@ -119,14 +120,14 @@ class Service(Front):
                 )
 
     def answered(self) -> None:
-        """One request more is over."""
+        """Count one more answered request."""
         if self._left is not None:
             self._left -= 1
             if self._left == 0:
                 self._enough()
 
     def ended(self, exchange: Exchange, error: BaseException | None) -> None:
-        """Its application has ended, and not well."""
+        """Handle an application that has failed a request."""
         cancelled = self.closing or exchange.dismissed
         if isinstance(exchange, Handshake):
             websocket_ended(exchange, error, cancelled=cancelled)
@@ -146,10 +147,10 @@ class Service(Front):
         return (None, None) if self._deflate is None else self._deflate.agree(offers)
 
     def drain(self, window: float = 0.0) -> None:
-        """Answer what is under way, begin nothing new: connections end with their request.
+        """Answer the requests in progress, and begin none: connections end with their request.
 
-        Streams of events would not end: their applications are told that the client has gone.
-        WebSockets are closed, one after the other, over so many seconds: their clients come back.
+        Event streams would not end: their applications are told that the client has gone.
+        WebSockets are closed one after the other, over `window` seconds: their clients reconnect.
         """
         self.draining = True
         told = [connection for connection in self.connections if connection.comes_back]
@@ -164,19 +165,19 @@ class Service(Front):
             self.tell_events(one)
 
     def tell_events(self, request: Exchange) -> None:
-        """If it is a request whose answer is a stream of events: tell it."""
+        """Tell a request that its client is gone, if its response is an event stream."""
         if request.is_event_stream:
             self.tell(request)
 
     def tell_all(self) -> None:
-        """Every request that is under way; WebSockets have been closed."""
+        """Tell every request in progress that its client is gone. WebSockets are closed already."""
         for one in list(self.tasks):
             if not isinstance(one, Handshake):
                 self.tell(one)
 
     def tell(self, request: Exchange) -> None:
-        """Have its application find that the client is gone; cancel it a while later, if it goes
-        on, so that its `finally` blocks run."""
+        """Tell the application of a request that the client is gone. If it continues, cancel it
+        after timeout_disconnect, so that its `finally` blocks run."""
         if request not in self.tasks:
             return
         request.hang_up()
@@ -189,7 +190,7 @@ class Service(Front):
             request.task.cancel()
 
     async def close(self) -> None:
-        """End what is left: timers, and tasks that did not in time."""
+        """End the timers, and the tasks that did not end in time."""
         self.closing = True
         for deadlines in (
             self.heads,

@@ -1,5 +1,6 @@
-"""`--metrics`: what the service tells of itself to Prometheus.
+"""`--metrics`: the metrics of the service for Prometheus.
 
-process: the small process that answers, and how the supervisor has it · answer: the application
-that it serves · collect: the metrics, each with its name, from pages, tables and the kernel.
+process: the small process that answers, as the supervisor sees it and from inside · answer: the
+application that it serves · collect: the metrics, each with its name, from pages, tables and the
+kernel.
 """

@@ -1,4 +1,4 @@
-"""The application that the metrics process serves: one path, in the format that is asked for."""
+"""The application that the metrics process serves: one path, in the requested format."""
 
 from collections.abc import Awaitable, Callable
 from typing import Any
@@ -12,7 +12,7 @@ Send = Callable[[dict[str, Any]], Awaitable[None]]
 
 
 class Answer:
-    """An ASGI application. GET /metrics is answered; Prometheus says what format it takes."""
+    """An ASGI application that answers GET /metrics, in a format that the client accepts."""
 
     def __init__(self, metrics: Service) -> None:
         self._registry = CollectorRegistry(auto_describe=False)
@@ -25,7 +25,7 @@ class Answer:
             accept = b",".join(value for name, value in scope["headers"] if name == b"accept")
             try:
                 encode, kind = choose_encoder(accept.decode("latin-1"))
-            except (ValueError, TypeError):  # a version that is none
+            except (ValueError, TypeError):  # an invalid version
                 encode, kind = choose_encoder("")
             status, body = 200, encode(self._registry)
         await send(

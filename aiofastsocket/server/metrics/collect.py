@@ -1,4 +1,4 @@
-"""The metrics: names after Prometheus' conventions, and where each value is from."""
+"""The metrics: their names, by Prometheus' conventions, and the sources of their values."""
 
 from collections.abc import Callable, Iterable, Iterator, Sequence
 from dataclasses import dataclass
@@ -38,12 +38,12 @@ RESTARTS = {
     Told.FAILED_STARTS: "failed_start",
 }
 
-_FINE = (0.001, 8.5)  # seconds, between which four buckets go to each power of two, else one
+_FINE = (0.001, 8.5)  # seconds: a power of two has four buckets in between, and one elsewhere
 _FIRST = 0.0001
 
 
 def _bounds() -> Iterator[int]:
-    """Buckets after which one of Prometheus' ends."""
+    """Our buckets that end together with a bucket of Prometheus."""
     for bucket, end in enumerate(ENDS[:-1]):
         begins_power = bucket % 8 == 7
         if end >= _FIRST and (begins_power or (bucket % 2 == 1 and _FINE[0] < end < _FINE[1])):
@@ -55,8 +55,8 @@ BOUNDS = tuple(_bounds())
 
 @dataclass(frozen=True)
 class Look:
-    """What was seen of the listen tables. slots: of each table, with how long what they accepted
-    had waited."""
+    """One look at the listen tables. slots: for each table its address, its slots, and the waiting
+    times of the connections that they accepted."""
 
     slots: Sequence[tuple[str, list[SlotInfo], Histogram]]
 
@@ -73,12 +73,12 @@ class Look:
         return cls(seen)
 
     def total(self, of: Callable[[SlotInfo], int]) -> int:
-        """Over all slots."""
+        """The sum over all slots."""
         return sum(of(slot) for _, slots, _ in self.slots for slot in slots)
 
 
 class Service(Collector):
-    """The metrics of one service. labels: of aiofastsocket_info."""
+    """The metrics of one service. labels: those of aiofastsocket_info."""
 
     def __init__(self, pages: Pages, tables: Sequence[Readable], labels: dict[str, str]) -> None:
         self._pages = pages
@@ -86,9 +86,9 @@ class Service(Collector):
         self._labels = labels
 
     def collect(self) -> Iterator[Metric]:
-        """All of them, now."""
+        """All metrics, as they are now."""
         counted, look = self._pages.read(), Look.at(self._tables)
-        yield _gauge("info", "What serves; always 1.", 1, **self._labels)
+        yield _gauge("info", "Version and backend of the server; always 1.", 1, **self._labels)
         yield from _connections(counted, look)
         yield from _queues(look)
         yield from _requests(counted)
@@ -97,7 +97,7 @@ class Service(Collector):
 
 
 def _connections(counted: Counted, look: Look) -> Iterator[Metric]:
-    accepted = _counters("connections_accepted", "Connections accepted, by their source.", "source")
+    accepted = _counters("connections_accepted", "Connections accepted, by source.", "source")
     by_source: dict[str, Callable[[SlotInfo], int]] = {
         "own": lambda slot: slot.own,
         "stolen": lambda slot: slot.stolen,
@@ -107,10 +107,10 @@ def _connections(counted: Counted, look: Look) -> Iterator[Metric]:
     for source in SOURCES:
         accepted.add_metric([source], look.total(by_source[source]))
     yield accepted
-    text = "Connections that siblings took because the worker that they were for was late."
+    text = "Connections that other workers took because their own worker was late."
     yield _counter("connections_late", text, look.total(lambda slot: slot.helped))
     taken, over = counted.connections
-    yield _gauge("connections_open", "Connections that are open.", max(0, taken - over))
+    yield _gauge("connections_open", "Open connections.", max(0, taken - over))
 
 
 def _queues(look: Look) -> Iterator[Metric]:
@@ -120,7 +120,7 @@ def _queues(look: Look) -> Iterator[Metric]:
     queues: dict[int, Queue] = {}
     try:
         queues = listen_queues()
-    except OSError:  # a sandbox: then nobody knows how long they are
+    except OSError:  # a sandbox: the lengths are not available
         return
     length = GaugeMetricFamily(
         "aiofastsocket_queue_length",
@@ -128,7 +128,9 @@ def _queues(look: Look) -> Iterator[Metric]:
         labels=("address", "slot"),
     )
     limit = GaugeMetricFamily(
-        "aiofastsocket_queue_limit", "The most that may wait.", labels=("address", "slot")
+        "aiofastsocket_queue_limit",
+        "Most connections that may wait to be accepted.",
+        labels=("address", "slot"),
     )
     for address, slots, _ in look.slots:
         for slot in slots:
@@ -140,14 +142,16 @@ def _queues(look: Look) -> Iterator[Metric]:
 
 
 def _requests(counted: Counted) -> Iterator[Metric]:
-    text = "Requests, by the class of their status; none: the client left before there was one."
+    text = "Requests, by the class of their status; none: the client left before the response."
     answered = _counters("requests", text, "code")
     for code, count in zip(CLASSES, counted.answered, strict=True):
         answered.add_metric([code], count)
     yield answered
     text = "Time from a request's head to the end of its response."
     yield _histogram("request_seconds", text, counted.took)
-    refused = _counters("requests_refused", "Requests that the server refused itself.", "reason")
+    refused = _counters(
+        "requests_refused", "Requests that the server refused itself, by reason.", "reason"
+    )
     for number, reason in REFUSALS.items():
         refused.add_metric([reason], counted.refused[number])
     yield refused
@@ -155,19 +159,23 @@ def _requests(counted: Counted) -> Iterator[Metric]:
     yield _counter("sent_bytes", "Bytes sent.", counted.sent)
     opened, over = counted.websockets
     yield _counter("websockets_opened", "WebSockets that were opened.", opened)
-    yield _gauge("websockets_open", "WebSockets that are open.", max(0, opened - over))
+    yield _gauge("websockets_open", "Open WebSockets.", max(0, opened - over))
     yield _counter(
-        "log_lines_dropped", "Lines of the access log that nobody read.", counted.dropped
+        "log_lines_dropped",
+        "Lines of the access log that could not be written.",
+        counted.dropped,
     )
 
 
 def _workers(counted: Counted) -> Iterator[Metric]:
     yield _gauge("workers", "Worker processes.", len(counted.workers))
-    yield _gauge("workers_wanted", "Workers that there are to be.", counted.told[Told.WANTED])
-    text = "Time that event loops worked and did not wait for events, of all workers together."
+    yield _gauge("workers_wanted", "Number of worker processes wanted.", counted.told[Told.WANTED])
+    text = "Time that the event loops of all workers worked and did not wait for events."
     yield _counter("busy_seconds", text, counted.worked)
     resident = GaugeMetricFamily(
-        "aiofastsocket_worker_resident_bytes", "Memory of a slot's workers.", labels=("slot",)
+        "aiofastsocket_worker_resident_bytes",
+        "Resident memory of the workers of a slot.",
+        labels=("slot",),
     )
     by_slot: dict[int, int] = {}
     for pid, slot in counted.workers:
@@ -175,25 +183,25 @@ def _workers(counted: Counted) -> Iterator[Metric]:
     for slot, size in sorted(by_slot.items()):
         resident.add_metric([str(slot)], size)
     yield resident
-    restarts = _counters("worker_restarts", "Workers that were replaced, by the reason.", "reason")
+    restarts = _counters("worker_restarts", "Workers replaced or not started, by reason.", "reason")
     for word, reason in RESTARTS.items():
         restarts.add_metric([reason], counted.told[word])
     yield restarts
-    yield _counter("reloads", "Times that all workers were replaced.", counted.told[Told.RELOADS])
+    yield _counter("reloads", "Reloads of all workers.", counted.told[Told.RELOADS])
     if ends := counted.told[Told.CERTIFICATE_ENDS]:
-        text = "When the first certificate ends, in seconds since 1970."
+        text = "Time when the first certificate expires, in seconds since 1970."
         yield _gauge("certificate_end_timestamp_seconds", text, ends)
 
 
 def _host() -> Iterator[Metric]:
-    """Of the network namespace, whichever listener it was."""
+    """Counters of the network namespace, for all its listeners."""
     try:
         found = netstat()
     except OSError:
         return
     text = "Connections that found a listener's queue full, on this host."
     yield _counter("host_listen_overflows", text, found.get("ListenOverflows", 0))
-    text = "Connections that a listener dropped, for whatever reason, on this host."
+    text = "Connections that a listener dropped, for any reason, on this host."
     yield _counter("host_listen_drops", text, found.get("ListenDrops", 0))
 
 

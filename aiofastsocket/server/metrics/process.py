@@ -1,8 +1,8 @@
-"""The process that answers for metrics: a fork of the supervisor's, which holds no listener of the
-service's and cannot write what it reads.
+"""The process that answers for metrics: a fork of the supervisor. It holds no listener of the
+service, and cannot write the data that it reads.
 
-Apart from the workers, so that one that hangs cannot stop it, and all of them are in one answer;
-and from the supervisor, which never reads from the network.
+It is separate from the workers, so that a worker that hangs cannot stop it, and one answer has all
+workers. It is separate from the supervisor, which never reads from the network.
 """
 
 import asyncio
@@ -39,7 +39,8 @@ HTTP = HttpConfig(access_log=False, proxy_headers=False, ws="none", limit_concur
 
 
 class MetricsProcess:
-    """As the supervisor has it. fd: a socket that listens, which nobody else is to hold."""
+    """The metrics process as the supervisor sees it. fd: a listening socket, which no other process
+    may hold."""
 
     def __init__(
         self, config: Config, fd: int, backend: str, listeners: Sequence[Listener], pages: Pages
@@ -49,12 +50,12 @@ class MetricsProcess:
         self._listeners = listeners
         self._pages = pages
         self._labels = {"version": text(lib.FS_RELEASE), "backend": backend}
-        self.pid = 0  # there is none
-        self.due = 0.0  # time.monotonic: when one is to be started
+        self.pid = 0  # there is no process
+        self.due = 0.0  # time.monotonic: when a process must be started
 
     def start(self, close: Iterable[int], workers: Iterable[Child]) -> None:
-        """Start it, if it is due. close: descriptors that it must not hold; workers: of whose pipes
-        it is to have nothing."""
+        """Start the process, if it is due. close: descriptors that it must not hold; workers: those
+        whose pipes it must not hold."""
         if self.pid or time.monotonic() < self.due:
             return
         supervisor = os.getpid()
@@ -66,7 +67,7 @@ class MetricsProcess:
             logger.error("the metrics process cannot start: %s", error)
 
     def reap(self) -> None:
-        """See whether it has ended; then another is due."""
+        """Check whether the process has ended; if so, another is due."""
         if self.pid == 0:
             return
         pid, status = os.waitpid(self.pid, os.WNOHANG)
@@ -76,13 +77,13 @@ class MetricsProcess:
             logger.warning("metrics process %s: another is started", how)
 
     def reopen(self) -> None:
-        """The log files: they have been renamed."""
+        """Tell the process to reopen the log files, which have been renamed."""
         if self.pid:
             with suppress(ProcessLookupError):
                 os.kill(self.pid, signal.SIGUSR1)
 
     def end(self) -> None:
-        """With the service."""
+        """End the process, with the service."""
         if self.pid:
             with suppress(ProcessLookupError, ChildProcessError):
                 os.kill(self.pid, signal.SIGKILL)
@@ -95,7 +96,7 @@ class MetricsProcess:
             os.close(fd)
         for child in workers:
             child.close()
-        # It ends with the supervisor, which a signal to all of a group is for.
+        # It ends with the supervisor. A signal to the whole process group is for the supervisor.
         for number in (signal.SIGTERM, signal.SIGINT, signal.SIGQUIT, signal.SIGHUP):
             signal.signal(number, signal.SIG_IGN)
         signal.pthread_sigmask(signal.SIG_SETMASK, ())
@@ -115,9 +116,9 @@ class MetricsProcess:
 
 
 def _only_read(listener: Listener) -> Readable:
-    """Its table, of which nothing can be written, and without its descriptors."""
+    """A listener's table, read-only and without its descriptors."""
     table = listener.table
-    with suppress(OSError):  # where a sandbox refuses what that needs: as it is
+    with suppress(OSError):  # if a sandbox refuses the calls for it: the table as it is
         view = TableView.at(f"/proc/self/fd/{table.page_fd()}")
         listener.let_go()
         return view

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: GPL-2.0
  *
- * Where the kernels that we build for differ: 6.1 and later.
+ * Differences between the kernels that we build for: 6.1 and later.
  */
 #ifndef FASTSOCKET_COMPAT_H
 #define FASTSOCKET_COMPAT_H
@@ -50,7 +50,7 @@ static inline bool compat_poll_registers(const poll_table *wait)
 }
 #endif
 
-/* 6.19: addresses whose size is told beside them have a type of their own. */
+/* 6.19: addresses whose size is given separately have a type of their own. */
 #if LINUX_VERSION_CODE >= KERNEL_VERSION(6, 19, 0)
 typedef struct sockaddr_unsized compat_sockaddr;
 #else

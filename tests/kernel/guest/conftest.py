@@ -1,4 +1,4 @@
-"""The module in the guest: loaded for each test, and a kernel that has nothing to complain of."""
+"""The module in the guest: it is loaded for each test, and the kernel logs no error."""
 
 import os
 import re
@@ -12,7 +12,7 @@ from support.service import until
 
 PROGRAMS = Path(__file__).parents[3] / "build" / "kernel" / "programs"
 
-# What the kernel says when something is wrong: lib/bug.c, mm/slub.c, mm/kfence, lib/refcount.c ...
+# Words of the kernel's error messages: lib/bug.c, mm/slub.c, mm/kfence, lib/refcount.c ...
 SPLAT = re.compile(
     r"BUG|WARNING|Oops|refcount|general protection|KFENCE|KASAN|lockdep|Call Trace|INFO: task"
     r"|unregister_netdevice|scheduling while atomic|Freed object|Redzone|Poison"
@@ -37,11 +37,11 @@ def kernel_log() -> str:
 
 @pytest.fixture(autouse=True)
 def module() -> Iterator[None]:
-    """Loaded before; afterwards nobody uses it any more, and the kernel's log is clean."""
+    """Load the module before a test; afterwards it is not in use, and the kernel's log is clean."""
     subprocess.run(["dmesg", "-C"], check=True)
     if not loaded():
         load()
     yield
     if loaded():
-        until(unload, "nobody holds a listener, and the module can go")
+        until(unload, "no process holds a listener, and the module is unloaded")
     assert not [line for line in kernel_log().splitlines() if SPLAT.search(line)], kernel_log()

@@ -5,7 +5,7 @@ module=$2
 shift 2
 ip link set lo up
 mount -t tmpfs none /var/log 2>/dev/null
-mkdir -p /run/fastsocket && export TMPDIR=/run/fastsocket # where one may write here
+mkdir -p /run/fastsocket && export TMPDIR=/run/fastsocket # the writable folder of the guest
 export PATH="$bin:$PATH:/usr/sbin:/sbin" PYTHONDONTWRITEBYTECODE=1 TEST_WAIT_SECONDS=150 FASTSOCKET_MODULE="$module"
 uname -r
 "$bin/pytest" tests/kernel/guest -m kernel -p no:cacheprovider --basetemp=/run/fastsocket/pytest --timeout 600 "$@"

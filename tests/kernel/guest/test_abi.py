@@ -1,4 +1,4 @@
-"""The C programs: every operation and error, processes, and what thousands of rounds leave."""
+"""The C programs: every operation and error, processes, and leftovers of thousands of rounds."""
 
 import os
 import subprocess
@@ -10,7 +10,7 @@ from .conftest import PROGRAMS, load, loaded, unload
 
 pytestmark = pytest.mark.kernel
 
-# With KASAN and lockdep, emulated, all takes some twenty times as long: fewer rounds do.
+# Emulated, with KASAN and lockdep, everything takes some twenty times as long: fewer rounds do.
 DEBUG = os.uname().release.endswith("-fsdebug")
 SHARE = 20 if DEBUG else 1
 SLOW = {"SLOW": str(SHARE)}
@@ -44,7 +44,7 @@ def test_thirty_two_processes(seed: int) -> None:
 
 
 def slabs() -> dict[str, int]:
-    """Objects in use of the caches that a listener takes from: slabinfo(5)."""
+    """The number of objects in use, for each cache that a listener allocates from: slabinfo(5)."""
     names = ("TCP", "TCPv6", "sock_inode_cache", "pid", "filp", "tcp_bind_bucket", "kmalloc-1k")
     found = {}
     for line in Path("/proc/slabinfo").read_text().splitlines():

@@ -33,7 +33,7 @@ def live(port: int, count: int) -> None:
 
 def test_channel() -> None:
     with aiofastsocket.Channel("device") as channel, channel.socket() as sock:
-        assert channel.why == "/dev/fastsocket is there"
+        assert channel.why == "/dev/fastsocket is present"
         sock.bind(("127.0.0.1", 0))
         sock.setblocking(False)
         channel.listen(sock, 64)
@@ -63,7 +63,7 @@ def test_refused_while_a_listener_lives() -> None:
         channel.listen(sock)
         channel.close()
         assert not unload()
-    until(unload, "it can go when the listener is closed")
+    until(unload, "the module is unloaded when the listener is closed")
 
 
 async def loop_serves(new_loop: str) -> None:
@@ -106,7 +106,7 @@ def test_loops_on_the_device(name: str) -> None:
 def test_serve_is_balanced_by_core(serve: Serve) -> None:
     service = serve("targets:Who", *DEVICE)
     port = service.address[1]
-    assert "backend device (/dev/fastsocket is there)" in service.log()
+    assert "backend device (/dev/fastsocket is present)" in service.log()
     assert "steering by the device backend" in service.log()
     for _ in range(3):
         ask(service.address)
@@ -115,7 +115,7 @@ def test_serve_is_balanced_by_core(serve: Serve) -> None:
     for core in (0, 1):
         with OnCore(core):
             answers = {ask(service.address) for _ in range(100)}
-        assert answers == {b"%d\n" % before[core].owners[0]}  # it alone: an idle one keeps its own
+        assert answers == {b"%d\n" % before[core].owners[0]}  # idle ones keep their own
     after = cores(port)
     assert [after[c].own - before[c].own for c in (0, 1)] == [100, 100]
     stats = subprocess.run([COMMAND, "stats", str(port)], capture_output=True, text=True, cwd="/")
@@ -173,9 +173,9 @@ def test_nothing_is_lost_on_the_device(serve: Serve, number: signal.Signals) -> 
 
 def test_auto_takes_what_is_there(serve: Serve) -> None:
     service = serve("targets:Who", "--backend", "auto")
-    assert "backend device (/dev/fastsocket is there)" in service.log()
+    assert "backend device (/dev/fastsocket is present)" in service.log()
     assert service.stop() == 0
-    until(unload, "the module can go")
+    until(unload, "the module is unloaded")
     service = serve("targets:Who", "--backend", "auto")
     why = "backend reuseport (/dev/fastsocket does not exist: the kernel module is not loaded)"
     assert service.log().count("backend") == 1

@@ -41,12 +41,12 @@ def begin(start: Start, make: Callable[..., Program], backend: str, **options: o
     settings = {} if backend == "plain" else {"FSOCKET_BACKEND": backend}
     program = start(make, backend != "plain", settings=settings, **options)
     if backend == "device":
-        assert "backend device: /dev/fastsocket is there" in program.log.read_text()
+        assert "backend device: /dev/fastsocket is present" in program.log.read_text()
     return program
 
 
 def settings_of(make: Callable[..., Program]) -> Callable[..., Program]:
-    """servers.* with `settings`, which not all take."""
+    """A function of `servers` with `settings`, which not all of them take."""
 
     def made(
         folder: Path, port: int, preloaded: bool, *, settings: dict[str, str], **options: object
@@ -77,8 +77,8 @@ def test_servers_answer_on_the_device_as_without(
     ab(program.port, REQUESTS, 8)
     if backend == "device":
         assert accepted(program) >= REQUESTS
-        if make is not haproxy:  # whose threads are one process, with one local listener
-            until(lambda: sum(c.live for c in cores(program)) == 2, "each worker has one")
+        if make is not haproxy:  # its threads are one process, with one local listener
+            until(lambda: sum(c.live for c in cores(program)) == 2, "each has a local listener")
             before = {c.core: c.own for c in cores(program)}
             for core in (0, 1):
                 with OnCore(core):
@@ -104,7 +104,7 @@ def test_nginx_reload_and_kills(start: Start) -> None:
         os.kill(victim, signal.SIGKILL)
         until(lambda: victim not in family(program.pid), "the worker has ended")
         load.more(30)
-    # A worker that is killed takes with it what it had accepted, and nothing else.
+    # A killed worker takes the connections that it had accepted with it, and nothing else.
     assert set(load.outcomes) <= {"answered", "reset"}, load.outcomes
     assert load.outcomes["reset"] <= 2, load.outcomes
     program.stop(signal.SIGQUIT)
@@ -120,8 +120,8 @@ def test_the_way_of_2014(start: Start) -> None:
 
     program = start(made, False)
     ab(program.port, REQUESTS, 8)
-    until(lambda: accepted(program) >= REQUESTS, "all came through the device")
-    until(lambda: sum(c.live for c in cores(program)) == 2, "each worker has a core's")
+    until(lambda: accepted(program) >= REQUESTS, "all connections came through the device")
+    until(lambda: sum(c.live for c in cores(program)) == 2, "each has a core's local listener")
     for core in (0, 1):
         before = {c.core: c.own for c in cores(program)}
         with OnCore(core):

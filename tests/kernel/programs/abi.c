@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * /dev/fastsocket: every operation, its flags and its errors; those of the BSD calls are compared
- * with the calls themselves.
+ * Every operation of /dev/fastsocket, its flags and its errors. The operations for BSD calls are
+ * compared with the calls themselves.
  */
 #include "device.h"
 
@@ -57,7 +57,7 @@ static void socket_is_socket(void)
     }
 }
 
-/* Descriptors on which listen, accept and the rest differ. */
+/* Kinds of descriptors, on which listen, accept and the rest differ. */
 enum { NOTHING, A_PIPE, A_FILE, UDP, UNIX_STREAM, UNBOUND, BOUND, CONNECTED, KINDS };
 
 static int made(int kind)
@@ -91,7 +91,7 @@ static int made(int kind)
     }
 }
 
-/* The ioctl on one such descriptor and the BSD call on another give the same. */
+/* The ioctl on one such descriptor and the BSD call on another give the same result. */
 #define COMPARE(kind, ioctl_on, call_on)                                                           \
     do {                                                                                           \
         int fd = made(kind), other = made(kind);                                                   \
@@ -107,7 +107,7 @@ static int made(int kind)
 
 static void errors_are_those_of_the_calls(void)
 {
-    pid_t pid = forked(); /* whose end closes what it made */
+    pid_t pid = forked(); /* its end closes the descriptors that it made */
     if (pid == 0) {
         for (int kind = 0; kind < KINDS; kind++) {
             COMPARE(kind, FS_LISTEN(fd, 8), listen(fd, 8));
@@ -157,9 +157,9 @@ static void spawn_is_for_tcp_listeners(void)
         CHECK_IS(FS_SPAWN(fd, 1), 0);
         CHECK_IS(FS_SPAWN(fd, -1), 0);
         CHECK_IS(row_of(fd, 1).found, 1);
-        CHECK_IS(atoi(row_of(fd, 1).owners), getpid()); /* where it moved, and stays */
+        CHECK_IS(atoi(row_of(fd, 1).owners), getpid()); /* it moved there, and stays */
         CHECK_IS(strcmp(row_of(fd, 0).owners, "-"), 0);
-        /* One that listened by listen(2) is no different. */
+        /* A socket that listens by listen(2) is treated the same. */
         int plain = bound("127.0.0.1");
         CHECK_IS(listen(plain, 5), 0);
         CHECK_IS(FS_SPAWN(plain, -1), 0);
@@ -184,7 +184,7 @@ static void what_is_no_operation(void)
             FAILS(ioctl(device, _IO(FSOCKET_IOC_TYPE, i), NULL), EFAULT);
             FAILS(ioctl(device, _IO(FSOCKET_IOC_TYPE, i), (void *)-4096L), EFAULT);
         }
-    CHECK_IS(ioctl(device, FSOCKET_IOC_SPAWN_ALL_LISTEN, NULL), 0); /* reads nothing */
+    CHECK_IS(ioctl(device, FSOCKET_IOC_SPAWN_ALL_LISTEN, NULL), 0); /* it reads no argument */
     char byte;
     FAILS(read(device, &byte, 1), EINVAL);
     int writable = open(FSOCKET_DEVICE, O_RDWR);
@@ -254,7 +254,7 @@ static void shutdown_and_again(void)
     CHECK_IS(FS_SPAWN(fd, 0), 0);
     CHECK_IS(readable(fd, 0), 0);
     UNTIL(row_of(fd, 0).live);
-    CHECK_IS(FS_SHUTDOWN(fd, SHUT_WR), 0); /* nothing for a listener: as shutdown(2) */
+    CHECK_IS(FS_SHUTDOWN(fd, SHUT_WR), 0); /* no effect on a listener, as shutdown(2) */
     CHECK_IS(FS_SHUTDOWN(fd, SHUT_RDWR), 0);
     FAILS(FS_ACCEPT(fd, NULL, NULL, 0), EINVAL);
     FAILS(FS_SPAWN(fd, -1), EINVAL);
@@ -276,7 +276,7 @@ static void a_core_has_its_own(void)
     for (int v6 = 0; v6 < 2; v6++) {
         int fd = listening(v6 ? "::1" : "127.0.0.1");
         CHECK_IS(FS_SPAWN(fd, 1), 0);
-        for (int cpu = 0; cpu < 2; cpu++) /* nobody has polled: all comes to the global one */
+        for (int cpu = 0; cpu < 2; cpu++) /* no process has polled: all go to the global one */
             close(client_on(cpu, fd));
         UNTIL(row_of(fd, NO_CORE).queue == 2);
         for (int cpu = 0; cpu < 2; cpu++)
@@ -364,7 +364,7 @@ static void a_blocking_accept_waits(void)
     struct timeval timeout = {.tv_usec = 50000}, none = {0};
     CHECK_IS(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &timeout, sizeof timeout), 0);
     FAILS(FS_ACCEPT(fd, NULL, NULL, 0), EAGAIN);
-    /* accept(2) restarts after a signal whose handler says so, but with a timeout: signal(7). */
+    /* accept(2) restarts after a signal whose handler says so, except with a timeout: signal(7). */
     struct sigaction action = {.sa_handler = nothing}, before;
     struct itimerval soon = {.it_value = {.tv_usec = 50000}};
     CHECK_IS(setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &none, sizeof none), 0);

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What the programs that run inside the kernel's guest share: the ioctls by name, listeners,
- * clients on a core, and what /proc/net/fastsocket says.
+ * Shared code of the programs that run inside the kernel's guest: the ioctls by name, listeners,
+ * clients on a core, and the lines of /proc/net/fastsocket.
  */
 #ifndef FS_KERNEL_DEVICE_H
 #define FS_KERNEL_DEVICE_H
@@ -16,7 +16,7 @@
 
 static int device;
 
-/* How much longer all takes here than elsewhere: a kernel with KASAN and lockdep, emulated. */
+/* The factor by which everything takes longer here: an emulated kernel with KASAN and lockdep. */
 static inline int slow(void)
 {
     const char *text = getenv("SLOW");
@@ -29,7 +29,7 @@ static inline void open_device(void)
     CHECK(device >= 0);
 }
 
-/* All of them as system calls are: -1 and errno, or the result. */
+/* Call an operation like a system call: -1 and errno, or the result. */
 static inline int call(unsigned long operation, struct fsocket_ioctl_arg arg)
 {
     return ioctl(device, operation, &arg);
@@ -103,7 +103,7 @@ static inline int client_on(int cpu, int listener)
     return fd;
 }
 
-/* What the client's connect(2) has seen may be under way here: wait for it. */
+/* The connection of a connect(2) that has returned may not be in the queue: wait for it. */
 static inline int taken(int listener, int flags)
 {
     int connection;
@@ -119,7 +119,7 @@ struct row {
 
 enum { NO_CORE = -1 };
 
-/* The line of a core, or of those without one. */
+/* The line of a core, or the line without a core for NO_CORE. */
 static inline struct row row_of(int listener, int core)
 {
     struct row row = {0};
@@ -153,7 +153,7 @@ static inline int readable(int fd, int milliseconds)
     return poll(&p, 1, milliseconds);
 }
 
-/* A child, or two processes that take turns over a pipe. */
+/* A child process, or 0 in the child. */
 static inline pid_t forked(void)
 {
     pid_t pid = fork();
@@ -181,7 +181,7 @@ struct test {
 };
 #define TEST(name) {name, #name}
 
-/* Each in a process of its own, which leaves no descriptor; all of them, then the verdict. */
+/* Run each test in a process of its own, which leaves no descriptor; then fail if any failed. */
 static inline void run_each(const struct test *tests, size_t count)
 {
     int failed = 0;

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
  * SEED, SECONDS: eight processes, two threads each, call ioctls with random commands, descriptors,
- * pointers and values. Whatever it answers, the kernel is to go on.
+ * pointers and values. Whatever the device answers, the kernel must go on.
  */
 #include "device.h"
 
@@ -26,9 +26,9 @@ static void *random_pointer(unsigned *seed, char *page)
     case 1:
         return (void *)(unsigned long)draw(seed, 4096);
     case 2:
-        return (void *)(0xffff800000000000ul + draw(seed, 1 << 20)); /* the kernel's */
+        return (void *)(0xffff800000000000ul + draw(seed, 1 << 20)); /* a kernel address */
     case 3:
-        return page + 4096 - draw(seed, 40); /* partly not there */
+        return page + 4096 - draw(seed, 40); /* partly unmapped */
     default:
         return page + draw(seed, 4000);
     }
@@ -77,7 +77,7 @@ static void *fuzz(void *context)
                 continue;
             }
             ioctl(device, command, draw(seed, 8) ? (void *)&arg : random_pointer(seed, page));
-            if (draw(seed, 5) == 0) { /* what a program does with what it got */
+            if (draw(seed, 5) == 0) { /* use the sockets as a program does */
                 struct pollfd p = {.fd = (int)random_fd(seed), .events = POLLIN};
                 poll(&p, 1, 0);
                 fcntl(p.fd, F_SETFL, O_NONBLOCK);

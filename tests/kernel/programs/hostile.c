@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * What one user could do to others with /dev/fastsocket: take their ports, or stop their calls.
+ * Attacks of one user on others with /dev/fastsocket: taking ports, or stopping calls.
  */
 #include "device.h"
 
@@ -35,8 +35,8 @@ static void *connects(void *unused)
     return NULL;
 }
 
-/* A local is bound with a force that a connection must not have: with SO_REUSEADDR at 2 it could
- * be bound beside anybody's listener once it is disconnected. */
+/* A local listener is bound with a force that a connection must not inherit: with SO_REUSEADDR at
+ * 2, a disconnected one could be bound next to any user's listener. */
 static void no_connection_may_bind_anywhere(void)
 {
     pthread_t threads[2];
@@ -122,7 +122,7 @@ static void a_listener_that_is_stuck_stops_no_other(void)
     close(listener);
 }
 
-/* Not hostile, but the other way to wait: a process that is told by a signal. */
+/* Not hostile, but another way to wait: a process that is notified by a signal. */
 static void who_waits_for_sigio_is_told(void)
 {
     sigset_t set;

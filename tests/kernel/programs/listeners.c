@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * What a listener keeps on /dev/fastsocket: its port, user, namespace, options and neighbours; and
- * what is refused because a local listener could not do it as the global one does.
+ * A listener on /dev/fastsocket keeps its port, user, namespace, options and neighbours. Calls are
+ * refused if a local listener could not follow them as the global one does.
  */
 #include "device.h"
 
@@ -31,7 +31,7 @@ static void a_port_that_needed_root(void)
         CHECK_IS(setsockopt(other, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on), 0);
         errno = 0;
         CHECK(bind(other, (struct sockaddr *)&address, sizeof address) == -1);
-        FAILS(FS_SPAWN(777, -1), EBADF); /* and a listener it does not hold cannot be named */
+        FAILS(FS_SPAWN(777, -1), EBADF); /* a listener that it does not hold */
         close(client_on(1, fd));
         close(taken(fd, 0));
         CHECK_IS(row_of(fd, 1).own, 1);
@@ -82,7 +82,7 @@ static void a_listener_keeps_its_namespace(void)
         CHECK_IS(readable(fd, 10000), 1);
         int connection = taken(fd, 0);
         CHECK(connection >= 0);
-        CHECK_IS(row_of(fd, 0).found, 0); /* our /proc/net is another's */
+        CHECK_IS(row_of(fd, 0).found, 0); /* our /proc/net is another namespace's */
         CHECK_IS(write(connection, "x", 1), 1);
         CHECK_IS(read(go[0], &byte, 1), 1);
         _exit(0);
@@ -166,7 +166,7 @@ static void options_are_copied(void)
         close(fd);
         close(plain);
     }
-    /* Deferred accept, set when the local listener is there: nobody is told of silent clients. */
+    /* Deferred accept, set when the local listener exists: silent clients are not reported. */
     int fd = listening("127.0.0.1");
     CHECK_IS(FS_SPAWN(fd, 0), 0);
     CHECK_IS(readable(fd, 0), 0);
@@ -220,7 +220,7 @@ static void threads_share_the_process_s(void)
     }
     int total = 0;
     for (int i = 0; i < THREADS; i++)
-        close(client_of(fd)); /* a client that says nothing ends one of them */
+        close(client_of(fd)); /* a client that sends nothing ends a thread */
     for (int i = 0; i < THREADS; i++) {
         CHECK_IS(pthread_join(threads[i], NULL), 0);
         total += acceptors[i].count;
@@ -297,7 +297,7 @@ static int key_for(int fd, const char *key)
     return setsockopt(fd, IPPROTO_TCP, TCP_MD5SIG, &md5, sizeof md5);
 }
 
-/* What a local listener could not do as the global one does. */
+/* Calls that a local listener could not follow as the global one does. */
 static void what_cannot_be_copied_is_refused(void)
 {
     int family = AF_INET, fd = listening("127.0.0.1"), keyed = bound("127.0.0.1");
@@ -330,7 +330,7 @@ static void a_dissolved_listener_serves_nobody(void)
     close(fd);
 }
 
-/* Another server of the same user that sets SO_REUSEPORT gets its share, and then all. */
+/* Another server of the same user that sets SO_REUSEPORT gets its share, and all after our end. */
 static void strangers_beside_us(void)
 {
     int on = 1, fd = listening("127.0.0.1"), ours = 0, theirs = 0;
@@ -344,7 +344,7 @@ static void strangers_beside_us(void)
     CHECK_IS(setsockopt(stranger, SOL_SOCKET, SO_REUSEPORT, &on, sizeof on), 0);
     CHECK_IS(bind(stranger, (struct sockaddr *)&name, length), 0);
     CHECK_IS(listen(stranger, 512), 0);
-    for (int i = 0; i < 2 * CLIENTS; i++) { /* that it came is seen by what arrives at a local */
+    for (int i = 0; i < 2 * CLIENTS; i++) { /* arrivals at a local listener reveal the stranger */
         int client = client_on(i % 2, fd);
         UNTIL(readable(fd, 0) || readable(stranger, 0));
         int mine = readable(fd, 0);
@@ -364,7 +364,7 @@ static void strangers_beside_us(void)
     close(stranger);
 }
 
-/* After a shutdown those that stay share what comes, by the kernel's choice. */
+/* After a shutdown, the remaining servers share new connections, by the kernel's choice. */
 static void strangers_after_us(void)
 {
     int on = 1, fd = listening("127.0.0.1"), strangers[2], counts[2] = {0};

@@ -1,6 +1,7 @@
 /* SPDX-License-Identifier: MIT
  *
- * /dev/fastsocket among processes: who serves what when they fork, hang, leave and die.
+ * /dev/fastsocket among processes: which one serves a connection when they fork, hang, leave and
+ * die.
  */
 #include "device.h"
 
@@ -39,16 +40,16 @@ static void work(int fd, int cpu, int in, int out)
     char what;
     while (read(in, &what, 1) == 1) {
         value = 0;
-        if (what == 'a') { /* accept all there is */
+        if (what == 'a') { /* accept all waiting connections */
             int connection;
             while ((connection = accept(fd, NULL, NULL)) >= 0) {
                 close(connection);
                 value++;
             }
             CHECK_IS(errno, EAGAIN);
-        } else if (what == 'w') { /* is anything there? */
+        } else if (what == 'w') { /* wait for a connection */
             value = epoll_wait(epoll, &event, 1, 5000);
-        } else if (what == 'c') { /* close(2), of which neither the module nor epoll hears */
+        } else if (what == 'c') { /* close(2), which neither the module nor epoll notices */
             value = close(fd);
         } else if (what == 'd') {
             value = epoll_ctl(epoll, EPOLL_CTL_DEL, fd, &event);
@@ -84,7 +85,7 @@ static int ask(const struct worker *w, char what)
     return answer(w);
 }
 
-/* Accept until there were so many: the last handshakes may be under way. */
+/* Accept until there were `count`: the last handshakes may be in progress. */
 static int ask_for(const struct worker *w, int count)
 {
     int taken = 0;
@@ -94,7 +95,7 @@ static int ask_for(const struct worker *w, int count)
 
 static void dismiss(struct worker *w)
 {
-    tell(w, 'q'); /* its end of the pipe may be a sibling's too */
+    tell(w, 'q'); /* a sibling may hold its end of the pipe, too */
     close(w->to);
     close(w->from);
     ends_well(w->pid);
@@ -105,7 +106,7 @@ static void each_process_has_its_cores(void)
     int fd = listening("127.0.0.1");
     struct worker zero = worker(fd, 0), one = worker(fd, 1);
     UNTIL(row_of(fd, 0).live && row_of(fd, 1).live);
-    for (int i = 0; i < CLIENTS / 2; i++) { /* at once: what waits for long is anybody's */
+    for (int i = 0; i < CLIENTS / 2; i++) { /* at once: others may take one that waits long */
         close(client_on(0, fd));
         CHECK_IS(ask_for(&zero, 1), 1);
         close(client_on(1, fd));
@@ -143,7 +144,7 @@ static void spawn_all_is_for_each_inherited(void)
     close(plain);
 }
 
-/* All that waited at a process that is killed is served by one that lives, and was waiting. */
+/* All connections at a killed process are served by a live one that was waiting. */
 static void a_queue_survives_its_owner(void)
 {
     int fd = listening("127.0.0.1"), clients[CLIENTS], count = CLIENTS / slow();
@@ -158,7 +159,7 @@ static void a_queue_survives_its_owner(void)
     CHECK_IS(ask_for(&heir, count), count);
     CHECK_IS(row_of(fd, 0).adopted, count);
     UNTIL(!row_of(fd, 1).live);
-    close(client_on(1, fd)); /* and newcomers go elsewhere */
+    close(client_on(1, fd)); /* new connections go elsewhere */
     UNTIL(row_of(fd, NO_CORE).queue == 1);
     CHECK_IS(ask_for(&heir, 1), 1);
     for (int i = 0; i < count; i++)
@@ -188,7 +189,7 @@ static void the_cores_next_owner_takes_over(void)
     close(fd);
 }
 
-/* An owner that stops without a word: closed by close(2), taken out of epoll, or the CLOSE. */
+/* An owner stops without notice: by close(2), by removal from epoll, or by the CLOSE ioctl. */
 static void nothing_is_stranded(void)
 {
     static const char ways[] = "cdC";
@@ -196,7 +197,7 @@ static void nothing_is_stranded(void)
         int fd = listening("127.0.0.1");
         struct worker leaver = worker(fd, 1), other = worker(fd, 0);
         UNTIL(row_of(fd, 0).live && row_of(fd, 1).live);
-        close(client_on(1, fd)); /* it waits, and the leaver leaves it */
+        close(client_on(1, fd)); /* this connection waits, and the leaver leaves it */
         tell(&other, 'w');
         CHECK_IS(ask(&leaver, ways[i]), 0);
         CHECK_IS(answer(&other), 1);
@@ -214,7 +215,7 @@ static void nothing_is_stranded(void)
     }
 }
 
-/* Who has no local listener takes from all: here, from that of a process that does not. */
+/* A process without a local listener takes from all: here, from one whose owner does not accept. */
 static void who_has_none_serves_all(void)
 {
     int fd = listening("127.0.0.1");
@@ -261,7 +262,7 @@ static void more_processes_than_cores(void)
     close(fd);
 }
 
-/* An owner that hangs, its epoll set still there, while others keep the module busy. */
+/* An owner hangs with its epoll set open, while others keep the module busy. */
 static void a_hung_owner_is_helped(void)
 {
     int fd = listening("127.0.0.1");
@@ -271,7 +272,7 @@ static void a_hung_owner_is_helped(void)
     close(client_on(1, fd));
     UNTIL(row_of(fd, 1).queue == 1);
     tell(&other, 'w');
-    for (int i = 0; i < 10; i++) { /* each of them has the work done before it is due */
+    for (int i = 0; i < 10; i++) { /* each one makes the work run before it is due */
         struct worker passing = worker(fd, 0);
         dismiss(&passing);
         usleep(20000);

@@ -1,6 +1,6 @@
 /* SPDX-License-Identifier: MIT
  *
- * ROUNDS times a listener from its first call to its last: for counting what the kernel keeps.
+ * Use a listener from its first call to its last, ROUNDS times, to count the kernel's leftovers.
  */
 #include "device.h"
 
@@ -13,7 +13,7 @@ static void run(void)
         CHECK_IS(readable(fd, 0), 0);
         int client = client_of(fd), connection = taken(fd, 0);
         CHECK(connection >= 0);
-        int queued = client_of(fd); /* and one that nobody accepts */
+        int queued = client_of(fd); /* this one is never accepted */
         struct linger reset = {.l_onoff = 1};
         setsockopt(client, SOL_SOCKET, SO_LINGER, &reset, sizeof reset); /* no TIME_WAIT */
         close(client);

@@ -1,8 +1,8 @@
 /* SPDX-License-Identifier: MIT
  *
  * stress SEED ROUNDS: 32 processes fork, spawn, wait, accept, close, exit and are killed, with one
- * set of listeners and clients on both cores. Whoever connected is answered or, if the process that
- * had accepted it was killed, reset; nobody waits for ever.
+ * set of listeners and clients on both cores. Each connection is answered or, if the process that
+ * had accepted it was killed, reset; none waits for ever.
  */
 #include "device.h"
 

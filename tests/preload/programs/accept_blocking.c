@@ -1,4 +1,4 @@
-/* A listener that blocks, and nobody polls it. */
+/* A blocking listener that is never polled. */
 #include "call.h"
 
 int main(void)

@@ -1,4 +1,4 @@
-/* What the call-site programs share: each prints what it sees, the same plain and preloaded. */
+/* Shared code of the call-site programs: each prints its results, the same plain and preloaded. */
 #ifndef CALL_H
 #define CALL_H
 
@@ -109,7 +109,7 @@ static inline int show_wait(int epfd, int timeout)
     return count;
 }
 
-/* Serve everything that waits on a non-blocking listener; how many there were. */
+/* Serve all connections that wait on a non-blocking listener; their number. */
 static inline int serve_all(int fd, const char *text)
 {
     int count = 0, connection;

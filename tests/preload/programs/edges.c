@@ -1,5 +1,5 @@
-/* Edge-triggered: what an earlier wait reported is there until it was taken, from wherever; and a
- * dozen listeners at once each have their edge. */
+/* Edge-triggered: connections that an earlier wait reported remain until they are accepted, from
+ * any slot; and a dozen listeners at once each have their edge. */
 #include "call.h"
 
 enum { LISTENERS = 12 };
@@ -10,7 +10,7 @@ int main(void)
     struct epoll_event events[LISTENERS];
     MUST(pipe(told));
     pid_t hangs = MUST(fork());
-    if (hangs == 0) { /* it has a slot, where others must look */
+    if (hangs == 0) { /* it has a slot, at which others must look */
         int epfd = MUST(epoll_create1(0));
         MUST(watch(epfd, fd, EPOLLIN, 1));
         epoll_wait(epfd, events, 1, 100);

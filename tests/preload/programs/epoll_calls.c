@@ -1,4 +1,4 @@
-/* The three wait calls; a set in a set; the listener beside other descriptors; its own mask. */
+/* The three wait calls; a set in a set; the listener next to other descriptors; its own mask. */
 #include "call.h"
 
 int main(void)

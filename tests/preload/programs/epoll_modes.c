@@ -1,4 +1,4 @@
-/* One listener in an epoll set, registered as the argument says: what is reported, and when. */
+/* One listener in an epoll set, registered as the argument says: the events, and their times. */
 #include "call.h"
 
 int main(int argc, char **argv)
@@ -25,7 +25,7 @@ int main(int argc, char **argv)
         show_wait(epfd, 5000);
         serve(MUST(accept(fd, NULL, NULL)), "first");
         printf("%s\n", answer(one));
-        show_wait(epfd, 20); /* level: again; edge, oneshot: not */
+        show_wait(epfd, 20); /* level: reported again; edge, oneshot: not */
         printf("served %d\n", serve_all(fd, "rest"));
         printf("%s\n", answer(two));
         show_wait(epfd, 20);

@@ -1,5 +1,5 @@
 /* The program replaces itself with a cleaned environment, as nginx does for USR2, and keeps its
- * listener by number; what waited is served by the successor. */
+ * listener by number; the successor serves the waiting connections. */
 #include "call.h"
 
 int main(int argc, char **argv)

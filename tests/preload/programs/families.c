@@ -1,4 +1,4 @@
-/* IPv6 only, dual stack; unix and UDP sockets, which are nobody's business. */
+/* IPv6 only, dual stack; unix and UDP sockets, which the library leaves alone. */
 #include "call.h"
 
 static void any(int only)

@@ -54,7 +54,7 @@ int main(void)
     pthread_create(&thread, NULL, in_thread, &fd);
     pthread_join(thread, NULL);
 
-    /* A set that is there before the fork is the same set in both. */
+    /* A set that exists before the fork is the same set in both processes. */
     int epfd = MUST(epoll_create1(0));
     MUST(watch(epfd, fd, EPOLLIN, 5));
     show_wait(epfd, 10);

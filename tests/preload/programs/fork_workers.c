@@ -1,5 +1,5 @@
 /* Workers forked after listen(2), each with its own epoll set. One is killed with connections in
- * the queue, one leaves; nothing is lost. */
+ * the queue, one leaves; no connection is lost. */
 #include "call.h"
 
 enum { WORKERS = 4 };
@@ -39,7 +39,7 @@ int main(void)
     close(control[3][1]);
     reap(pids[2]);
     reap(pids[3]);
-    /* Nobody is left: it waits until somebody comes. */
+    /* No worker is left: the connection waits until a process accepts. */
     int client = client_of(fd);
     int epfd = MUST(epoll_create1(0));
     MUST(watch(epfd, fd, EPOLLIN, 1));

@@ -49,7 +49,7 @@ static int sent(int fd)
     return (int)sendmsg(fd, &message, MSG_DONTWAIT | MSG_NOSIGNAL);
 }
 
-/* What the calls say of a number that is not open: EBADF, all of them. */
+/* All calls must fail with EBADF for a number that is not open. */
 static void look(int fd, int epfd, int pair)
 {
     struct sockaddr_storage name;

@@ -1,4 +1,4 @@
-/* Who waits since before anybody claimed a slot: by poll, select, and an accept that blocks. */
+/* Waits that began before any slot was claimed: by poll, select, and an accept that blocks. */
 #include "call.h"
 
 static pid_t claimer(int fd, int delay, int other, int other_delay)
@@ -62,7 +62,7 @@ int main(void)
         reap(asks);
         close(fd);
     }
-    /* Two listeners, the second of which is claimed while one waits for both. */
+    /* Two listeners, the second of which is claimed while a poll waits for both. */
     int one = listener(SOCK_NONBLOCK), two = listener(SOCK_NONBLOCK);
     struct pollfd both[2] = {{.fd = one, .events = POLLIN}, {.fd = two, .events = POLLIN}};
     fflush(stdout);

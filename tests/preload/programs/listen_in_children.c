@@ -28,7 +28,7 @@ int main(void)
     printf("%d\n", good);
     int status;
     MUST(kill(pids[0], SIGSTOP));
-    MUST(waitpid(pids[0], &status, WUNTRACED)); /* now it does not wait any more */
+    MUST(waitpid(pids[0], &status, WUNTRACED)); /* it has stopped, and does not wait any more */
     for (int i = 0; i < 10; i++)
         printf("%s\n", answer(client_of(fd)));
     for (int i = 0; i < 2; i++) {

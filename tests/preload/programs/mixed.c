@@ -1,5 +1,5 @@
-/* Workers of one listener by different means: epoll, poll, select and a blocking accept. None of
- * them starves the others' connections, whoever stops. */
+/* Workers of one listener that wait by different means: epoll, poll and select. None of them
+ * starves the others' connections when it stops. */
 #include "call.h"
 
 static void by_poll(int fd)
@@ -35,7 +35,7 @@ int main(void)
         if (pids[i] == 0 && i == 2)
             by_select(fd);
     }
-    usleep(200000); /* everybody waits, the first of them with a slot */
+    usleep(200000); /* all workers wait, the first with a slot */
     for (int i = 0; i < 100; i++)
         good += strcmp(answer(client_of(fd)), "x") == 0;
     printf("%d\n", good);
@@ -43,7 +43,7 @@ int main(void)
     int clients[20];
     for (int i = 0; i < 20; i++)
         clients[i] = client_of(fd);
-    MUST(kill(pids[0], SIGKILL)); /* the one who had a slot */
+    MUST(kill(pids[0], SIGKILL)); /* the worker that had a slot */
     reap(pids[0]);
     good = 0;
     for (int i = 0; i < 20; i++)

@@ -1,4 +1,5 @@
-/* Options set before and after listen(2) are seen on what is accepted; looks at the listener. */
+/* Options set before and after listen(2) are seen on accepted connections; then the listener's own
+ * options. */
 #include "call.h"
 
 static int get(int fd, int level, int name)
@@ -47,7 +48,7 @@ int main(void)
     printf("%d %d\n", name.ss_family, (int)length);
     set(fd, IPPROTO_TCP, TCP_DEFER_ACCEPT, 1);
     int client = client_of(fd);
-    show_wait(epfd, 50); /* it has said nothing yet */
+    show_wait(epfd, 50); /* the client has sent nothing yet */
     MUST(write(client, "hi", 2));
     show_wait(epfd, 5000);
     printf("served %d\n", serve_all(fd, "deferred"));

@@ -1,4 +1,4 @@
-/* Each worker binds a socket of its own with SO_REUSEPORT: every one gets connections. */
+/* Each worker binds a socket of its own with SO_REUSEPORT: every worker gets connections. */
 #include "call.h"
 
 enum { WORKERS = 4 };

@@ -1,4 +1,4 @@
-/* poll, ppoll and select on a listener, beside a pipe; their time-outs. */
+/* poll, ppoll and select on a listener, next to a pipe; their time-outs. */
 #include "call.h"
 
 int main(void)

@@ -1,5 +1,5 @@
-/* A listener is handed to a process that was there before it, and closed by who made it. What was
- * waiting is served, and so is what comes after. */
+/* A listener is handed to a process that is older than it, and closed by its maker. Waiting
+ * connections are served, and so are later ones. */
 #include "call.h"
 
 static void send_fd(int to, int fd)

@@ -1,4 +1,4 @@
-/* A second server on the address is told so, as bind(2) and listen(2) tell it. */
+/* A second server on the address gets the errors of bind(2) and listen(2). */
 #include "call.h"
 
 int main(void)
@@ -14,7 +14,7 @@ int main(void)
         close(other);
     }
     close(fd);
-    /* Both bound before either listens: only the first may. */
+    /* Both are bound before either listens: only the first may listen. */
     int first = bound_socket(AF_INET, SOCK_NONBLOCK);
     name = name_of(first, &length);
     int second = MUST(socket(AF_INET, SOCK_STREAM, 0));

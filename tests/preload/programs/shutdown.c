@@ -1,4 +1,5 @@
-/* A listener is shut down, which ends the queue of all who have it; then it listens again. */
+/* A listener is shut down, which ends the queue of all processes that have it; then it listens
+ * again. */
 #include "call.h"
 
 int main(void)

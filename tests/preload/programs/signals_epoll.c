@@ -1,4 +1,4 @@
-/* A signal ends epoll_wait; a handler closes a listener, whatever the program was about. */
+/* A signal ends epoll_wait; a handler closes a listener, whatever the program was doing. */
 #include "call.h"
 
 #include <time.h>
@@ -45,7 +45,7 @@ int main(void)
     printf("%s\n", answer(client));
     close(fd);
 
-    /* close(2) may be called by a handler, in the middle of malloc(3) too. */
+    /* A handler may call close(2), even in the middle of malloc(3). */
     action.sa_handler = closes;
     sigaction(SIGALRM, &action, NULL);
     for (int round = 0; round < 300; round++) {

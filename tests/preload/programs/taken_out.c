@@ -1,5 +1,5 @@
-/* A listener is taken out by one thread while the one that waits is busy with something else, and
- * put in again: what had queued up meanwhile is served. */
+/* One thread takes a listener out of the set while the waiting thread is busy, and adds it again:
+ * connections that queued up meanwhile are served. */
 #include "call.h"
 
 static int fd, epfd;

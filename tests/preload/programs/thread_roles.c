@@ -1,4 +1,4 @@
-/* One thread adds the listener, another waits, a third accepts; it is taken out from elsewhere. */
+/* One thread adds the listener, another waits, a third accepts; the first takes it out again. */
 #include "call.h"
 
 static int fd, epfd, ready[2], done[2], back[2];
@@ -45,8 +45,8 @@ int main(void)
         for (int i = 0; i < 10; i++)
             printf("%s\n", answer(client_of(fd)));
         MUST(epoll_ctl(epfd, EPOLL_CTL_DEL, fd, NULL));
-        usleep(100000);             /* what the others had begun is over */
-        int client = client_of(fd); /* nobody looks at it now */
+        usleep(100000);             /* the other threads have finished */
+        int client = client_of(fd); /* no thread looks at it now */
         struct pollfd look = {.fd = client, .events = POLLIN};
         printf("%d\n", poll(&look, 1, 50));
         MUST(watch(epfd, fd, EPOLLIN, 1));

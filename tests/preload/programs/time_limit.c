@@ -1,4 +1,4 @@
-/* SO_RCVTIMEO of a listener that blocks, when others have slots of it. */
+/* SO_RCVTIMEO of a listener that blocks, and has a claimed slot. */
 #include "call.h"
 
 int main(void)

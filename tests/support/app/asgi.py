@@ -1,4 +1,4 @@
-"""An ASGI application for servers of others, and a gunicorn worker on our loop."""
+"""An ASGI application for other people's servers, and a gunicorn worker on our loop."""
 
 import asyncio
 import os

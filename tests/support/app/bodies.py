@@ -17,8 +17,7 @@ async def parts() -> AsyncIterator[bytes]:
 
 
 async def silent() -> AsyncIterator[bytes]:
-    """One part, and nothing more as long as there is a client; a file `left` in the folder $FILES
-    tells of its end."""
+    """One part, and no more while there is a client; a file `left` in $FILES shows the end."""
     yield b"part 0\n"
     try:
         await asyncio.sleep(1000)

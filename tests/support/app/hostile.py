@@ -1,6 +1,6 @@
-"""A worker that turns on its service: it writes what an exploit could into the page that all share.
+"""A worker that attacks its service: it overwrites the shared page as an exploit could.
 
-Imported by root (--preload), with all that a worker needs: who became nobody may not read Python.
+root imports it (--preload) with all that a worker needs: the user nobody cannot read Python.
 """
 
 import asyncio
@@ -36,7 +36,7 @@ def page() -> int:
 
 
 def refused(what: str) -> str:
-    """What the kernel says to a change of the page's size, or to a new seal."""
+    """The kernel's answer to a change of the page's size, or to a new seal."""
     fd = page()
     try:
         if what == "seal":
@@ -49,8 +49,8 @@ def refused(what: str) -> str:
 
 
 def scribble(what: str, seconds: float) -> None:
-    """All over the page: random bytes, zeros, a living thread's id (whoever reads that in the
-    lock's place waits for it), every flag set."""
+    """Overwrite the whole page: with random bytes, zeros, a living thread's id (a process that
+    reads it in the lock's place waits for the thread), or every flag set."""
     fd = page()
     size = os.fstat(fd).st_size
     words = {"zeros": 0, "held": threading.get_native_id(), "flags": FLAG_SET}
@@ -76,7 +76,7 @@ def lock_filters() -> None:
 
 
 def block_the_bell() -> None:
-    """What all processes ring: make a ring wait, for ever if it can."""
+    """Make a ring of the shared bell wait, for ever if possible."""
     for name in os.listdir("/proc/self/fd"):
         try:
             if os.readlink(f"/proc/self/fd/{name}") in BELLS:
@@ -88,7 +88,7 @@ def block_the_bell() -> None:
 
 
 class Hostile(Who):  # type: ignore[misc]
-    """ "refused shrink", "scribble random 2", "filter", "bell", or anything else, as Who."""
+    """Obeys "refused shrink", "scribble random 2", "filter" and "bell"; else it is like Who."""
 
     def data_received(self, data: bytes) -> None:
         verb, *arguments = data.decode().split()

@@ -1,4 +1,4 @@
-"""A WSGI application that does what a path says, well or badly."""
+"""A WSGI application whose paths choose a behaviour, good or bad."""
 
 import gzip
 import io
@@ -78,7 +78,7 @@ def wsgi_several(environ: Any, start_response: Any) -> Iterable[bytes]:
 
 
 def wsgi_waits(environ: Any, start_response: Any) -> Iterator[bytes]:
-    """The second part when a file named by the query is there."""
+    """Sends the second part when a file named by the query exists."""
     start_response("200 OK", TEXT)
     yield b"first"
     while not os.path.exists(environ["QUERY_STRING"]):
@@ -87,7 +87,7 @@ def wsgi_waits(environ: Any, start_response: Any) -> Iterator[bytes]:
 
 
 class Long:
-    """Megabytes without an end; a file named by the query tells that it was closed."""
+    """Endless megabytes; a file named by the query shows that it was closed."""
 
     def __init__(self, path: str) -> None:
         self._path = path
@@ -113,7 +113,7 @@ def wsgi_megabytes(environ: Any, start_response: Any) -> Iterable[bytes]:
 
 
 def wsgi_file(environ: Any, start_response: Any) -> Iterable[bytes]:
-    """Named by the query, from its third byte on."""
+    """Sends the file named by the query, from its third byte on."""
     file = open(environ["QUERY_STRING"], "rb")  # noqa: SIM115
     file.seek(2)
     start_response("200 OK", TEXT)
@@ -193,7 +193,7 @@ def wsgi_slow(environ: Any, start_response: Any) -> Iterable[bytes]:
 
 
 def wsgi_length(environ: Any, start_response: Any) -> Iterable[bytes]:
-    """Five bytes, whatever the query promises."""
+    """Sends five bytes; the query is the Content-Length."""
     start_response("200 OK", [("Content-Length", environ["QUERY_STRING"])])
     return [b"hello"]
 
@@ -212,7 +212,7 @@ def wsgi_writes_then_file(environ: Any, start_response: Any) -> Iterable[bytes]:
 
 
 def wsgi_coded_file(environ: Any, start_response: Any) -> Iterable[bytes]:
-    """What is in it, not what is on the disk."""
+    """Sends the uncompressed data of a gzip file, not its bytes on the disk."""
     start_response("200 OK", TEXT)
     file = gzip.open(environ["QUERY_STRING"], "rb")  # noqa: SIM115
     wrapped: Iterable[bytes] = environ["wsgi.file_wrapper"](file)
@@ -220,7 +220,7 @@ def wsgi_coded_file(environ: Any, start_response: Any) -> Iterable[bytes]:
 
 
 def wsgi_too_much_then_reads(environ: Any, start_response: Any) -> Iterator[bytes]:
-    """Its answer is over before it has read the body."""
+    """Ends its answer before it reads the body."""
     start_response("200 OK", [("Content-Length", "2")])
     yield b"ab"
     yield b"cd"
@@ -240,7 +240,7 @@ def wsgi_two_wait(environ: Any, start_response: Any) -> Iterator[bytes]:
 
 
 def wsgi_pause(environ: Any, start_response: Any) -> Iterable[bytes]:
-    """With write(), which has sent what it was given when it returns."""
+    """Uses write(), which has sent its data when it returns."""
     write = start_response("200 OK", TEXT)
     write(b"first")
     while not os.path.exists(environ["QUERY_STRING"]):
@@ -249,7 +249,7 @@ def wsgi_pause(environ: Any, start_response: Any) -> Iterable[bytes]:
 
 
 def wsgi_large_parts(environ: Any, start_response: Any) -> Iterator[bytes]:
-    """Three, each too large to be copied; the last one some microseconds later."""
+    """Sends three parts, each too large to be copied; the last one some microseconds later."""
     start_response("200 OK", TEXT)
     yield b"a" * 20000
     yield b"b" * 20000

@@ -1,4 +1,4 @@
-"""What applications do, in BlackSheep."""
+"""Common features of applications, in BlackSheep."""
 
 from typing import Any
 
@@ -31,5 +31,5 @@ async def repeat(socket: WebSocket) -> None:
         while True:
             text: Any = await socket.receive_text()
             await socket.send_text(text)
-    except Exception:  # of a client that has left
+    except Exception:  # the client has left
         pass

@@ -1,4 +1,4 @@
-"""What applications do, in Bottle. FILES: a folder to serve."""
+"""Common features of applications, in Bottle. FILES: a folder to serve."""
 
 import os
 from typing import Any

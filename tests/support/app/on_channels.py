@@ -1,4 +1,4 @@
-"""What applications do, in Django with Channels. FILES: a folder to write in."""
+"""Common features of applications, in Django with Channels. FILES: a folder to write in."""
 
 import json
 from typing import Any

@@ -1,4 +1,4 @@
-"""The same in Django, as far as it goes there: no WebSockets, no lifespan."""
+"""Common features of applications, in Django, which has no WebSockets and no lifespan."""
 
 import asyncio
 import json

@@ -1,4 +1,4 @@
-"""What applications do, in Django on WSGI. FILES: a folder to serve."""
+"""Common features of applications, in Django on WSGI. FILES: a folder to serve."""
 
 import json
 import os

@@ -1,4 +1,4 @@
-"""What applications do, in Falcon."""
+"""Common features of applications, in Falcon."""
 
 from typing import Any
 

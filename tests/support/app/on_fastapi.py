@@ -1,4 +1,4 @@
-"""The same in FastAPI."""
+"""Common features of applications, in FastAPI."""
 
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager

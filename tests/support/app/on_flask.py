@@ -1,4 +1,4 @@
-"""What applications do, in Flask. FILES: a folder to serve."""
+"""Common features of applications, in Flask. FILES: a folder to serve."""
 
 import os
 from pathlib import Path

@@ -1,4 +1,4 @@
-"""What applications do, in Litestar. FILES: a folder to write in."""
+"""Common features of applications, in Litestar. FILES: a folder to write in."""
 
 from typing import Any
 

@@ -1,4 +1,4 @@
-"""What applications do, in Quart. FILES: a folder to write in."""
+"""Common features of applications, in Quart. FILES: a folder to write in."""
 
 from typing import Any
 

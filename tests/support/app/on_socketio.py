@@ -1,4 +1,4 @@
-"""A server of python-socketio, beside an application of Starlette's."""
+"""A server of python-socketio, next to an application of Starlette's."""
 
 from typing import Any
 

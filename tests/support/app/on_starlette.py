@@ -1,4 +1,4 @@
-"""What applications do, in Starlette. FILES: a folder to serve and to write in."""
+"""Common features of applications, in Starlette. FILES: a folder to serve and to write in."""
 
 import contextlib
 import gc
@@ -40,7 +40,7 @@ async def stream(request: Request) -> Response:
 
 
 async def silence() -> AsyncIterator[str]:
-    """One event, and nothing more as long as there is a client."""
+    """One event, and no more while there is a client."""
     yield "data: 0\n\n"
     try:
         await anyio.sleep_forever()
@@ -53,7 +53,7 @@ async def silent_events(request: Request) -> Response:
 
 
 async def endless() -> AsyncIterator[bytes]:
-    """A letter in a file tells that one has ended."""
+    """Endless parts; each end adds a letter to a file."""
     try:
         while True:
             yield b"more"

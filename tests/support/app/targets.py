@@ -1,4 +1,4 @@
-"""What the tests serve: answer with the worker's process id, then close."""
+"""Targets that the tests serve: answer with the worker's process id, then close."""
 
 import asyncio
 import os
@@ -38,14 +38,14 @@ async def forever(reader: asyncio.StreamReader, writer: asyncio.StreamWriter) ->
 
 
 class Later(Who):
-    """Answers a second after the request: so a stop finds it busy."""
+    """Answers a second after the request, so that a stop finds it busy."""
 
     def data_received(self, data: bytes) -> None:
         asyncio.get_running_loop().call_later(1.0, super().data_received, data)
 
 
 class Held(Who):
-    """Says at once who it is, and keeps the connection."""
+    """Sends its process id at once, and keeps the connection."""
 
     def connection_made(self, transport):  # type: ignore[no-untyped-def]
         transport.write(b"%d\n" % os.getpid())
@@ -54,14 +54,14 @@ class Held(Who):
 
 
 class Blocks(Who):
-    """ "block PID SECONDS ELSE": says who it is, and then holds its process up for SECONDS if it is
-    PID, and for ELSE if not. Anything else is answered as by Who."""
+    """Answers as Who does. After "block PID SECONDS ELSE", it then blocks its process: for SECONDS
+    if this process is PID, and for ELSE if not."""
 
     def data_received(self, data: bytes) -> None:
         verb, *arguments = data.split()
         if verb == b"block":
             pid, seconds, otherwise = map(float, arguments)
-            # Not here: what is written may go out only when this returns.
+            # Not here: written data may go out only when this method returns.
             wait = seconds if pid == os.getpid() else otherwise
             asyncio.get_running_loop().call_soon(time.sleep, wait)
         super().data_received(data)

@@ -1,4 +1,4 @@
-"""An ASGI application that does what a path says, well or badly."""
+"""An ASGI application whose paths choose a behaviour, good or bad."""
 
 import asyncio
 import contextlib
@@ -89,7 +89,7 @@ async def http_parts(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def http_megabytes(scope: Any, receive: Any, send: Any) -> None:
-    """So many of the query's number."""
+    """Sends as many megabytes as the query says."""
     part = bytes(1 << 16)
     count = int(scope["query_string"]) * 16
     await start(send, headers=[(b"content-length", b"%d" % (len(part) * count))])
@@ -104,7 +104,7 @@ async def http_status(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def http_early(scope: Any, receive: Any, send: Any) -> None:
-    """Answers without a look at the body."""
+    """Answers without reading the body."""
     await start(send, 413)
     await body(send, b"too much")
 
@@ -126,14 +126,14 @@ async def http_file(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def http_wait(scope: Any, receive: Any, send: Any) -> None:
-    """Until the client is gone; a file named by the query tells."""
+    """Waits until the client is gone; a file named by the query gets the message's type."""
     await read(receive)
     message = await receive()
     Path(scope["query_string"].decode()).write_text(message["type"])
 
 
 async def http_stuck(scope: Any, receive: Any, send: Any) -> None:
-    """For ever; a file named by the query tells of its end."""
+    """Sleeps for ever; a file named by the query shows the end."""
     try:
         await asyncio.sleep(10_000)
     finally:
@@ -144,7 +144,7 @@ VARIABLE: contextvars.ContextVar[str] = contextvars.ContextVar("VARIABLE", defau
 
 
 async def http_context(scope: Any, receive: Any, send: Any) -> None:
-    """What an earlier request may have left: in the context, in the scope's parts."""
+    """Sends leftovers of an earlier request: in the context, in the scope's parts."""
     found = f"{VARIABLE.get()} {sorted(scope.get('extensions', {}))} {sorted(scope['state'])}"
     VARIABLE.set("something")
     scope.get("extensions", {})["own"] = scope["state"]["own"] = {}
@@ -153,14 +153,14 @@ async def http_context(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def http_forgets(scope: Any, receive: Any, send: Any) -> None:
-    """The scope is the application's."""
+    """Clears the scope, which belongs to the application."""
     scope.clear()
     await start(send)
     await body(send, b"forgotten")
 
 
 async def http_two_wait(scope: Any, receive: Any, send: Any) -> None:
-    """Two tasks in receive(), a third that gives up; a file named by the query tells."""
+    """Two tasks in receive(), a third that gives up; a file named by the query gets the types."""
     await read(receive)
     waiting = [asyncio.create_task(receive()) for _ in range(3)]
     await asyncio.sleep(0.05)
@@ -191,14 +191,14 @@ async def http_raises_late(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def http_cancelled(scope: Any, receive: Any, send: Any) -> None:
-    """Waits for what somebody else gave up."""
+    """Waits for a future that was cancelled."""
     future = asyncio.get_running_loop().create_future()
     future.cancel()
     await future
 
 
 async def http_circle(scope: Any, receive: Any, send: Any) -> None:
-    """When the client is gone, an error that is its own cause."""
+    """Raises an error that is its own cause when the client is gone."""
     await read(receive)
     await receive()
     error = RuntimeError("round and round")
@@ -206,7 +206,7 @@ async def http_circle(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def http_group(scope: Any, receive: Any, send: Any) -> None:
-    """Sends from a group's task until the client is gone; with a query, fails then besides."""
+    """Sends from a group's task until the client is gone; with a query, another task fails, too."""
     await start(send)
 
     async def sends() -> None:
@@ -227,7 +227,7 @@ async def http_group(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def http_ticks(scope: Any, receive: Any, send: Any) -> None:
-    """Sends as long as it can; a file named by the query tells of the end."""
+    """Sends as long as it can; a file named by the query shows the end."""
     await start(send)
     try:
         while True:
@@ -245,7 +245,7 @@ async def http_leaves(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def http_part_first(scope: Any, receive: Any, send: Any) -> None:
-    """Asks for the body when a part of the answer is out."""
+    """Asks for the body when a part of the answer has been sent."""
     await start(send)
     await body(send, b"a part", more=True)
     await body(send, await read(receive))
@@ -275,14 +275,14 @@ async def http_start_twice(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def http_splits(scope: Any, receive: Any, send: Any) -> None:
-    """With the query in a header: what a careless application does."""
+    """Puts the query into a header, as a careless application does."""
     value = bytes.fromhex(scope["query_string"].decode())
     await start(send, headers=[(b"x-name", value)])
     await body(send, b"split")
 
 
 async def http_task(scope: Any, receive: Any, send: Any) -> None:
-    """asyncio.timeout and current_task as they should be."""
+    """Checks that asyncio.timeout and current_task work."""
     task = asyncio.current_task()
     assert task is not None
     async with asyncio.timeout(5):
@@ -294,13 +294,13 @@ async def http_task(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def http_text(scope: Any, receive: Any, send: Any) -> None:
-    """A body that is no bytes."""
+    """Sends a body that is not bytes."""
     await start(send)
     await body(send, "text")  # type: ignore[arg-type]
 
 
 async def http_buffers(scope: Any, receive: Any, send: Any) -> None:
-    """A body in what is nearly bytes."""
+    """Sends a body of objects similar to bytes."""
     await start(send)
     await send({"type": "http.response.body", "body": bytearray(b"buf"), "more_body": True})
     await send({"type": "http.response.body", "body": memoryview(b"fers"), "more_body": True})
@@ -308,19 +308,19 @@ async def http_buffers(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def http_no_body(scope: Any, receive: Any, send: Any) -> None:
-    """As many do for HEAD."""
+    """Sends no body for HEAD, as many applications do."""
     await start(send)
     await body(send, b"" if scope["method"] == "HEAD" else b"12345")
 
 
 async def http_grown(scope: Any, receive: Any, send: Any) -> None:
-    """Sends a file that has grown since it was looked at."""
+    """Sends a file that has grown since its size was read."""
     await start(send, headers=[(b"content-length", b"4")])
     await send({"type": "http.response.pathsend", "path": scope["query_string"].decode()})
 
 
 async def ws_unanswered(scope: Any, receive: Any, send: Any) -> None:
-    """Neither accepts nor refuses."""
+    """Neither accepts nor refuses the connection."""
     message = await receive()
     assert message["type"] == "websocket.connect"
     message = await receive()
@@ -339,7 +339,7 @@ async def ws_echo(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def ws_busy(scope: Any, receive: Any, send: Any) -> None:
-    """Does not ask for messages until a while has passed."""
+    """Asks for messages only after a while."""
     await receive()
     await send({"type": "websocket.accept"})
     await asyncio.sleep(1.5)
@@ -397,7 +397,7 @@ async def ws_raises_late(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def ws_last(scope: Any, receive: Any, send: Any) -> None:
-    """What it is told at the end goes into the file of the query."""
+    """Writes the last message into the file of the query."""
     await receive()
     await send({"type": "websocket.accept"})
     message = await receive()
@@ -422,6 +422,6 @@ async def http_hints(scope: Any, receive: Any, send: Any) -> None:
 
 
 async def http_huge(scope: Any, receive: Any, send: Any) -> None:
-    """So many megabytes of the query's number, in one message."""
+    """Sends as many megabytes as the query says, in one message."""
     await start(send)
     await body(send, bytes(int(scope["query_string"]) << 20))
