@@ -12,6 +12,7 @@ import logging
 import signal
 import threading
 from collections.abc import Callable
+from urllib.parse import quote
 
 from .pages import WorkerPage
 
@@ -47,6 +48,7 @@ def _watch(loop: asyncio.AbstractEventLoop, page: WorkerPage, seconds: float, do
                 )
             else:
                 task = asyncio.current_task(loop)
-                name = "no task" if task is None else task.get_name()
+                # A request's task has the decoded path as its name: any text of a client's.
+                name = "no task" if task is None else quote(task.get_name())
                 logger.warning("the event loop has been held up for %.1f s: %s", busy, name)
         told = busy >= seconds / 2

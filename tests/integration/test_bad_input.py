@@ -16,7 +16,7 @@ FREE = ("--bind", "127.0.0.1:0")
 @pytest.mark.parametrize(
     ("arguments", "code", "parts"),
     [
-        (("targets",), 2, ["'targets'", "module:attribute"]),
+        (("targets", *FREE), 2, ["'targets'", "module:attribute"]),
         ((".targets:Who",), 2, ["'.targets:Who'", "module:attribute"]),
         (("targets:.",), 2, ["module:attribute"]),
         (("nothing_there:app", *FREE), 2, ["no module 'nothing_there' in /", "(--app-dir)"]),

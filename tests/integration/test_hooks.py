@@ -235,7 +235,8 @@ def test_a_start_that_is_ended(tmp_path: Path) -> None:
 
 
 def test_no_such_module(tmp_path: Path) -> None:
-    out = run("serve", "web:app", "--app-dir", str(APP), "--hooks", "nothere", cwd=tmp_path)
+    app = ("web:app", "--app-dir", str(APP), "-b", "127.0.0.1:0")
+    out = run("serve", *app, "--hooks", "nothere", cwd=tmp_path)
     one_line(out, 2, "--hooks nothere: there is no such module")
     (tmp_path / "web.py").write_text("")
     assert "nothere" not in sys.modules
