@@ -5,6 +5,8 @@ application prevents it, 2 the arguments are wrong.
 """
 
 import argparse
+import difflib
+import re
 import shlex
 import sys
 import traceback
@@ -33,11 +35,21 @@ class _Parser(argparse.ArgumentParser):
         """Report unknown arguments as an error of the command, not of the whole parser."""
         known, rest = super().parse_known_args(args, namespace)
         if rest:
-            self.error(f"unrecognized arguments: {self.said_of(rest) or ' '.join(rest)}")
+            said = self.said_of(rest) or " ".join(rest) + self._nearest(rest[0])
+            self.error(f"unrecognized arguments: {said}")
         return known, rest
+
+    def _nearest(self, argument: str) -> str:
+        """The known option that an unknown one may stand for, as the end of a sentence."""
+        name = argument.partition("=")[0]
+        known = [flag for action in self._actions for flag in action.option_strings]
+        found = difflib.get_close_matches(name, known, 1, 0.7) if name.startswith("--") else []
+        return f"; did you mean {found[0]}?" if found else ""
 
     def error(self, message: str) -> NoReturn:
         """Print one line, without the whole usage, and exit with code 2."""
+        if found := re.match(r"argument (\S+): ignored explicit argument", message):
+            message = f"{found[1]} takes no value"
         self.exit(2, f"{self.prog}: error: {message}\n")
 
 

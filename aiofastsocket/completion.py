@@ -29,9 +29,10 @@ def script(shell: str, parser: argparse.ArgumentParser) -> str:
     commands = next(a for a in parser._actions if isinstance(a, argparse._SubParsersAction))
     helps = {action.dest: action.help or "" for action in commands._choices_actions}
     options = [o for name, sub in commands.choices.items() for o in _options(name, sub)]
+    words = {name: _words(sub) for name, sub in commands.choices.items()}
     if shell == "fish":
-        return "\n".join(_fish(helps, options)) + "\n"
-    lines = [*_bash(helps, options)]
+        return "\n".join(_fish(helps, options, words)) + "\n"
+    lines = [*_bash(helps, options, words)]
     if shell == "zsh":
         lines = ["#compdef aiofastsocket", "autoload -U +X bashcompinit && bashcompinit", *lines]
     return "\n".join(lines) + "\n"
@@ -55,7 +56,15 @@ def _options(command: str, parser: argparse.ArgumentParser) -> Iterator[Option]:
         )
 
 
-def _bash(commands: dict[str, str], options: list[Option]) -> Iterator[str]:
+def _words(parser: argparse.ArgumentParser) -> list[str]:
+    """The words that a command's argument may be, if they are few."""
+    own = [action for action in parser._actions if not action.option_strings]
+    return [str(word) for action in own for word in action.choices or ()]
+
+
+def _bash(
+    commands: dict[str, str], options: list[Option], arguments: dict[str, list[str]]
+) -> Iterator[str]:
     yield "_aiofastsocket() {"
     yield '    local word="${COMP_WORDS[COMP_CWORD]}" before="${COMP_WORDS[COMP_CWORD-1]}"'
     yield '    local words="" paths=""'
@@ -68,7 +77,10 @@ def _bash(commands: dict[str, str], options: list[Option]) -> Iterator[str]:
             yield f"    {cases}) {what} ;;"
     for command in commands:
         flags = " ".join(f for o in options if o.command == command for f in o.flags)
-        yield f"    *,{command},*) words={shlex.quote(flags)}; [[ $word == -* ]] || paths=1 ;;"
+        if own := " ".join(arguments[command]):
+            yield f"    *,{command},*) words={shlex.quote(own)} ;;"
+        else:
+            yield f"    *,{command},*) words={shlex.quote(flags)}; [[ $word == -* ]] || paths=1 ;;"
     yield "    esac"
     yield '    COMPREPLY=($(compgen -W "$words" -- "$word"))'
     yield '    [[ -z $paths ]] || COMPREPLY+=($(compgen -f -- "$word"))'
@@ -76,12 +88,18 @@ def _bash(commands: dict[str, str], options: list[Option]) -> Iterator[str]:
     yield "complete -o filenames -F _aiofastsocket aiofastsocket"
 
 
-def _fish(commands: dict[str, str], options: list[Option]) -> Iterator[str]:
+def _fish(
+    commands: dict[str, str], options: list[Option], arguments: dict[str, list[str]]
+) -> Iterator[str]:
     for command, text in commands.items():
         yield (
             "complete -c aiofastsocket -n __fish_use_subcommand -f "
             f"-a {command} -d {_fish_text(text)}"
         )
+    for command, words in arguments.items():
+        if words:
+            seen = f"'__fish_seen_subcommand_from {command}'"
+            yield f"complete -c aiofastsocket -n {seen} -f -a {_fish_text(' '.join(words))}"
     for option in options:
         line = f"complete -c aiofastsocket -n '__fish_seen_subcommand_from {option.command}'"
         for flag in option.flags:

@@ -17,6 +17,8 @@ myst_heading_anchors = 3
 default_role = "literal"
 autodoc_member_order = "bysource"
 
+smartquotes = False  # an option keeps its two dashes
+
 html_theme = "furo"
 html_title = f"aiofastsocket {release}"
 exclude_patterns = ["_build"]

@@ -4,6 +4,7 @@
 """
 
 import argparse
+import re
 from collections.abc import Iterator
 from typing import Any
 
@@ -42,25 +43,38 @@ def _written(option: Option) -> str:
     return ", ".join(f"{name} {value}" for name in (option.short, option.flag) if name)
 
 
+def _prose(text: str) -> str:
+    """A help text as Markdown: options and patterns in code font."""
+    text = text[0].upper() + text[1:]
+    text = re.sub(r"(?<![\w`])(--[a-z][a-z-]*)", r"`\1`", text)
+    return re.sub(r"'([^']*\*[^']*)'|(?<!\w)(\*\.\w+)", lambda m: f"`{m[1] or m[2]}`", text) + "."
+
+
+def _entry(signature: str, *paragraphs: str) -> Iterator[str]:
+    """An option with an anchor and a place in the index."""
+    yield f"````{{option}} {signature}"
+    for paragraph in paragraphs:
+        yield from ("", paragraph)
+    yield from ("````", "")
+
+
 class ServeOptions(Written):
-    """The options of `serve`, of one group or of all groups, as a definition list."""
+    """The options of `serve` of one group, or of all."""
 
     optional_arguments = 1
 
     def lines(self) -> Iterator[str]:
+        yield from ("```{program} aiofastsocket serve", "```", "")
         for option in OPTIONS:
-            if self.arguments and option.group != self.arguments[0]:
-                continue
-            yield f"`{_written(option)}`"
-            yield f": {option.help[0].upper()}{option.help[1:]}."
-            yield ""
-            yield "  " + " · ".join(self._facts(option))
-            yield ""
+            if not self.arguments or option.group == self.arguments[0]:
+                yield from _entry(
+                    _written(option), _prose(option.help), " · ".join(self._facts(option))
+                )
 
     def _facts(self, option: Option) -> Iterator[str]:
         if option.kind != FLAG and (default := option.holds):
             is_value = option.default not in (None, ())
-            yield f"Default: `{default}`." if is_value else f"Default: {default}."
+            yield f"Default: `{default}`." if is_value else f"Default: {_prose(default)}"
         if not option.start:
             yield f"Configuration file: `{option.name}`."
         yield f"Environment: `{PREFIX}{option.name.upper()}`" + (
@@ -71,21 +85,21 @@ class ServeOptions(Written):
 
 
 class CommandOptions(Written):
-    """The options of another command, which the argument names."""
+    """The options of another command, by its name."""
 
     required_arguments = 1
 
     def lines(self) -> Iterator[str]:
-        parser = _subparsers()[self.arguments[0]]
-        for action in parser._actions:
+        (name,) = self.arguments
+        yield from (f"```{{program}} aiofastsocket {name}", "```", "")
+        for action in _subparsers()[name]._actions:
             if action.help in (argparse.SUPPRESS, None) or action.dest == "help":
                 continue
-            names = ", ".join(action.option_strings) or str(action.metavar)
             value = "|".join(map(str, action.choices)) if action.choices else action.metavar
-            shown = value if value and action.option_strings else ""
-            yield f"`{names} {shown}".rstrip() + "`"
-            yield f": {str(action.help)[0].upper()}{str(action.help)[1:]}."
-            yield ""
+            names = action.option_strings or [str(action.metavar)]
+            shown = f" {value}" if value and action.option_strings else ""
+            signature = ", ".join(f"{name}{shown}" for name in names)
+            yield from _entry(signature, _prose(str(action.help)))
 
 
 def _subparsers() -> dict[str, Any]:

@@ -112,7 +112,7 @@ def check(config: Config) -> int:
     sys.path.insert(0, config.app_dir)
     if config.target is not None:
         target.kind_of(target.load(config.target, factory=config.factory), config.interface)
-    print("the configuration is valid")
+    print(f"the configuration is valid for {config.target or 'the built-in demo'}")
     return 0
 
 

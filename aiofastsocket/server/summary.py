@@ -20,7 +20,8 @@ def start_line(setup: Setup, workers: int, *, pinned: bool) -> str:
     return (
         f"serving {config.target or 'the built-in demo'} on {scheme}{addresses}: "
         f"{workers} {'worker' if workers == 1 else 'workers'} "
-        f"{'pinned to' if pinned else 'for'} cores {', '.join(map(str, cores))}; "
+        f"{'pinned to' if pinned else 'for'} {'core' if len(cores) == 1 else 'cores'} "
+        f"{', '.join(map(str, cores))}; "
         f"backend {channel.backend} ({channel.why}); steering {'; '.join(ways)}; loop {config.loop}"
     )
 

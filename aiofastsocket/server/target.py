@@ -52,7 +52,7 @@ def load(target: str, *, factory: bool = False) -> Any:
         # Only if the target itself, or a parent, is missing, not a module that it imports.
         if error.name is None or not f"{module_name}.".startswith(f"{error.name}."):
             raise
-        place = sys.path[0]
+        place = os.path.abspath(sys.path[0])
         where = "in" if os.access(place, os.X_OK) else "that this user can read in"
         raise UsageError(
             f"target {target!r}: there is no module {error.name!r} {where} {place} (--app-dir)"

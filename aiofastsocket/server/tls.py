@@ -124,12 +124,29 @@ class TlsConfig:
         except (OSError, ValueError) as error:  # ssl.SSLError is an OSError
             files = path + (f" with key {key}" if key else "")
             reason = _reason(error)
-            if asked and reason != "KEY_VALUES_MISMATCH":
+            if reason == "KEY_VALUES_MISMATCH":
+                reason = "the key belongs to another certificate"
+            elif asked:
                 word = "needs another password" if self.ssl_keyfile_password else "is encrypted"
                 reason = f"the key {word}: --ssl-keyfile-password"
-            elif isinstance(error, ssl.SSLError) and not key:
-                reason = f"{reason} (if the file has no key, give --ssl-keyfile)"
+            else:
+                reason = _missing(path, key) or reason
             raise SetupError(f"certificate {files} cannot be used: {reason}") from None
+
+
+def _missing(path: str, key: str | None) -> str:
+    """The part that a pair of files lacks; empty: none."""
+    for file, what, hint in (
+        (path, "CERTIFICATE", ""),
+        (key or path, "PRIVATE KEY", "" if key else ": give --ssl-keyfile"),
+    ):
+        try:
+            with open(file, encoding="ascii", errors="replace") as opened:
+                if f"{what}-----" not in opened.read():
+                    return f"{file} contains no {what.lower()} in PEM{hint}"
+        except OSError as error:
+            return f"{file}: {error.strerror}"
+    return ""
 
 
 def _reason(error: OSError | ValueError) -> object:

@@ -113,7 +113,7 @@ def test_serve_uses_the_configuration(serve: Serve, tmp_path: Path) -> None:
 def test_what_is_checked(tmp_path: Path) -> None:
     where = ("--app-dir", str(APP), "--check-config")
     out = run("serve", "web:app", *where, cwd=tmp_path)
-    assert (out.returncode, out.stdout) == (0, "the configuration is valid\n")
+    assert (out.returncode, out.stdout) == (0, "the configuration is valid for web:app\n")
     one_line(run("serve", "web:nothing", *where, cwd=tmp_path), 2, "nothing")
     one_line(run("serve", "--hooks", "nope", *where, cwd=tmp_path), 2, "--hooks nope: there is no")
     one_line(run("serve", "--log-config", "x.json", *where, cwd=tmp_path), 2, "x.json")

@@ -88,7 +88,7 @@ def test_the_tutorial(serve: Serve, tmp_path: Path) -> None:
     )
     (tmp_path / "app.py").write_text(examples("docs/tutorial.md")[0])
     done = run("serve", "--check-config", cwd=tmp_path)
-    assert done.stdout == "the configuration is valid\n", done.stderr
+    assert done.stdout == "the configuration is valid for app:app\n", done.stderr
     service = serve("app:app", "--app-dir", str(tmp_path), "--workers", "2", "--steer", "spread")
     body = ask(service.address, GET).partition(b"\r\n\r\n")[2]
     assert json.loads(body) == {"message": "hello"}

@@ -34,7 +34,7 @@ def test_bash(tmp_path: Path) -> None:
     flags = bash("aiofastsocket", "serve", "--", cwd=tmp_path)
     assert {option.flag for option in OPTIONS} <= flags
     assert bash("aiofastsocket", "stats", "--j", cwd=tmp_path) == {"--json"}
-    assert bash("aiofastsocket", "completion", "", cwd=tmp_path) >= set()
+    assert bash("aiofastsocket", "completion", "", cwd=tmp_path) == {"bash", "zsh", "fish"}
 
 
 @pytest.mark.programs
@@ -53,3 +53,4 @@ def test_fish_and_zsh(tmp_path: Path) -> None:
     assert fish("aiofastsocket serve --work") == {"--workers"}
     assert fish("aiofastsocket serve --steer ") == {"auto", "cpu", "spread"}
     assert {"serve", "stats"} <= fish("aiofastsocket ")
+    assert fish("aiofastsocket completion ") == {"bash", "zsh", "fish"}
