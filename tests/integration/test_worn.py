@@ -80,7 +80,7 @@ def test_health_is_bad_before_it_stops(serve: Serve) -> None:
     service = serve("web:app", "--workers", "2", *options)
     assert {status(service, "/healthy") for _ in range(10)} == {200}
     os.kill(service.pid, signal.SIGTERM)
-    service.wait_log("it serves on for 2 s")
+    service.wait_log("serving for another 2 s")
     until(lambda: {status(service, "/healthy") for _ in range(4)} == {503}, "all report 503")
     assert {status(service, "/hello") for _ in range(10)} == {200}
     assert service.process.poll() is None
@@ -95,7 +95,7 @@ def test_health_is_bad_before_it_stops(serve: Serve) -> None:
 def test_quit_does_not_wait(serve: Serve) -> None:
     service = serve("web:app", "--workers", "1", "--drain-delay", "100")
     os.kill(service.pid, signal.SIGTERM)
-    service.wait_log("it serves on")
+    service.wait_log("serving for another")
     began = time.monotonic()
     os.kill(service.pid, signal.SIGINT)
     assert service.process.wait(30) == 0
