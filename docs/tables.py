@@ -19,17 +19,12 @@ from aiofastsocket.server.options import FLAG, OPTIONS, Option
 from aiofastsocket.server.sources import PREFIX
 
 
-class Written(Directive):
-    """A directive whose content is the Markdown that `lines` yields."""
-
-    def lines(self) -> Iterator[str]:
-        raise NotImplementedError
-
-    def run(self) -> list[nodes.Node]:
-        parent = nodes.section()
-        parent.document = self.state.document
-        self.state.nested_parse(StringList(list(self.lines()), self.name), 0, parent)
-        return parent.children
+def _parsed(directive: Directive, lines: Iterator[str]) -> list[nodes.Node]:
+    """The nodes of a directive whose content is these lines of Markdown."""
+    parent = nodes.section()
+    parent.document = directive.state.document
+    directive.state.nested_parse(StringList(list(lines), directive.name), 0, parent)
+    return parent.children
 
 
 def _written(option: Option) -> str:
@@ -58,12 +53,15 @@ def _entry(signature: str, *paragraphs: str) -> Iterator[str]:
     yield from ("````", "")
 
 
-class ServeOptions(Written):
+class ServeOptions(Directive):
     """The options of `serve` of one group, or of all."""
 
     optional_arguments = 1
 
-    def lines(self) -> Iterator[str]:
+    def run(self) -> list[nodes.Node]:
+        return _parsed(self, self._lines())
+
+    def _lines(self) -> Iterator[str]:
         yield from ("```{program} aiofastsocket serve", "```", "")
         for option in OPTIONS:
             if not self.arguments or option.group == self.arguments[0]:
@@ -84,12 +82,15 @@ class ServeOptions(Written):
             yield "May be given several times."
 
 
-class CommandOptions(Written):
+class CommandOptions(Directive):
     """The options of another command, by its name."""
 
     required_arguments = 1
 
-    def lines(self) -> Iterator[str]:
+    def run(self) -> list[nodes.Node]:
+        return _parsed(self, self._lines())
+
+    def _lines(self) -> Iterator[str]:
         (name,) = self.arguments
         yield from (f"```{{program}} aiofastsocket {name}", "```", "")
         for action in _subparsers()[name]._actions:

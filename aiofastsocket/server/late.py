@@ -3,7 +3,7 @@ from them."""
 
 import logging
 import time
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterable, Mapping
 
 from ..table.table import ListenTable
 from .child import Child
@@ -16,7 +16,7 @@ QUIET_SECONDS = 60.0  # the shortest time between two log lines on one slot
 class Late:
     """The late workers of some tables. workers: those that serve the tables, by process id."""
 
-    def __init__(self, tables: Sequence[ListenTable], workers: Mapping[int, Child]) -> None:
+    def __init__(self, tables: Iterable[ListenTable], workers: Mapping[int, Child]) -> None:
         self._tables = tables
         self._workers = workers
         # By address and slot: the connections that were logged, and the time of the next log line.

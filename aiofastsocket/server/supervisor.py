@@ -87,7 +87,7 @@ class Supervisor:
         self._wanted = self.setup.config.worker_count
         self._slots = [Slot() for _ in range(self.setup.config.slot_count)]
         self._watchdog = systemd.watchdog_seconds()
-        self._late = Late(list(self._tables), self._workers)
+        self._late = Late(self._tables, self._workers)
         self._begin_looks()
         self._before = frozenset(children(os.getpid()))
         wake_in, wake_out = os.pipe2(os.O_CLOEXEC | os.O_NONBLOCK)

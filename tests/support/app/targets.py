@@ -54,8 +54,8 @@ class Held(Who):
 
 
 class Blocks(Who):
-    """Answers as Who does. After "block PID SECONDS ELSE", it then blocks its process: for SECONDS
-    if this process is PID, and for ELSE if not."""
+    """Answers like the class Who. After "block PID SECONDS ELSE", it blocks its process: for
+    SECONDS if this process is PID, and for ELSE if not."""
 
     def data_received(self, data: bytes) -> None:
         verb, *arguments = data.split()
