@@ -54,7 +54,8 @@ def _look(path: str, pid: int, queues: dict[int, Queue]) -> Table:
         info, slots = view.info(), view.slots()
         waits = [view.waits(s.slot) for s in slots]
     each = [_length(queues, s.cookie) for s in slots]
-    return Table(pid, info, slots, _length(queues, info.cookie), each, waits)
+    is_slot = any(s.cookie == info.cookie for s in slots)  # `serve`: slot 0, which has its queue
+    return Table(pid, info, slots, 0 if is_slot else _length(queues, info.cookie), each, waits)
 
 
 def collect(pids: Iterable[int], broken: list[Broken] | None = None) -> list[Table]:

@@ -14,8 +14,8 @@ from contextlib import contextmanager
 from pathlib import Path
 
 import pytest
-from support.client import OnCore, ask, free_port
-from support.service import COMMAND, Service, let_everybody_in, run, until
+from support.client import OnCore, ask, connect, free_port
+from support.service import COMMAND, Service, let_everybody_in, run, stand_still, until
 from support.workers import fork
 
 from aiofastsocket import SlotInfo
@@ -248,6 +248,18 @@ def test_stats_of_serve(serve: Serve, tmp_path: Path) -> None:
     assert {s["pid"] for s in owners} == set(service.owners())
     assert sum(s["own"] + s["stolen"] for s in owners) == 50
     assert all(s["queue"] == 0 for s in owners)
+
+
+def test_a_waiting_connection_is_shown_once(serve: Serve, tmp_path: Path) -> None:
+    """Slot 0 of `serve` is the program's own socket."""
+    service = serve("targets:Who", "--workers", "1", "--steer", "spread", "--no-defer-accept")
+    stand_still(service.owners()[0])
+    clients = [connect(service.address) for _ in range(3)]
+    (table,) = json.loads(run("stats", "--json", str(service.pid), cwd=tmp_path).stdout)
+    assert table["queue"] + sum(s["queue"] for s in table["slots"]) == 3
+    for client in clients:
+        client.close()
+    os.kill(service.owners()[0], signal.SIGCONT)
 
 
 def test_processes_that_end_while_they_are_looked_at() -> None:
